@@ -1,0 +1,36 @@
+# make test: lint and all tests.  make demo: faces.h5, faces.png and head.glb from the bundled model.
+# Both set everything up first; only Python 3.11 must be there. PIP_ARGS is passed to every `pip install`
+# (for example the index of PyTorch's CPU builds: Linux wheels from the default index bring CUDA along).
+
+PYTHON ?= $(shell command -v python3.11 || echo python3)
+VENV ?= .venv
+PIP_ARGS ?=
+PYTEST_ARGS ?= -n auto --maxprocesses 4
+OUT ?= .
+
+STAMP := $(VENV)/.lift3d-installed
+INSTALL := $(VENV)/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt
+LIFT3D := $(VENV)/bin/lift3d
+
+.PHONY: setup lint test demo clean
+
+setup: $(STAMP)
+
+$(STAMP): setup.py constraints.txt
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) torch
+	$(INSTALL) -e ".[dev]"
+	touch $@
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+
+test: lint
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest $(PYTEST_ARGS)
+
+demo: $(STAMP)
+	$(LIFT3D) sample --n 16 --out $(OUT)/faces.h5 --contact-sheet $(OUT)/faces.png --overwrite
+	$(LIFT3D) export $(OUT)/faces.h5 --sample 0 --out $(OUT)/head.glb --overwrite
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,55 @@
+"""The program ``lift3d``: its commands, and the one place where errors become sentences."""
+
+import errno
+import gettext
+
+import click
+
+from lift3d import __version__
+from lift3d.cli.eval import eval_command
+from lift3d.cli.export import export
+from lift3d.cli.gan import gan
+from lift3d.cli.info import info
+from lift3d.cli.pretrain import pretrain
+from lift3d.cli.sample import sample
+from lift3d.cli.verify import verify
+from lift3d.errors import Lift3DError
+
+
+class Interrupted(click.ClickException):
+    """Ctrl-C, with the exit code that shells expect."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("interrupted; what was finished is kept, and --resume continues it")
+
+    def show(self, file: object = None) -> None:
+        click.echo(f"\n{self.message}", err=True)
+
+
+class Program(click.Group):
+    """A group whose commands fail with one sentence for everything that a user can cause and repair."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except Lift3DError as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt as error:
+            raise Interrupted from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader of our output has gone: click ends quietly
+                raise
+            raise click.ClickException(_sentence(error)) from error
+
+
+def _sentence(error: OSError) -> str:
+    """What the operating system refused, and what to do about it."""
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}the disk is full; make room and run the command again with --resume"
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        return f"{where}permission denied; choose a path that you may read and write"
+    return f"{where}{error.strerror or error}"

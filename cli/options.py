@@ -1,0 +1,62 @@
+"""Options that several commands share, and what they stand for."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lift3d.errors import BackendUnavailable, ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+Command = Callable[..., None]
+PATH = click.Path(path_type=Path)
+
+model = click.option(
+    "--model", default="demo", show_default=True, metavar="NAME|FILE", help="Bundled model or lifted checkpoint."
+)
+seed = click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random choice.")
+overwrite = click.option("--overwrite", is_flag=True, help="Replace what is already there.")
+resume = click.option("--resume", is_flag=True, help="Continue what an earlier, interrupted run left.")
+json_output = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def compute(command: Command) -> Command:
+    """Adds --device and --threads; the command hands both to ``use_device``."""
+    device = click.option(
+        "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where to compute."
+    )
+    threads = click.option("--threads", type=int, help="CPU threads.  [default: all cores]")
+    return device(threads(command))
+
+
+def use_device(name: str, threads: int | None) -> "torch.device":
+    """The device called ``name`` ("auto": CUDA where there is one), after limiting the CPU to ``threads``."""
+    import torch
+
+    if threads is not None:
+        if threads < 1:
+            raise ConfigError(f"--threads is {threads}, expected at least 1")
+        torch.set_num_threads(threads)
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"unknown device {name!r}, expected auto, cpu, cuda or cuda:N") from error
+    if device.type == "cpu":
+        return device
+    present = torch.cuda.device_count() if device.type == "cuda" and torch.cuda.is_available() else 0
+    if (device.index or 0) >= present:
+        raise BackendUnavailable(
+            f"device {name!r} is not there ({present} CUDA devices found); choose --device cpu or --device auto"
+        )
+    return device
+
+
+def require_one(overwrite: bool, resume: bool) -> None:
+    """--overwrite and --resume contradict each other."""
+    if overwrite and resume:
+        raise ConfigError("--overwrite and --resume contradict each other; give one of them")

@@ -1,0 +1,1 @@
+"""What leaves the program: HDF5 datasets, meshes, pictures."""

@@ -1,0 +1,238 @@
+"""Read ``faces.h5``: a PyTorch dataset of its done samples, and what ``lift3d info`` says of a file.
+
+Values are as stored (hdf5_schema), except that half-precision maps become float32 and the mask bool. Colours stay
+uint8, display-referred sRGB. A batch has the batch axis first: ``DataLoader(open_dataset(path), batch_size=4)`` works.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import overload
+
+import h5py
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int64, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+from torch.utils.data._utils.collate import default_collate_fn_map
+
+from lift3d.cameras import Cameras
+from lift3d.errors import ConfigError, CorruptFile
+from lift3d.export.hdf5_schema import FORMAT, FORMAT_VERSION, MAPS, MESH_ARRAYS, ROOT_ATTRIBUTES, SPECS
+from lift3d.lights import Lights
+from lift3d.mesh import Mesh
+
+_FILE_NAMES = {"intrinsics": "cam_K"}  # where Python's name differs from the file's
+
+
+@dataclass(frozen=True)
+class DatasetSample:
+    """One person under V views and L lights (or a batch of them, "*b" first). Maps that were not asked for are None."""
+
+    index: Int64[Tensor, "*b"]  # number of the sample in the file
+    seed: Int64[Tensor, "*b"]
+    colors: UInt8[Tensor, "*b v l h w 3"] | None
+    colors_gan: UInt8[Tensor, "*b v l g g 3"] | None
+    albedo: UInt8[Tensor, "*b v h w 3"] | None
+    specular: Float32[Tensor, "*b v h w"] | None
+    shininess: Float32[Tensor, "*b v h w"] | None
+    diffuse_shading: Float32[Tensor, "*b v l h w"] | None
+    specular_shading: Float32[Tensor, "*b v l h w"] | None
+    depth: Float32[Tensor, "*b v h w"] | None  # z-depth, world units
+    normals: Float32[Tensor, "*b v h w 3"] | None  # world frame
+    mask: Bool[Tensor, "*b v h w"] | None
+    cam2world: Float32[Tensor, "*b v 4 4"]  # OpenCV axes
+    intrinsics: Float32[Tensor, "*b v 3 3"]  # pixels
+    light_dir: Float32[Tensor, "*b l 3"]  # from the surface to the light, world frame
+    light_ambient: Float32[Tensor, "*b l"]
+    light_diffuse: Float32[Tensor, "*b l"]
+    light_negative: Float32[Tensor, "*b l"]
+    latent_z: Float32[Tensor, "*b z"]
+    latent_w: Float32[Tensor, "*b w"]
+    code: Float32[Tensor, "*b c"]
+    gan_image: UInt8[Tensor, "*b g g 3"]
+    gan_view: Float32[Tensor, "*b 6"]
+    gan_light: Float32[Tensor, "*b 5"]
+
+    @property
+    def cameras(self) -> Cameras:
+        """The V cameras, as ``lift3d.cameras`` has them."""
+        flip = self.cam2world.new_tensor((1.0, -1.0, -1.0))  # OpenCV axes <-> OpenGL axes
+        rotation = (self.cam2world[..., :3, :3] * flip).mT
+        return Cameras(rotation, -(rotation @ self.cam2world[..., :3, 3:])[..., 0])
+
+    @property
+    def lights(self) -> Lights:
+        """The L lights."""
+        return Lights(self.light_dir, self.light_ambient, self.light_diffuse, self.light_negative)
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """One HDF5 dataset of a file."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    axes: str
+    units: str
+    nbytes: int  # as stored
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """What ``lift3d info`` shows of a file."""
+
+    path: Path
+    format_version: int
+    generator: str
+    created: str
+    license: str
+    config: dict  # parsed JSON: "plan" and "model"
+    planned: int
+    done: int
+    nbytes: int
+    datasets: tuple[DatasetInfo, ...]
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[h5py.File]:
+    """The file, checked to be a lift3d dataset of a version this program reads."""
+    if not Path(path).is_file():
+        raise ConfigError(f"{path} is not a file; give the path of a dataset that lift3d wrote")
+    try:
+        h5 = h5py.File(path, "r")
+    except OSError as error:
+        raise CorruptFile(f"{path} is truncated or no HDF5 file ({error}); write it again") from error
+    with h5:
+        if h5.attrs.get("format") != FORMAT or not set(ROOT_ATTRIBUTES) <= set(h5.attrs) or "done" not in h5:
+            raise CorruptFile(f"{path} is an HDF5 file of another program; lift3d reads the files that it writes")
+        if (version := int(h5.attrs["format_version"])) != FORMAT_VERSION:
+            raise CorruptFile(
+                f"{path} has format version {version}, this program reads {FORMAT_VERSION}; use a matching lift3d"
+            )
+        yield h5
+
+
+def dataset_names(h5: h5py.File) -> tuple[str, ...]:
+    """Paths of all datasets, in the schema's order, foreign ones last."""
+    names: list[str] = []
+    h5.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    order = {name: i for i, name in enumerate(SPECS)}
+    return tuple(sorted(names, key=lambda name: order.get(name, len(order))))
+
+
+def read_array(h5: h5py.File, name: str, index: int) -> NDArray:
+    """One sample of a dataset; of a mesh array the sample's own rows."""
+    try:
+        if name not in MESH_ARRAYS:
+            return h5[name][index]
+        span = "meshes/face_span" if SPECS[name].shape[0] == "faces" else "meshes/vertex_span"
+        start, count = (int(n) for n in h5[span][index])
+        if not 0 <= start <= start + count <= len(h5[name]):
+            raise CorruptFile(f"{h5.filename}: {span} of sample {index} leaves {name}; write the file again")
+        return h5[name][start : start + count]
+    except OSError as error:
+        raise CorruptFile(
+            f"{h5.filename}: {name} of sample {index} cannot be read ({error}); write the file again"
+        ) from error
+
+
+def describe(path: Path) -> FileInfo:
+    """What is in a file."""
+    with open_file(path) as h5:
+        datasets = tuple(
+            DatasetInfo(
+                name=name,
+                shape=h5[name].shape,
+                dtype=str(h5[name].dtype),
+                axes=h5[name].attrs.get("axes", ""),
+                units=h5[name].attrs.get("units", ""),
+                nbytes=h5[name].id.get_storage_size(),
+            )
+            for name in dataset_names(h5)
+        )
+        words = {name: h5.attrs[name] for name in ("generator", "created", "license")}
+        return FileInfo(
+            path=Path(path),
+            format_version=int(h5.attrs["format_version"]),
+            config=json.loads(h5.attrs["config"]),
+            planned=len(h5["done"]),
+            done=int(h5["done"][:].sum()),
+            nbytes=os.path.getsize(path),
+            datasets=datasets,
+            **words,
+        )
+
+
+class LiftedDataset(Dataset[DatasetSample]):
+    """The done samples of a file; opened on first use in every process, so it can be pickled and used by workers."""
+
+    def __init__(self, path: Path, indices: NDArray[np.int64], names: tuple[str, ...]) -> None:
+        self.path, self.indices, self.names = path, indices, names
+        self._open: tuple[int, h5py.File] | None = None  # process id, file
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, item: int) -> DatasetSample: ...
+    @overload
+    def __getitem__(self, item: slice) -> "LiftedDataset": ...
+    def __getitem__(self, item: int | slice) -> "DatasetSample | LiftedDataset":
+        """A sample, or a dataset of some of the samples."""
+        if isinstance(item, slice):
+            return LiftedDataset(self.path, self.indices[item], self.names)
+        index = int(self.indices[item])
+        values = {field.name: self._tensor(field.name, index) for field in fields(DatasetSample)}
+        return DatasetSample(**values | {"index": torch.tensor(index)})
+
+    def mesh(self, item: int) -> Mesh:
+        """The mesh of a sample."""
+        h5, index = self._file(), int(self.indices[item])
+        if "meshes" not in h5:
+            raise ConfigError(f"{self.path} has no meshes; write it again with meshes")
+        return Mesh(**{name.removeprefix("meshes/"): read_array(h5, name, index) for name in MESH_ARRAYS})
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_open": None}
+
+    def _file(self) -> h5py.File:
+        if self._open is None or self._open[0] != os.getpid():
+            self._open = os.getpid(), h5py.File(self.path, "r")
+        return self._open[1]
+
+    def _tensor(self, field: str, index: int) -> Tensor | None:
+        name = _FILE_NAMES.get(field, field)
+        if name not in self.names:
+            return None
+        array = np.asarray(read_array(self._file(), name, index))
+        if name == "mask":
+            array = array.astype(bool)
+        return torch.from_numpy(array.astype(np.float32) if array.dtype == np.float16 else array)
+
+
+def open_dataset(path: Path | str, maps: Sequence[str] | None = None) -> LiftedDataset:
+    """The done samples of ``path``; of the images only ``maps`` are read (all by default; "colors" is one of them)."""
+    images = ("colors", "colors_gan", *MAPS)
+    with open_file(Path(path)) as h5:
+        present = dataset_names(h5)
+        if unknown := set(maps or ()) - {name for name in present if name in images}:
+            choices = ", ".join(name for name in present if name in images)
+            raise ConfigError(f"maps: {sorted(unknown)} are not in {path}; it has {choices}")
+        names = tuple(name for name in present if name not in images or maps is None or name in maps)
+        return LiftedDataset(Path(path), np.flatnonzero(h5["done"][:]), names)
+
+
+def collate(batch: Sequence[DatasetSample], **_: object) -> DatasetSample:
+    """Samples -> one sample with a batch axis; what ``DataLoader`` uses unless told otherwise."""
+    columns = {field.name: [getattr(sample, field.name) for sample in batch] for field in fields(DatasetSample)}
+    return DatasetSample(**{name: None if c[0] is None else torch.stack(c) for name, c in columns.items()})
+
+
+default_collate_fn_map[DatasetSample] = collate

@@ -1,0 +1,39 @@
+"""Lifts a pretrained 2D GAN to a controllable 3D GAN (GAN2X) and writes multi-view, multi-light datasets.
+
+The public names are imported on first use, so that ``import lift3d`` does not wait for torch.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "load": "lift3d.model",
+    "LiftedGAN": "lift3d.model",
+    "PRESETS": "lift3d.presets",
+    "get_preset": "lift3d.presets",
+    "Cameras": "lift3d.cameras",
+    "ViewPrior": "lift3d.cameras",
+    "Lights": "lift3d.lights",
+    "LightPrior": "lift3d.lights",
+    "Material": "lift3d.shading",
+    "shade": "lift3d.shading",
+    "Mesh": "lift3d.mesh",
+    "get_rasterizer": "lift3d.rasterize",
+    "Lift3DError": "lift3d.errors",
+    "open_dataset": "lift3d.export.hdf5_reader",  # the one name from the layer above
+}
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> object:
+    """Imports a public name from its module."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'lift3d' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

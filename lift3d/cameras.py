@@ -1,0 +1,131 @@
+"""Cameras and views, and THE world frame of lift3d.
+
+World frame = object space: right-handed, x right, y up, z towards the viewer at the canonical pose. The object lies inside
+the unit sphere. The object stands still and the camera moves, but a *view* is written as the object's pose
+
+    x_cam = R x + t + (0, 0, -D),    R = Rx(pitch) Ry(yaw) Rz(roll),    v = (pitch, yaw, roll, t_x, t_y, t_z)
+
+with the camera at the origin looking along -z (OpenGL axes: x right, y up). Angles are right-handed radians, lengths world
+units. The vertical field of view is 12 degrees and D = 1 / sin 6 deg: the unit sphere touches the frame. Pixel centres lie
+at +0.5; image rows run downwards. ``cam2world`` and ``intrinsics`` leave the program in OpenCV axes (x right, y down,
+z forward), as dataset-format.md asks.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lift3d.errors import ConfigError
+
+FOV_DEG = 12.0
+DISTANCE = 1.0 / math.sin(math.radians(FOV_DEG / 2))  # 9.567: the unit sphere touches the frame
+VIEW_NAMES = ("pitch", "yaw", "roll", "t_x", "t_y", "t_z")
+
+
+def rotation(pitch: Float[Tensor, "*s"], yaw: Float[Tensor, "*s"], roll: Float[Tensor, "*s"]) -> Float[Tensor, "*s 3 3"]:
+    """R = Rx(pitch) Ry(yaw) Rz(roll), right-handed, radians."""
+    zero, one = torch.zeros_like(pitch), torch.ones_like(pitch)
+
+    def rows(*values: Tensor) -> Tensor:
+        return torch.stack(values, -1).unflatten(-1, (3, 3))
+
+    cx, sx, cy, sy, cz, sz = pitch.cos(), pitch.sin(), yaw.cos(), yaw.sin(), roll.cos(), roll.sin()
+    rx = rows(one, zero, zero, zero, cx, -sx, zero, sx, cx)
+    ry = rows(cy, zero, sy, zero, one, zero, -sy, zero, cy)
+    rz = rows(cz, -sz, zero, sz, cz, zero, zero, zero, one)
+    return rx @ ry @ rz
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """A batch of pinhole cameras around one object: object rotation and camera-space translation per view."""
+
+    rotation: Float[Tensor, "*s 3 3"]  # R of the module docstring
+    translation: Float[Tensor, "*s 3"]  # t + (0, 0, -D)
+
+    @staticmethod
+    def from_view(view: Float[Tensor, "*s 6"]) -> "Cameras":
+        """Cameras of views v = (pitch, yaw, roll, t_x, t_y, t_z)."""
+        offset = view.new_tensor((0.0, 0.0, -DISTANCE))
+        return Cameras(rotation(view[..., 0], view[..., 1], view[..., 2]), view[..., 3:] + offset)
+
+    @property
+    def origins(self) -> Float[Tensor, "*s 3"]:
+        """Camera centres in the world frame."""
+        return -(self.rotation.mT @ self.translation[..., None])[..., 0]
+
+    def to_camera(self, points: Float[Tensor, "*s n 3"]) -> Float[Tensor, "*s n 3"]:
+        """World points -> camera space (OpenGL axes; visible points have negative z)."""
+        return points @ self.rotation.mT + self.translation[..., None, :]
+
+    def rays(
+        self, pixels: Float[Tensor, "*s n 2"], size: int
+    ) -> tuple[Float[Tensor, "*s n 3"], Float[Tensor, "*s n 3"]]:
+        """World origins and unit directions through image points (x, y) in pixels of a size x size image."""
+        focal = focal_length(size)
+        x = (pixels[..., 0] - size / 2) / focal
+        y = -(pixels[..., 1] - size / 2) / focal
+        local = torch.stack((x, y, -torch.ones_like(x)), -1)
+        directions = torch.nn.functional.normalize(local @ self.rotation, dim=-1)
+        return self.origins[..., None, :].expand_as(directions), directions
+
+    def project(self, points: Float[Tensor, "*s n 3"], size: int) -> Float[Tensor, "*s n 2"]:
+        """World points -> pixels (x, y) of a size x size image; inverse of ``rays``."""
+        p = self.to_camera(points)
+        focal = focal_length(size)
+        depth = -p[..., 2]
+        return torch.stack((size / 2 + focal * p[..., 0] / depth, size / 2 - focal * p[..., 1] / depth), -1)
+
+    def z_depth(self, points: Float[Tensor, "*s n 3"]) -> Float[Tensor, "*s n"]:
+        """Distance of world points along the optical axis (positive in front of the camera)."""
+        return -self.to_camera(points)[..., 2]
+
+    def cam2world(self) -> Float[Tensor, "*s 4 4"]:
+        """Camera-to-world matrices in OpenCV axes (x right, y down, z forward)."""
+        flip = torch.diag(self.rotation.new_tensor((1.0, -1.0, -1.0)))
+        top = torch.cat((self.rotation.mT @ flip, self.origins[..., None]), -1)
+        bottom = top.new_tensor((0.0, 0.0, 0.0, 1.0)).expand(*top.shape[:-2], 1, 4)
+        return torch.cat((top, bottom), -2)
+
+
+def focal_length(size: int) -> float:
+    """Focal length in pixels of a square image of ``size`` pixels."""
+    return size / 2 / math.tan(math.radians(FOV_DEG / 2))
+
+
+def intrinsics(size: int) -> Float[Tensor, "3 3"]:
+    """K in pixels of a size x size image, pixel centres at +0.5."""
+    focal = focal_length(size)
+    return torch.tensor([[focal, 0.0, size / 2], [0.0, focal, size / 2], [0.0, 0.0, 1.0]])
+
+
+def pixel_grid(size: int, device: torch.device | str = "cpu") -> Float[Tensor, "size*size 2"]:
+    """Centres (x, y) of all pixels, row by row."""
+    y, x = torch.meshgrid(*(torch.arange(size, device=device) + 0.5,) * 2, indexing="ij")
+    return torch.stack((x, y), -1).reshape(-1, 2)
+
+
+@dataclass(frozen=True)
+class ViewPrior:
+    """Multivariate normal over views, truncated to what E_v can express.
+
+    The covariance is diagonal here unless ``lift3d prior fit`` writes another one.
+    """
+
+    mean: tuple[float, ...] = (0.0,) * 6  # radians, world units
+    std: tuple[float, ...] = (0.15, 0.3, 0.05, 0.0, 0.0, 0.0)  # radians, world units
+    limit: tuple[float, ...] = (0.6, 0.9, 0.2, 0.1, 0.1, 0.1)  # |v - mean| is clipped to this
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std", "limit"):
+            if len(getattr(self, name)) != 6:
+                raise ConfigError(f"view prior: {name} needs 6 numbers {VIEW_NAMES}, got {len(getattr(self, name))}")
+
+    def sample(self, n: int, generator: torch.Generator) -> Float[Tensor, "n 6"]:
+        """n independent views."""
+        limit = torch.tensor(self.limit)
+        offset = torch.randn(n, 6, generator=generator) * torch.tensor(self.std)
+        return torch.tensor(self.mean) + torch.maximum(torch.minimum(offset, limit), -limit)

@@ -1,0 +1,172 @@
+"""The four convolutional encoders: E_v (view), E_l (light), E_I (shape code) and E_w (GAN encoder).
+
+Images are [n, 3, size, size] in [-1, 1]. Architectures: Tables 1 to 3 of the GAN2X supplement. The tables
+are for 256 pixels; halving the size drops the second layer and doubles the first one's channels (the
+supplement, for 128; we continue below). Hence a layer that puts out r x r pixels has 2048 / r channels.
+``width`` multiplies the channels between input and output.
+
+E_v and E_l end in a tanh, which an affine map takes to physical units; losses on predicted views and lights
+are taken before that map (``tanh``, ``to_tanh``), where all components have the same range.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lift3d.errors import ConfigError
+
+MIN_SIZE, MAX_SIZE = 8, 1024  # pixels
+CODE_CHANNELS = 512  # of E_I and E_w, Table 2
+
+
+class ResBlock(nn.Module):
+    """Table 3: halves the resolution. Residual and identity path are added; no activation after the sum."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            nn.ReLU(), nn.Conv2d(n_in, n_out, 3, 2, 1), nn.ReLU(), nn.Conv2d(n_out, n_out, 3, 1, 1)
+        )
+        self.identity = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(n_in, n_out, 1))
+
+    def forward(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o h//2 w//2"]:
+        return self.residual(x) + self.identity(x)
+
+
+class Encoder(nn.Sequential):
+    """Image -> vector. Layers carry their output's pixels in the name (``conv_128``, ``block_64``)."""
+
+    def __init__(self, size: int, layers: dict[str, nn.Module]) -> None:
+        super().__init__()
+        self.size = size
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c"]:
+        shape, expected = tuple(images.shape[1:]), (3, self.size, self.size)
+        if shape != expected:
+            raise ConfigError(f"the encoder got images of shape {shape}, expected {expected}; resize first")
+        return super().forward(images.contiguous(memory_format=torch.channels_last)).flatten(1)
+
+
+def pose_light_encoder(size: int, out_channels: int, width: float = 1.0) -> Encoder:
+    """Network of E_v and E_l for images of ``size`` pixels; ends in a tanh (Table 1)."""
+    n_in, layers = 3, {}
+    for r, n_out in _pyramid(size, width):
+        layers[f"conv_{r}"] = nn.Sequential(nn.Conv2d(n_in, n_out, 4, 2, 1), nn.ReLU())
+        n_in = n_out
+    layers["conv_1"] = nn.Sequential(nn.Conv2d(n_in, n_in, 4, 1, 0), nn.ReLU())
+    layers["out"] = nn.Sequential(nn.Conv2d(n_in, out_channels, 1), nn.Tanh())
+    return Encoder(size, layers)
+
+
+def image_encoder(size: int, out: int = CODE_CHANNELS, width: float = 1.0) -> Encoder:
+    """Network of E_I and E_w for images of ``size`` pixels (Tables 2 and 3)."""
+    (r, n_in), *pyramid = _pyramid(size, width)
+    layers = {f"conv_{r}": nn.Sequential(nn.Conv2d(3, n_in, 4, 2, 1), nn.ReLU())}
+    for r, n_out in pyramid:
+        layers[f"block_{r}"] = ResBlock(n_in, n_out)
+        n_in = n_out
+    layers["conv_1"] = nn.Sequential(nn.Conv2d(n_in, 2 * n_in, 4, 1, 0), nn.ReLU())
+    layers["out"] = nn.Conv2d(2 * n_in, out, 1)
+    return Encoder(size, layers)
+
+
+class ViewEncoder(nn.Module):
+    """E_v: image -> view (pitch, yaw, roll, t_x, t_y, t_z) of cameras.py, radians and world units."""
+
+    def __init__(
+        self,
+        size: int,
+        width: float = 1.0,
+        rotation: float = math.pi / 3,
+        translation: float = 0.1,
+        translation_z: float = 0.0,
+    ) -> None:
+        """``rotation`` (radians) and translations (world units) are what a tanh of 1 stands for."""
+        super().__init__()
+        self.net = pose_light_encoder(size, 6, width)
+        self.range = TanhRange((0.0,) * 6, (rotation,) * 3 + (translation,) * 2 + (translation_z,))
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 6"]:
+        return self.from_tanh(self.tanh(images))
+
+    def tanh(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 6"]:
+        """What the network puts out, in (-1, 1)."""
+        return self.net(images)
+
+    def from_tanh(self, tanh: Float[Tensor, "*s 6"]) -> Float[Tensor, "*s 6"]:
+        """Network outputs -> views."""
+        return self.range(tanh)
+
+    def to_tanh(self, view: Float[Tensor, "*s 6"]) -> Float[Tensor, "*s 6"]:
+        """Views -> network outputs, clamped to [-1, 1]; 0 for a component whose range is 0."""
+        return self.range.inverse(view)
+
+
+class LightEncoder(nn.Module):
+    """E_l: image -> light (k_a, k_d, l_x, l_y, k_n) of lights.py.
+
+    The network has 4 outputs, or 5 where ``negative`` > 0; without the fifth k_n is 0.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        width: float = 1.0,
+        direction: tuple[float, float] = (1.0, 1.0),
+        negative: float = 0.0,
+    ) -> None:
+        """``direction``: (l_x, l_y) at a tanh of 1. ``negative``: k_n at a tanh of 1 (it is 0 at -1)."""
+        super().__init__()
+        self.n_outputs = 5 if negative > 0 else 4
+        self.net = pose_light_encoder(size, self.n_outputs, width)
+        centre, scale = (0.5, 0.5, 0.0, 0.0, negative / 2), (0.5, 0.5, *direction, negative / 2)
+        self.range = TanhRange(centre[: self.n_outputs], scale[: self.n_outputs])
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 5"]:
+        return self.from_tanh(self.tanh(images))
+
+    def tanh(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
+        """What the network puts out, in (-1, 1); k = 4 or 5."""
+        return self.net(images)
+
+    def from_tanh(self, tanh: Float[Tensor, "*s k"]) -> Float[Tensor, "*s 5"]:
+        """Network outputs -> lights."""
+        return nn.functional.pad(self.range(tanh), (0, 5 - self.n_outputs))
+
+    def to_tanh(self, light: Float[Tensor, "*s 5"]) -> Float[Tensor, "*s k"]:
+        """Lights -> network outputs, clamped to [-1, 1]; 0 for a component whose range is 0."""
+        return self.range.inverse(light[..., : self.n_outputs])
+
+
+class TanhRange(nn.Module):
+    """The affine map ``centre + scale * tanh``, per component; holds no parameters and saves nothing."""
+
+    def __init__(self, centre: Sequence[float], scale: Sequence[float]) -> None:
+        super().__init__()
+        if min(scale) < 0:
+            raise ConfigError(f"the scales of an encoder's outputs are {tuple(scale)}, expected numbers >= 0")
+        self.register_buffer("centre", torch.tensor(centre), persistent=False)
+        self.register_buffer("scale", torch.tensor(scale), persistent=False)
+
+    def forward(self, tanh: Float[Tensor, "*s k"]) -> Float[Tensor, "*s k"]:
+        return self.centre + self.scale * tanh
+
+    def inverse(self, value: Float[Tensor, "*s k"]) -> Float[Tensor, "*s k"]:
+        tanh = (value - self.centre) / torch.where(self.scale > 0, self.scale, torch.ones_like(self.scale))
+        return torch.where(self.scale > 0, tanh, torch.zeros_like(tanh)).clamp(-1.0, 1.0)
+
+
+def _pyramid(size: int, width: float) -> list[tuple[int, int]]:
+    """(pixels, channels) of the strided layers' outputs, from size / 2 down to 4."""
+    if not MIN_SIZE <= size <= MAX_SIZE or size & (size - 1):
+        raise ConfigError(f"encoders: image size is {size}, expected a power of 2 in {MIN_SIZE}..{MAX_SIZE}")
+    if not width > 0:
+        raise ConfigError(f"encoders: width is {width}, expected a factor > 0 (1 is the paper's)")
+    sizes = [size >> k for k in range(1, size.bit_length() - 2)]
+    return [(r, max(1, round(width * 2048 / r))) for r in sizes]

@@ -1,0 +1,202 @@
+"""The zero surface of an SDF as a mesh: coarse-to-fine evaluation, then marching cubes (Lewiner et al. 2003).
+
+An SDF is a callable: points [n, 3] -> [n], negative inside, on the device it was built for. The surface is
+cut at a ball of ``radius`` around the origin (the maximum of the SDF and the ball's), so it is always closed.
+A grid of resolution R has R cells and R + 1 nodes per axis over [-half, half]^3, a little more than the ball;
+the nodes of R / 2 are every second node of R.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int
+from numpy import ndarray
+from skimage.measure import marching_cubes
+from torch import Tensor
+
+from lift3d.errors import ConfigError, Lift3DError
+from lift3d.mesh import Mesh
+
+SDF = Callable[[Float[Tensor, "n 3"]], Float[Tensor, " n"]]
+COARSE = 32  # resolution at which everything is evaluated
+BATCH = 2**16  # points per call of the SDF
+
+
+@dataclass(frozen=True)
+class Grid:
+    """SDF values at the nodes of a cubic grid; where nothing was evaluated, values of the right sign only."""
+
+    values: Float32[ndarray, "k k k"]  # axes x, y, z
+    half: float  # world units
+    n_evaluated: int  # points at which the SDF was called
+
+
+def extract_mesh(
+    sdf: SDF,
+    resolution: int = 128,
+    radius: float = 1.0,
+    lipschitz: float = 1.5,
+    batch: int = BATCH,
+    device: torch.device | str = "cpu",
+) -> Mesh:
+    """The surface sdf = 0 in the ball as a closed mesh without attributes; see ``sparse_grid``."""
+    return march(sparse_grid(sdf, resolution, radius, lipschitz, batch, device))
+
+
+def sparse_grid(
+    sdf: SDF,
+    resolution: int,
+    radius: float = 1.0,
+    lipschitz: float = 1.5,
+    batch: int = BATCH,
+    device: torch.device | str = "cpu",
+) -> Grid:
+    """Like ``dense_grid``, but evaluated only around the surface: same mesh, far fewer calls.
+
+    A cell is refined unless the values at its corners exclude a zero inside it for any function that changes
+    by at most ``lipschitz`` per world unit (an exact SDF: 1; learned ones are steeper in places, hence the
+    margin). Where the function is steeper still, a thin feature may be cut off, but the mesh stays closed.
+    """
+    levels = _levels(resolution)
+    half = _half_width(resolution, radius)
+    nodes = np.indices((levels[0] + 1,) * 3).reshape(3, -1).T
+    values = _evaluate(sdf, nodes, levels[0], half, radius, batch, device).reshape((levels[0] + 1,) * 3)
+    candidates = np.ones((levels[0],) * 3, bool)
+    n_evaluated = len(nodes)
+    for level in levels[1:]:
+        candidates &= _may_contain_zero(values, lipschitz * 2 * half / (level // 2))
+        candidates, values = _double(candidates), _double(values)[:-1, :-1, :-1]
+        wanted = _corners_of(candidates)
+        wanted[::2, ::2, ::2] = False  # known from the level before
+        nodes = np.argwhere(wanted)
+        values[wanted] = _evaluate(sdf, nodes, level, half, radius, batch, device)
+        n_evaluated += len(nodes)
+    return Grid(values, half, n_evaluated)
+
+
+def dense_grid(
+    sdf: SDF, resolution: int, radius: float = 1.0, batch: int = BATCH, device: torch.device | str = "cpu"
+) -> Grid:
+    """The SDF at every node: the reference twin of ``sparse_grid``."""
+    half = _half_width(resolution, radius)
+    nodes = np.indices((resolution + 1,) * 3).reshape(3, -1).T
+    values = _evaluate(sdf, nodes, resolution, half, radius, batch, device)
+    return Grid(values.reshape((resolution + 1,) * 3), half, len(nodes))
+
+
+def march(grid: Grid) -> Mesh:
+    """Marching cubes in world coordinates, faces outward."""
+    low, high = float(grid.values.min()), float(grid.values.max())
+    if not low < 0 < high:
+        raise Lift3DError(
+            f"surface: the SDF runs from {low:.3g} to {high:.3g} in the grid, expected negative values "
+            "inside an object; train longer, or raise the resolution if the object is thin"
+        )
+    vertices, faces, _, _ = marching_cubes(grid.values, 0.0, gradient_direction="descent")
+    cell = 2 * grid.half / (len(grid.values) - 1)
+    return Mesh((vertices.astype(np.float64) * cell - grid.half).astype(np.float32), faces.astype(np.int32))
+
+
+def project_to_surface(
+    mesh: Mesh, sdf: SDF, max_step: float, batch: int = BATCH, device: torch.device | str = "cpu"
+) -> Mesh:
+    """One Newton step x - f n / |grad f| of every vertex, at most ``max_step`` long; n, the unit gradient,
+    becomes the vertex normal.
+
+    Marching cubes errs by O(cell^2); this removes nearly all of it where the SDF is smooth. ``cell_size`` is
+    a good limit.
+    """
+    moved, normals = [], []
+    for points in torch.from_numpy(mesh.vertices).split(batch):
+        with torch.enable_grad():
+            points = points.to(device).requires_grad_()
+            value = sdf(points)
+            (gradient,) = torch.autograd.grad(value.sum(), points)
+        length = gradient.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+        step = (value.detach()[:, None] / length).clamp(-max_step, max_step)
+        moved.append((points.detach() - step * gradient / length).cpu().numpy())
+        normals.append((gradient / length).cpu().numpy())
+    return replace(mesh, vertices=np.concatenate(moved), normals=np.concatenate(normals))
+
+
+def cell_size(resolution: int, radius: float = 1.0) -> float:
+    """Edge of a grid cell in world units."""
+    return 2 * _half_width(resolution, radius) / resolution
+
+
+def _half_width(resolution: int, radius: float) -> float:
+    """The ball and one cell more, so that the outermost nodes are outside."""
+    return radius * (1.0 + 2.0 / resolution)
+
+
+def _levels(resolution: int) -> list[int]:
+    """32, 64, ... resolution; a resolution of 32 or less is one level."""
+    levels = [resolution]
+    while levels[0] > COARSE and levels[0] % 2 == 0:
+        levels.insert(0, levels[0] // 2)
+    if levels[0] > 2 * COARSE or resolution < 2:
+        raise ConfigError(
+            f"surface: resolution is {resolution}, expected a small number times a power of 2 (192, 256)"
+        )
+    return levels
+
+
+def _evaluate(
+    sdf: SDF,
+    nodes: Int[ndarray, "n 3"],
+    resolution: int,
+    half: float,
+    radius: float,
+    batch: int,
+    device: torch.device | str,
+) -> Float32[ndarray, " n"]:
+    """max(SDF, ball) at nodes given by their indices."""
+    values = np.empty(len(nodes), np.float32)
+    for start in range(0, len(nodes), batch):
+        chunk = slice(start, start + batch)
+        points = nodes[chunk] * (2 * half / resolution) - half
+        with torch.no_grad():
+            found = sdf(torch.from_numpy(points.astype(np.float32)).to(device)).float().cpu().numpy()
+        values[chunk] = np.maximum(found, np.linalg.norm(points, axis=-1) - radius)
+    if not np.isfinite(values).all():
+        raise Lift3DError(
+            f"surface: the SDF is not finite at {int((~np.isfinite(values)).sum())} of {len(values)} points"
+        )
+    return values
+
+
+def _may_contain_zero(values: Float32[ndarray, "k k k"], change: float) -> Bool[ndarray, "j j j"]:
+    """Cells in which a function that changes by at most ``change`` per cell edge may be zero.
+
+    A point of the unit cube is within 0.87 of its nearest corner, within 1.74 of its farthest, and 1.13 or
+    less from a corner on average: larger values at corners of one sign exclude a zero.
+    """
+    corners = [np.abs(corner) for corner in _corners(values)]
+    nearest, farthest, mean = np.minimum.reduce(corners), np.maximum.reduce(corners), sum(corners) / 8
+    allowed = (nearest <= 0.87 * change) & (farthest <= 1.74 * change) & (mean <= 1.13 * change)
+    inside = [corner < 0 for corner in _corners(values)]
+    return allowed | (np.logical_or.reduce(inside) & ~np.logical_and.reduce(inside))
+
+
+def _corners(values: ndarray) -> list[ndarray]:
+    """Eight views: the nodes at each corner of all cells."""
+    n = len(values) - 1
+    return [values[i : i + n, j : j + n, k : k + n] for i, j, k in product((0, 1), repeat=3)]
+
+
+def _corners_of(cells: Bool[ndarray, "j j j"]) -> Bool[ndarray, "k k k"]:
+    """Nodes at the corners of the marked cells."""
+    nodes = np.zeros([n + 1 for n in cells.shape], bool)
+    for corner in _corners(nodes):
+        corner |= cells
+    return nodes
+
+
+def _double(array: ndarray) -> ndarray:
+    """Every entry eight times: cell -> its eight children."""
+    for axis in range(3):
+        array = array.repeat(2, axis)
+    return array

@@ -1,0 +1,75 @@
+"""Lights: one directional light in object space plus ambient.
+
+A light is l = normalise(l_x, l_y, 1), from the surface towards the light, in the world frame: it turns with the head, not with the
+camera. Coefficients: ambient k_a, diffuse (and specular) k_d, negative term k_n (0 where unused); see shading.py.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lift3d.errors import ConfigError
+from lift3d.geometry import normalize
+
+LIGHT_NAMES = ("ambient", "diffuse", "l_x", "l_y", "negative")
+
+
+@dataclass(frozen=True)
+class Lights:
+    """A batch of lights."""
+
+    direction: Float[Tensor, "*s 3"]  # unit, from the surface to the light, world frame
+    ambient: Float[Tensor, "*s"]  # k_a
+    diffuse: Float[Tensor, "*s"]  # k_d
+    negative: Float[Tensor, "*s"]  # k_n
+
+    @staticmethod
+    def from_vector(light: Float[Tensor, "*s 5"]) -> "Lights":
+        """Lights of rows (k_a, k_d, l_x, l_y, k_n)."""
+        ambient, diffuse, x, y, negative = light.unbind(-1)
+        return Lights(normalize(torch.stack((x, y, torch.ones_like(x)), -1)), ambient, diffuse, negative)
+
+    def to_vector(self) -> Float[Tensor, "*s 5"]:
+        """Inverse of ``from_vector``."""
+        x, y, z = self.direction.unbind(-1)
+        return torch.stack((self.ambient, self.diffuse, x / z, y / z, self.negative), -1)
+
+    def __getitem__(self, index: object) -> "Lights":
+        return Lights(self.direction[index], self.ambient[index], self.diffuse[index], self.negative[index])
+
+
+@dataclass(frozen=True)
+class LightPrior:
+    """Uniform ranges; ``ambient`` is drawn around ``level - coupling * diffuse`` so that exposure stays level."""
+
+    l_x: tuple[float, float] = (-1.0, 1.0)
+    l_y: tuple[float, float] = (-0.2, 0.8)
+    diffuse: tuple[float, float] = (0.35, 0.8)
+    level: tuple[float, float] = (0.9, 1.05)  # of k_a + coupling * k_d
+    coupling: float = 0.75
+    negative: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        for name in ("l_x", "l_y", "diffuse", "level", "negative"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ConfigError(f"light prior: {name} is ({low}, {high}), expected (low, high)")
+
+    def sample(self, n: int, generator: torch.Generator) -> Float[Tensor, "n 5"]:
+        """n independent rows (k_a, k_d, l_x, l_y, k_n)."""
+
+        def uniform(bounds: tuple[float, float]) -> Tensor:
+            return bounds[0] + (bounds[1] - bounds[0]) * torch.rand(n, generator=generator)
+
+        x, y, diffuse = uniform(self.l_x), uniform(self.l_y), uniform(self.diffuse)
+        ambient = uniform(self.level) - self.coupling * diffuse
+        return torch.stack((ambient, diffuse, x, y, uniform(self.negative)), -1)
+
+    def mean(self) -> Float[Tensor, "5"]:
+        """Centre of the ranges, (k_a, k_d, l_x, l_y, k_n)."""
+        centre = lambda bounds: (bounds[0] + bounds[1]) / 2  # noqa: E731
+        diffuse = centre(self.diffuse)
+        ambient = centre(self.level) - self.coupling * diffuse
+        return torch.tensor([ambient, diffuse, centre(self.l_x), centre(self.l_y), centre(self.negative)])

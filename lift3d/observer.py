@@ -1,0 +1,34 @@
+"""How long work in the core (training, sampling, downloading) reports: to an ``Observer`` that the caller passes.
+
+Rich progress bars and TensorBoard live behind this protocol in ``cli/``; the core never prints.
+"""
+
+from typing import Protocol
+
+
+class Observer(Protocol):
+    """Receives the progress of one task at a time."""
+
+    def start(self, task: str, total: int | None) -> None:
+        """A task of ``total`` units begins (None: unknown)."""
+
+    def advance(self, n: int = 1, **values: float) -> None:
+        """``n`` units are done; ``values`` are named scalars worth showing or logging."""
+
+    def finish(self) -> None:
+        """The current task is over."""
+
+    def message(self, text: str) -> None:
+        """One line for a person."""
+
+
+class SilentObserver:
+    """The observer that does nothing."""
+
+    def start(self, task: str, total: int | None) -> None: ...
+
+    def advance(self, n: int = 1, **values: float) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def message(self, text: str) -> None: ...

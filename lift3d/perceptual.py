@@ -1,0 +1,94 @@
+"""Perceptual distances between images [n, 3, h, w] in [-1, 1], one number per image; 32 x 32 patches will do.
+
+LPIPS (Zhang et al., CVPR 2018) with a VGG-16 trunk is the paper's; it needs ImageNet weights (0.5 GB), which lpips
+fetches on first use. The distance in the features of the GAN's own discriminator needs nothing.
+"""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lift3d.errors import BackendUnavailable, ConfigError
+from lift3d.observer import Observer, SilentObserver
+
+Features = Callable[[Tensor], list[Tensor]]  # images [n, 3, h, w] in [-1, 1] -> feature maps [n, c, h', w']
+
+NAMES = ("auto", "lpips", "discriminator")
+
+
+def get_perceptual(
+    name: str = "auto",
+    discriminator: Features | None = None,
+    *,
+    backbone: str = "vgg",
+    observer: Observer | None = None,
+) -> nn.Module:
+    """The distance called ``name``, a module: (images, images) -> [n]; move it with ``.to``. It holds no gradients.
+
+    ``discriminator`` gives feature maps of images: pass ``Discriminator.features``. ``backbone`` of LPIPS: "vgg",
+    "alex" or "squeeze". "auto" is LPIPS where it can be had, else the discriminator's, with a message to ``observer``.
+    Raises ``BackendUnavailable`` if LPIPS or its weights cannot be had and nothing can stand in.
+    """
+    observer = observer or SilentObserver()
+    if name not in NAMES:
+        raise ConfigError(f"perceptual: unknown name {name!r}, expected one of {', '.join(NAMES)}")
+    if name == "discriminator":
+        if discriminator is None:
+            raise ConfigError("perceptual 'discriminator' needs the features of a discriminator, got None; use 'lpips'")
+        return FeatureDistance(discriminator)
+    try:
+        return LpipsDistance(backbone)
+    except BackendUnavailable as error:
+        if name == "lpips" or discriminator is None:
+            raise
+        observer.message(f"Perceptual loss in discriminator features instead of LPIPS. {error}")
+        return FeatureDistance(discriminator)
+
+
+class FeatureDistance(nn.Module):
+    """LPIPS without learned weights, in given features.
+
+    Per level, features are scaled to unit length over channels; the distance is their squared difference, summed over
+    channels (so in [0, 4]), averaged over pixels and over levels.
+    """
+
+    def __init__(self, features: Features) -> None:
+        super().__init__()
+        self.features = features
+
+    def forward(self, a: Float[Tensor, "n 3 h w"], b: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n"]:
+        levels = [
+            (_unit(x) - _unit(y)).square().sum(1).mean((1, 2))
+            for x, y in zip(self.features(a), self.features(b), strict=True)
+        ]
+        return torch.stack(levels).mean(0)
+
+
+class LpipsDistance(nn.Module):
+    """LPIPS 0.1 of the ``lpips`` package, frozen. ``backbone``: "vgg", "alex" or "squeeze"."""
+
+    def __init__(self, backbone: str = "vgg") -> None:
+        super().__init__()
+        if backbone not in ("vgg", "alex", "squeeze"):
+            raise ConfigError(f"LPIPS: unknown backbone {backbone!r}, expected 'vgg', 'alex' or 'squeeze'")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # lpips speaks torchvision's deprecated dialect
+                import lpips
+
+                self.net = lpips.LPIPS(net=backbone, verbose=False).requires_grad_(False)
+        except (ImportError, OSError, RuntimeError) as error:  # not installed; no network; torchvision of another build
+            raise BackendUnavailable(
+                f"LPIPS cannot be used ({error}): install lpips and a torchvision of the same build as torch, and let it "
+                f"download or copy the {backbone} weights to {torch.hub.get_dir()}/checkpoints; or choose 'discriminator'"
+            ) from error
+
+    def forward(self, a: Float[Tensor, "n 3 h w"], b: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n"]:
+        return self.net(a, b).flatten()
+
+
+def _unit(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    return x * torch.rsqrt(x.square().sum(1, keepdim=True) + 1e-10)

@@ -1,0 +1,49 @@
+"""Visible surface of triangle meshes, and deferred shading of it.
+
+scene = get_rasterizer("auto").prepare(vertices, faces)  # once per mesh
+fragments = scene.fragments(cameras, size=128)           # any number of views
+"""
+
+import importlib.util
+
+import torch
+
+from lift3d.errors import ConfigError
+from lift3d.rasterize.deferred import GBuffer, Shaded, box_average, gbuffer, render, shade_lights
+from lift3d.rasterize.embree import EmbreeRasterizer
+from lift3d.rasterize.fragments import Fragments, Rasterizer, Scene, interpolate
+from lift3d.rasterize.naive import NaiveRasterizer
+from lift3d.rasterize.nvdiffrast import NvdiffrastRasterizer
+
+__all__ = [
+    "Fragments",
+    "GBuffer",
+    "Rasterizer",
+    "Scene",
+    "Shaded",
+    "box_average",
+    "gbuffer",
+    "get_rasterizer",
+    "interpolate",
+    "render",
+    "shade_lights",
+]
+
+NAMES = ("auto", "embree", "nvdiffrast", "naive")
+
+
+def get_rasterizer(name: str = "auto", device: torch.device | str | None = None) -> Rasterizer:
+    """The backend called ``name``; "auto" means nvdiffrast on CUDA if it is installed, else Embree.
+
+    ``device`` defaults to CUDA where there is one. Raises ``BackendUnavailable`` if the backend cannot run.
+    """
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if name == "auto":
+        name = "nvdiffrast" if device.type == "cuda" and importlib.util.find_spec("nvdiffrast") else "embree"
+    if name == "embree":
+        return EmbreeRasterizer()
+    if name == "nvdiffrast":
+        return NvdiffrastRasterizer(device)
+    if name == "naive":
+        return NaiveRasterizer()
+    raise ConfigError(f"rasterizer: unknown name {name!r}, expected one of {', '.join(NAMES)}")

@@ -1,0 +1,94 @@
+"""Rasterizing on CUDA devices with nvdiffrast.
+
+nvdiffrast wants homogeneous clip coordinates with |x|, |y|, |z| <= w inside the frustum and y upwards; its
+images begin with the bottom row. It answers (u, v, z/w, face + 1): u and v are the perspective-correct
+weights of corners 0 and 1, and 0 in the last channel is background.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lift3d.cameras import DISTANCE, Cameras, focal_length
+from lift3d.errors import BackendUnavailable, ConfigError
+from lift3d.rasterize.fragments import Fragments
+
+NEAR, FAR = DISTANCE / 2, DISTANCE * 2  # the object lies around DISTANCE
+MAX_FACES = 2**24  # face + 1 comes back as a float32
+
+
+def clip_coordinates(vertices: Float[Tensor, "*s n 3"], cameras: Cameras) -> Float[Tensor, "*s n 4"]:
+    """World points -> clip space: z runs from -w at the near plane to w at the far plane, w is the depth."""
+    x, y, z = cameras.to_camera(vertices).unbind(-1)
+    zoom = focal_length(2)
+    depth = -z
+    return torch.stack(
+        (zoom * x, zoom * y, ((FAR + NEAR) * depth - 2 * FAR * NEAR) / (FAR - NEAR), depth), -1
+    )
+
+
+def to_fragments(raster: Float[Tensor, "v h w 4"]) -> Fragments:
+    """nvdiffrast's answer, bottom row first -> fragments, top row first."""
+    raster = raster.flip(1)
+    face = raster[..., 3].long() - 1
+    u, v = raster[..., 0], raster[..., 1]
+    weights = torch.stack((u, v, 1.0 - u - v), -1).clamp_min(0.0)
+    weights = weights / weights.sum(-1, keepdim=True)
+    return Fragments(face, torch.where((face >= 0)[..., None], weights, torch.zeros_like(weights)))
+
+
+@dataclass(frozen=True)
+class NvdiffrastScene:
+    """See ``Scene``."""
+
+    context: object  # nvdiffrast.torch.RasterizeCudaContext
+    vertices: Float[Tensor, "n 3"]
+    faces: Int[Tensor, "m 3"]  # int32
+
+    def fragments(self, cameras: Cameras, size: int) -> Fragments:
+        """See ``Scene``."""
+        import nvdiffrast.torch as dr
+
+        device = self.vertices.device
+        batch = cameras.translation.shape[:-1]
+        views = Cameras(
+            cameras.rotation.reshape(-1, 3, 3).to(device).float(),
+            cameras.translation.reshape(-1, 3).to(device).float(),
+        )
+        with torch.no_grad():
+            clip = clip_coordinates(self.vertices.expand(batch.numel(), -1, -1), views).contiguous()
+            raster, _ = dr.rasterize(self.context, clip, self.faces, (size, size), grad_db=False)
+        found = to_fragments(raster)
+        return Fragments(found.face.view(*batch, size, size), found.barycentric.view(*batch, size, size, 3))
+
+
+class NvdiffrastRasterizer:
+    """See ``Rasterizer``."""
+
+    name = "nvdiffrast"
+
+    def __init__(self, device: torch.device | str = "cuda") -> None:
+        try:
+            import nvdiffrast.torch as dr
+        except ImportError as error:
+            raise BackendUnavailable(
+                "rasterizer 'nvdiffrast' is not installed: it needs CUDA and "
+                "pip install git+https://github.com/NVlabs/nvdiffrast (or choose rasterizer 'embree')"
+            ) from error
+        if torch.device(device).type != "cuda" or not torch.cuda.is_available():
+            raise BackendUnavailable(
+                f"rasterizer 'nvdiffrast' needs a CUDA device, got {device}; choose 'embree'"
+            )
+        self._device = torch.device(device)
+        self._context = dr.RasterizeCudaContext(device=self._device)
+
+    def prepare(self, vertices: Float[Tensor, "n 3"], faces: Int[Tensor, "m 3"]) -> NvdiffrastScene:
+        """See ``Rasterizer``."""
+        if len(faces) >= MAX_FACES:
+            raise ConfigError(
+                f"rasterizer 'nvdiffrast': {len(faces)} faces, expected fewer than {MAX_FACES}; decimate"
+            )
+        vertices = vertices.detach().to(self._device).float().contiguous()
+        return NvdiffrastScene(self._context, vertices, faces.to(self._device).int().contiguous())

@@ -1,0 +1,53 @@
+"""Phong image formation, shared by the volume renderer, meshes and synthetic heads (method.md, section 2):
+
+    C = a * (k_a + k_d max(n.l, 0) + k_n min(n.l, 0)) + s k_d [n.l > 0] max(r.o, 1e-4)^p,   clamped to >= 0
+
+with unit normal n, unit direction o towards the camera, r = 2 (n.l) n - l. True Phong (r.o, not n.h); display-referred values;
+directions in the world frame. All arguments broadcast, so one set of maps can be shaded under many lights.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lift3d.geometry import dot, reflect
+from lift3d.lights import Lights
+
+
+@dataclass(frozen=True)
+class Material:
+    """Reflectance at points."""
+
+    albedo: Float[Tensor, "*s 3"]  # [0, 1]
+    specular: Float[Tensor, "*s 1"]  # intensity, [0, 1]
+    shininess: Float[Tensor, "*s 1"]  # Phong exponent, 4..100
+
+
+@dataclass(frozen=True)
+class Shading:
+    """The light-dependent factors of the image: colour = albedo * diffuse + specular, clamped to >= 0."""
+
+    diffuse: Float[Tensor, "*s 1"]
+    specular: Float[Tensor, "*s 1"]
+
+
+def shading(
+    normal: Float[Tensor, "*s 3"], to_camera: Float[Tensor, "*s 3"], material: Material, lights: Lights
+) -> Shading:
+    """Diffuse and specular factors of every point; ``lights`` fields must broadcast against the points' batch axes."""
+    direction = lights.direction
+    ambient, diffuse, negative = lights.ambient[..., None], lights.diffuse[..., None], lights.negative[..., None]
+    cosine = dot(normal, direction)
+    factor = ambient + diffuse * cosine.clamp_min(0.0) + negative * cosine.clamp_max(0.0)
+    lobe = dot(reflect(direction, normal), to_camera).clamp_min(1e-4) ** material.shininess
+    return Shading(factor, torch.where(cosine > 0, material.specular * diffuse * lobe, torch.zeros_like(lobe)))
+
+
+def shade(
+    normal: Float[Tensor, "*s 3"], to_camera: Float[Tensor, "*s 3"], material: Material, lights: Lights
+) -> Float[Tensor, "*s 3"]:
+    """Colours >= 0 (not clamped above) of points under ``lights``; see the module docstring."""
+    factors = shading(normal, to_camera, material, lights)
+    return (material.albedo * factors.diffuse + factors.specular).clamp_min(0.0)

@@ -1,0 +1,1 @@
+"""CC0 morphable heads with exact depth, normals, material and light."""

@@ -1,0 +1,101 @@
+"""Head renders with exact ground truth, through the project's own rasterizer and ``shade``.
+
+Item ``index`` of a split is (head, take): ``VIEWS_PER_HEAD`` takes share a head's shape and look and differ in view and light.
+Two renders of one item are bit-identical.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lift3d.cameras import Cameras, ViewPrior
+from lift3d.lights import LightPrior, Lights
+from lift3d.rasterize import Rasterizer, box_average, get_rasterizer, interpolate
+from lift3d.shading import Material, shade
+from lift3d.geometry import normalize
+from lift3d.mesh import Mesh
+from lift3d.synthetic.heads import HeadModel, load_head_model, sample_shape, stream
+from lift3d.synthetic.paint import Look, attributes, paint, sample_look
+
+VIEWS_PER_HEAD = 4
+BACKGROUND = 1.0  # white
+VIEW_PRIOR = ViewPrior(std=(0.13, 0.35, 0.04, 0.0, 0.0, 0.0), limit=(0.4, 0.9, 0.1, 0.0, 0.0, 0.0))
+LIGHT_PRIOR = LightPrior(l_x=(-1.0, 1.0), l_y=(-0.3, 0.9), diffuse=(0.35, 0.8), level=(0.9, 1.05), coupling=0.75)
+
+
+@dataclass(frozen=True)
+class HeadRender:
+    """One image with everything that made it; maps are exact at pixel centres and 0 in the background."""
+
+    image: Float[Tensor, "h w 3"]  # [0, 1], antialiased over the white background
+    mask: Bool[Tensor, "h w"]
+    depth: Float[Tensor, "h w"]  # z-depth, world units
+    normal: Float[Tensor, "h w 3"]  # unit, world frame
+    albedo: Float[Tensor, "h w 3"]
+    specular: Float[Tensor, "h w"]
+    shininess: Float[Tensor, "h w"]
+    view: Float[Tensor, "6"]
+    light: Float[Tensor, "5"]  # (k_a, k_d, l_x, l_y, k_n)
+
+
+def _generator(split: str, kind: str, index: int) -> torch.Generator:
+    return torch.Generator().manual_seed(int(stream(split, kind, index).integers(2**62)))
+
+
+def render_mesh(
+    mesh: Mesh,
+    look: Look,
+    model: HeadModel,
+    view: Float[Tensor, "6"],
+    light: Float[Tensor, "5"],
+    size: int,
+    supersample: int = 2,
+    rasterizer: Rasterizer | None = None,
+) -> HeadRender:
+    """Render a head mesh (vertices in the head model's order) at one view under one light."""
+    return next(_takes(mesh, look, model, view[None], light[None], size, supersample, rasterizer))
+
+
+def _takes(mesh, look, model, views, lights, size, supersample, rasterizer) -> Iterator[HeadRender]:
+    faces = torch.from_numpy(mesh.faces)
+    scene = (rasterizer or get_rasterizer("auto")).prepare(torch.from_numpy(mesh.vertices), faces)
+    columns = torch.from_numpy(np.concatenate((mesh.vertices, mesh.normals, attributes(model)), -1))
+    for view, light in zip(views, lights, strict=True):
+        cameras, lamp = Cameras.from_view(view), Lights.from_vector(light)
+
+        def surface(pixels: int):
+            fragments = scene.fragments(cameras, pixels)
+            position, normal, paintable = interpolate(columns, faces, fragments).split((3, 3, 8), -1)
+            return fragments.mask, position, normalize(normal), paint(paintable, look, model)
+
+        mask, position, normal, material = fine = surface(size * supersample)
+        color = shade(normal, normalize(cameras.origins - position), material, lamp).clamp(0, 1)
+        color = torch.where(mask[..., None], color, torch.full_like(color, BACKGROUND))
+        mask, position, normal, material = fine if supersample == 1 else surface(size)
+        inside = mask[..., None]
+        material = Material(*(x * inside for x in (material.albedo, material.specular, material.shininess)))
+        yield HeadRender(
+            image=box_average(color, supersample) if supersample > 1 else color,
+            mask=mask,
+            depth=cameras.z_depth(position.reshape(-1, 3)).reshape(mask.shape) * mask,
+            normal=normal * inside,
+            albedo=material.albedo,
+            specular=material.specular[..., 0],
+            shininess=material.shininess[..., 0],
+            view=view,
+            light=light,
+        )
+
+
+def render_head(split: str, head: int, size: int, supersample: int = 2, takes: int = VIEWS_PER_HEAD) -> list[HeadRender]:
+    """All takes of one head; take ``k`` is the same whatever ``takes`` is."""
+    model = load_head_model()
+    shape, look = sample_shape(model, split, head), sample_look(split, head)
+    mesh = model.mesh(shape.identity, shape.expression)
+    views = torch.cat([VIEW_PRIOR.sample(1, _generator(split, f"view {k}", head)) for k in range(takes)])
+    lights = torch.cat([LIGHT_PRIOR.sample(1, _generator(split, f"light {k}", head)) for k in range(takes)])
+    return list(_takes(mesh, look, model, views, lights, size, supersample, None))

@@ -1,0 +1,1 @@
+"""Training: explore, align, exploit."""
