@@ -1,7 +1,7 @@
 """Packaging of lift3d: three source folders, one installed package.
 
-``cli/`` and ``export/`` install as ``lift3d.cli`` and ``lift3d.export``. The packages are listed one by one, because
-``find_packages()`` would install top-level packages called ``cli`` and ``export``.
+``cli/`` and ``export/`` install as ``lift3d.cli`` and ``lift3d.export``. The packages are listed one by one,
+because ``find_packages()`` would install top-level packages called ``cli`` and ``export``.
 """
 
 import re
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent
 setup(
     name="lift3d",
     version=re.search(r'__version__ = "(.+)"', (ROOT / "lift3d" / "__init__.py").read_text())[1],
-    description="Lifts a pretrained 2D GAN to a controllable 3D GAN (GAN2X) and writes multi-view, multi-light datasets",
+    description="Lifts a pretrained 2D GAN to a 3D GAN (GAN2X); writes multi-view, multi-light datasets",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

@@ -1,7 +1,6 @@
 """The program ``lift3d``: its commands, and the one place where errors become sentences."""
 
 import errno
-import gettext
 
 import click
 
@@ -53,3 +52,16 @@ def _sentence(error: OSError) -> str:
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
         return f"{where}permission denied; choose a path that you may read and write"
     return f"{where}{error.strerror or error}"
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="lift3d")
+def main() -> None:
+    """Lift a pretrained 2D GAN to 3D; write multi-view, multi-light datasets and meshes from it."""
+
+
+for command in (pretrain, sample, export, eval_command, info, verify, gan):
+    main.add_command(command)
+
+if __name__ == "__main__":
+    main()

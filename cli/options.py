@@ -15,7 +15,11 @@ Command = Callable[..., None]
 PATH = click.Path(path_type=Path)
 
 model = click.option(
-    "--model", default="demo", show_default=True, metavar="NAME|FILE", help="Bundled model or lifted checkpoint."
+    "--model",
+    default="demo",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="Bundled model or lifted checkpoint.",
 )
 seed = click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random choice.")
 overwrite = click.option("--overwrite", is_flag=True, help="Replace what is already there.")
@@ -51,7 +55,7 @@ def use_device(name: str, threads: int | None) -> "torch.device":
     present = torch.cuda.device_count() if device.type == "cuda" and torch.cuda.is_available() else 0
     if (device.index or 0) >= present:
         raise BackendUnavailable(
-            f"device {name!r} is not there ({present} CUDA devices found); choose --device cpu or --device auto"
+            f"device {name!r} is not there, {present} CUDA devices are; choose --device cpu or --device auto"
         )
     return device
 

@@ -13,7 +13,7 @@ LOG_SECONDS = 30.0  # between two lines where stderr is no terminal
 
 
 class RichObserver:
-    """A progress bar per task on a terminal; elsewhere a line every ``LOG_SECONDS``. Each task ends with its time.
+    """A progress bar per task on a terminal, elsewhere a line every ``LOG_SECONDS``; the time at the end.
 
     The rate counts from the first ``advance``, which after a resume stands for what the earlier run did.
     """
@@ -39,8 +39,15 @@ class RichObserver:
         self.first: tuple[float, int] | None = None  # time and units of the first advance
         self.values: dict[str, float] = {}
         if task and self.console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            self.bar = Progress(*columns, TextColumn("{task.fields[state]}"), console=self.console, transient=True)
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+            )
+            self.bar = Progress(
+                *columns, TextColumn("{task.fields[state]}"), console=self.console, transient=True
+            )
             self.bar.add_task(task, total=total, state="")
             self.bar.start()
 
@@ -74,7 +81,9 @@ class RichObserver:
         """Rate, time left and the latest values."""
         rate = self._rate(now)
         left = [] if self.total is None or not rate else [f"{(self.total - self.done) / rate:.0f} s left"]
-        return ", ".join([f"{rate:.3g}/s", *left, *(f"{name} {value:.4g}" for name, value in self.values.items())])
+        return ", ".join(
+            [f"{rate:.3g}/s", *left, *(f"{name} {value:.4g}" for name, value in self.values.items())]
+        )
 
 
 class TensorBoardObserver:

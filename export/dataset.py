@@ -1,16 +1,18 @@
 """Make a dataset: plan -> render -> write -> resume.
 
-A plan is everything that decides what stands in the file. Sample i depends on (plan.seed, i) alone: not on the other
-samples, their order, or how often the run was interrupted. Its views and lights are independent draws from the
-model's priors, then put in order, views by yaw and lights by l_x, so that going through them turns the head and moves
-the light steadily. The order does not change which views and lights are drawn; take them at random for training.
+A plan is everything that decides what stands in the file. Sample i depends on (plan.seed, i) alone: not on
+the other samples, their order, or how often the run was interrupted. Its views and lights are independent
+draws from the model's priors, then put in order, views by yaw and lights by l_x, so that going through them
+turns the head and moves the light steadily. The order does not change which views and lights are drawn; take
+them at random for training.
 
-Storage decides the colours: albedo is rounded to 8 bits and the shading factors to half precision first, and the
-colours are computed from the rounded values. What is stored therefore fulfils
+Storage decides the colours: albedo is rounded to 8 bits and the shading factors to half precision first, and
+the colours are computed from the rounded values. What is stored therefore fulfils
 
     colors / 255 = clip(albedo / 255 * diffuse_shading + specular_shading, 0, 1)      inside the mask
 
-up to half a code value, the rounding of the colours themselves; they differ from the renderer's by one more at most.
+up to half a code value, the rounding of the colours themselves; they differ from the renderer's by one more
+at most.
 """
 
 import datetime
@@ -81,7 +83,8 @@ class DatasetPlan:
         object.__setattr__(self, "maps", tuple(name for name in MAPS if name in self.maps))
 
     def gan_seed(self, i: int) -> int:
-        """Seed of sample i for the GAN: i itself if the plan's seed is 0; other seeds start far away (golden ratio).
+        """Seed of sample i for the GAN: i itself if the plan's seed is 0; other seeds start far away (golden
+        ratio).
 
         32 bits, because torch's CPU generator uses no more.
         """
@@ -109,7 +112,9 @@ class Model(Protocol):
 
     def mesh(self, code: Tensor, resolution: int = 128) -> Mesh: ...
 
-    def render(self, code: Tensor, views: Tensor, lights: Tensor, size: int, renderer: str, mesh: Mesh | None): ...
+    def render(
+        self, code: Tensor, views: Tensor, lights: Tensor, size: int, renderer: str, mesh: Mesh | None
+    ): ...
 
     def project(self, w: Tensor, images: Tensor) -> Tensor: ...
 
@@ -153,8 +158,8 @@ def write_dataset(
 ) -> WriteReport:
     """Write the samples of ``plan`` that ``path`` lacks.
 
-    Whatever stops the run, the file stays valid and ``resume`` continues it. Ctrl-C is no error: the samples on their
-    way are finished and the report says ``interrupted``.
+    Whatever stops the run, the file stays valid and ``resume`` continues it. Ctrl-C is no error: the samples
+    on their way are finished and the report says ``interrupted``.
     """
     path, observer, start = Path(path), observer or SilentObserver(), time.perf_counter()
     if overwrite and resume:
@@ -186,13 +191,15 @@ def write_dataset(
         done=done,
         planned=plan.n,
         seconds=time.perf_counter() - start,
-        phases=PhaseSeconds(run.render, run.project, run.wait + seconds.wait, seconds.deflate, seconds.commit),
+        phases=PhaseSeconds(
+            run.render, run.project, run.wait + seconds.wait, seconds.deflate, seconds.commit
+        ),
         interrupted=interrupted,
     )
 
 
 class _Run:
-    """Renders the missing samples; one thread turns renders into stored arrays while the next sample is rendered."""
+    """Renders the missing samples; a thread encodes the last one while the next one is rendered."""
 
     def __init__(self, model: Model, plan: DatasetPlan, writer: DatasetWriter) -> None:
         self.model, self.plan, self.writer = model, plan, writer
@@ -206,7 +213,9 @@ class _Run:
                 if pending:
                     self._wait_for(pending)
                     observer.advance()
-                pending = background.submit(lambda i=int(i), arrays=arrays: self.writer.write(i, _joined(arrays)))
+                pending = background.submit(
+                    lambda i=int(i), arrays=arrays: self.writer.write(i, _joined(arrays))
+                )
             if pending:
                 self._wait_for(pending)
                 observer.advance()
@@ -215,3 +224,144 @@ class _Run:
         start = time.perf_counter()
         pending.result()
         self.wait += time.perf_counter() - start
+
+    def _sample(self, i: int, background: ThreadPoolExecutor) -> tuple[dict[str, NDArray], list[Future]]:
+        """Arrays of sample i without images, and jobs that give its images, some views each."""
+        start, plan, model = time.perf_counter(), self.plan, self.model
+        project_before = self.project
+        with torch.no_grad():
+            samples = model.sample([plan.gan_seed(i)], plan.truncation)
+            code = samples.code[0]
+            views, lights = (
+                rows.to(code.device) for rows in plan.draw(i, model.view_prior, model.light_prior)
+            )
+            needs_mesh = plan.meshes or plan.renderer == "mesh"
+            mesh = model.mesh(code, plan.mesh_resolution) if needs_mesh else None
+            arrays = _facts(samples, views, lights, plan.size) | (_mesh_arrays(mesh) if plan.meshes else {})
+            jobs = []
+            for some in views.split(max(1, PIXELS_AT_ONCE // (plan.lights * plan.size**2))):
+                output = model.render(code, some, lights, plan.size, plan.renderer, mesh)
+                gan = self._through_gan(samples.w[0], output.colors) if plan.gan else None
+                jobs.append(background.submit(_encode, output, gan, model.background, plan.maps))
+        self.render += time.perf_counter() - start - (self.project - project_before)
+        return arrays, jobs
+
+    def _through_gan(self, w: Tensor, colors: Float[Tensor, "v l h w 3"]) -> Float[Tensor, "v l g g 3"]:
+        """Renders projected onto the 2D GAN, in [0, 1]."""
+        start = time.perf_counter()
+        images = colors.flatten(0, 1).permute(0, 3, 1, 2) * 2 - 1
+        projected = torch.cat([self.model.project(w, some) for some in images.split(GAN_IMAGES_AT_ONCE)])
+        self.project += time.perf_counter() - start
+        return (projected.permute(0, 2, 3, 1) / 2 + 0.5).unflatten(0, colors.shape[:2])
+
+
+def _facts(samples, views: Tensor, lights: Tensor, size: int) -> dict[str, NDArray]:
+    """Datasets without images: cameras, lights, latents, the GAN's own picture."""
+    light = Lights.from_vector(lights)
+    tensors = {
+        "cam2world": Cameras.from_view(views).cam2world(),
+        "cam_K": intrinsics(size).expand(len(views), 3, 3),
+        "light_dir": light.direction,
+        "light_ambient": light.ambient,
+        "light_diffuse": light.diffuse,
+        "light_negative": light.negative,
+        "latent_z": samples.z[0],
+        "latent_w": samples.w[0],
+        "code": samples.code[0],
+        "gan_view": samples.view[0],
+        "gan_light": samples.light[0],
+    }
+    arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+    image = to_uint8(samples.image[0].permute(1, 2, 0).cpu().numpy() / 2 + 0.5)
+    return arrays | {"gan_image": image, "seed": np.int64(samples.seeds[0])}
+
+
+def _mesh_arrays(mesh: Mesh) -> dict[str, NDArray]:
+    arrays = {name: getattr(mesh, name.removeprefix("meshes/")) for name in MESH_ARRAYS}
+    if missing := [name for name, array in arrays.items() if array is None]:
+        raise Lift3DError(f"the model's mesh lacks {', '.join(missing)}; choose a plan without meshes")
+    return arrays
+
+
+def _encode(
+    output, gan: Tensor | None, background: tuple[float, ...], maps: tuple[str, ...]
+) -> dict[str, NDArray]:
+    """What the file stores of some views (module docstring)."""
+    mask = output.mask.cpu().numpy()
+
+    def stored_as(name: str, dtype: type) -> NDArray:
+        array = getattr(output, name).cpu().numpy()
+        inside = mask.reshape(mask.shape[:1] + (1,) * (name.endswith("_shading")) + mask.shape[1:])
+        inside = inside[..., None] if name in ("albedo", "normals") else inside
+        return np.where(inside, to_uint8(array) if dtype is np.uint8 else array, 0).astype(dtype)
+
+    half = np.float16
+    dtypes = {"albedo": np.uint8, "depth": np.float32}
+    arrays = {name: stored_as(name, dtypes.get(name, half)) for name in MAPS if name != "mask"}
+    albedo = arrays["albedo"][:, None].astype(np.float32) / 255
+    diffuse, specular = (
+        arrays[f"{name}_shading"].astype(np.float32)[..., None] for name in ("diffuse", "specular")
+    )
+    inside, outside = to_uint8(albedo * diffuse + specular), to_uint8(np.array(background))
+    arrays["colors"] = np.where(mask[:, None, ..., None], inside, outside)
+    arrays["mask"] = mask.astype(np.uint8)
+    if gan is not None:
+        arrays["colors_gan"] = to_uint8(gan.cpu().numpy())
+    return {name: array for name, array in arrays.items() if name not in MAPS or name in maps}
+
+
+def _joined(parts: tuple[dict[str, NDArray], list[Future]]) -> dict[str, NDArray]:
+    """All arrays of a sample; waits for its jobs."""
+    arrays, jobs = parts
+    images = [job.result() for job in jobs]
+    return arrays | {name: np.concatenate([image[name] for image in images]) for name in images[0]}
+
+
+def _create(model: Model, plan: DatasetPlan, path: Path) -> None:
+    """An empty file for the plan."""
+    with torch.no_grad():
+        first = model.sample([plan.gan_seed(0)], plan.truncation)
+    rows = max(4 * MESH_ROWS, 16 * plan.mesh_resolution**2)  # a sphere has 4.5 resolution^2 vertices
+    dimensions = Dimensions(
+        samples=plan.n,
+        views=plan.views,
+        lights=plan.lights,
+        size=plan.size,
+        gan_size=first.image.shape[-1],
+        z=first.z.shape[-1],
+        w=first.w.shape[-1],
+        code=first.code.shape[-1],
+        vertices=plan.n * rows,
+        faces=plan.n * 2 * rows,
+    )
+    attributes = {
+        "generator": f"lift3d {__version__}",
+        "config": json.dumps(_config(model, plan)),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "license": model.license,
+    }
+    create(path, stored(plan.maps, plan.gan, plan.meshes), dimensions, attributes, model.background)
+
+
+def _config(model: Model, plan: DatasetPlan) -> dict:
+    """The root attribute ``config``."""
+    return {"plan": asdict(plan), "model": json.loads(model.config.to_json())}
+
+
+def _check_same(model: Model, plan: DatasetPlan, path: Path) -> None:
+    """Refuse to continue a file of another plan or another model."""
+    old, new = describe(path).config, json.loads(json.dumps(_config(model, plan)))
+    for field in fields(DatasetPlan):
+        before, now = old["plan"].get(field.name), new["plan"][field.name]
+        if before != now:
+            raise ConfigError(
+                f"--resume: {field.name} is {before!r} in {path}, {now!r} now; give the same, or --overwrite"
+            )
+    done = open_dataset(path, maps=())
+    if len(done):
+        with torch.no_grad():
+            again = model.sample([int(done[0].seed)], plan.truncation).code[0].cpu()
+    if old["model"] != new["model"] or (len(done) and not torch.allclose(again, done[0].code, atol=1e-3)):
+        raise ConfigError(
+            f"--resume: {path} was written with another model; give the same model, or --overwrite"
+        )

@@ -55,7 +55,7 @@ class ChunkIndex:
 
     @cached_property
     def key(self) -> np.dtype:
-        """Bytes stored, filter mask (0: all filters applied), first element of the chunk (and of its bytes: 0)."""
+        """Bytes stored, filter mask (0: all applied), first element of the chunk (last: byte in it, 0)."""
         return np.dtype([("size", "<u4"), ("mask", "<u4"), ("first", "<u8", (len(self.grid) + 1,))])
 
     @cached_property
@@ -122,7 +122,9 @@ class ChunkIndex:
         """The whole tree; every entry points to the one placeholder chunk."""
         n = self.n_chunks
         end = np.zeros((), self.key)
-        end["first"] = np.multiply((*self.grid, 1), (*self.chunk, self.itemsize))  # beyond the last along every axis
+        end["first"] = np.multiply(
+            (*self.grid, 1), (*self.chunk, self.itemsize)
+        )  # beyond the last along every axis
         entries, address, blocks = (
             self.entries(0, np.full(n, placeholder), np.full(n, size)),
             self.address,
@@ -192,6 +194,6 @@ def _read(file: BinaryIO, address: int, size: int) -> bytes:
     data = file.read(size)
     if len(data) != size:
         raise CorruptFile(
-            f"the file is truncated: it ends in an object header, at byte {address + len(data)}; write a new one"
+            f"the file is truncated: it ends in an object header, byte {address + len(data)}; write it again"
         )
     return data

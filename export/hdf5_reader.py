@@ -1,7 +1,8 @@
 """Read ``faces.h5``: a PyTorch dataset of its done samples, and what ``lift3d info`` says of a file.
 
-Values are as stored (hdf5_schema), except that half-precision maps become float32 and the mask bool. Colours stay
-uint8, display-referred sRGB. A batch has the batch axis first: ``DataLoader(open_dataset(path), batch_size=4)`` works.
+Values are as stored (hdf5_schema), except that half-precision maps become float32 and the mask bool. Colours
+stay uint8, display-referred sRGB. A batch has the batch axis first: ``DataLoader(open_dataset(path),
+batch_size=4)`` works.
 """
 
 import json
@@ -32,7 +33,7 @@ _FILE_NAMES = {"intrinsics": "cam_K"}  # where Python's name differs from the fi
 
 @dataclass(frozen=True)
 class DatasetSample:
-    """One person under V views and L lights (or a batch of them, "*b" first). Maps that were not asked for are None."""
+    """One person under V views and L lights, or a batch of them ("*b"). Maps not asked for are None."""
 
     index: Int64[Tensor, "*b"]  # number of the sample in the file
     seed: Int64[Tensor, "*b"]
@@ -111,10 +112,12 @@ def open_file(path: Path) -> Iterator[h5py.File]:
         raise CorruptFile(f"{path} is truncated or no HDF5 file ({error}); write it again") from error
     with h5:
         if h5.attrs.get("format") != FORMAT or not set(ROOT_ATTRIBUTES) <= set(h5.attrs) or "done" not in h5:
-            raise CorruptFile(f"{path} is an HDF5 file of another program; lift3d reads the files that it writes")
+            raise CorruptFile(
+                f"{path} is an HDF5 file of another program; lift3d reads the files that it writes"
+            )
         if (version := int(h5.attrs["format_version"])) != FORMAT_VERSION:
             raise CorruptFile(
-                f"{path} has format version {version}, this program reads {FORMAT_VERSION}; use a matching lift3d"
+                f"{path} has format version {version}, this lift3d reads {FORMAT_VERSION}; install another"
             )
         yield h5
 
@@ -171,7 +174,7 @@ def describe(path: Path) -> FileInfo:
 
 
 class LiftedDataset(Dataset[DatasetSample]):
-    """The done samples of a file; opened on first use in every process, so it can be pickled and used by workers."""
+    """The done samples of a file. It is opened on first use in every process, so workers can have a copy."""
 
     def __init__(self, path: Path, indices: NDArray[np.int64], names: tuple[str, ...]) -> None:
         self.path, self.indices, self.names = path, indices, names
@@ -218,7 +221,7 @@ class LiftedDataset(Dataset[DatasetSample]):
 
 
 def open_dataset(path: Path | str, maps: Sequence[str] | None = None) -> LiftedDataset:
-    """The done samples of ``path``; of the images only ``maps`` are read (all by default; "colors" is one of them)."""
+    """The done samples of ``path``; of the images (``colors`` too) only ``maps`` are read, by default all."""
     images = ("colors", "colors_gan", *MAPS)
     with open_file(Path(path)) as h5:
         present = dataset_names(h5)
@@ -231,7 +234,9 @@ def open_dataset(path: Path | str, maps: Sequence[str] | None = None) -> LiftedD
 
 def collate(batch: Sequence[DatasetSample], **_: object) -> DatasetSample:
     """Samples -> one sample with a batch axis; what ``DataLoader`` uses unless told otherwise."""
-    columns = {field.name: [getattr(sample, field.name) for sample in batch] for field in fields(DatasetSample)}
+    columns = {
+        field.name: [getattr(sample, field.name) for sample in batch] for field in fields(DatasetSample)
+    }
     return DatasetSample(**{name: None if c[0] is None else torch.stack(c) for name, c in columns.items()})
 
 

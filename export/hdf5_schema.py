@@ -1,15 +1,17 @@
-"""What stands in ``faces.h5``: the one place with names, dtypes, shapes, units and attributes of its datasets.
+"""What stands in ``faces.h5``: the one place with names, dtypes, shapes, units and attributes of its
+datasets.
 
-N samples, V views, L lights. A dataset drops the axes it does not depend on: ``colors`` is [N, V, L, y, x, 3],
-``albedo`` [N, V, y, x, 3]. One chunk is one image, deflated ("gzip"), numbers of several bytes after HDF5's shuffle
-filter; datasets without pixels are contiguous. Background is 0 in every map; the mask says where.
+N samples, V views, L lights. A dataset drops the axes it does not depend on: ``colors`` is [N, V, L, y, x,
+3], ``albedo`` [N, V, y, x, 3]. One chunk is one image, deflated ("gzip"), numbers of several bytes after
+HDF5's shuffle filter; datasets without pixels are contiguous. Background is 0 in every map; the mask says
+where.
 
-Mesh arrays are concatenated: rows ``start`` to ``start + count`` of sample i stand in ``meshes/vertex_span`` and
-``meshes/face_span``. Starts are multiples of ``MESH_ROWS``; the rows between two samples are 0.
+Mesh arrays are concatenated: rows ``start`` to ``start + count`` of sample i stand in ``meshes/vertex_span``
+and ``meshes/face_span``. Starts are multiples of ``MESH_ROWS``; the rows between two samples are 0.
 
-**Checksum** of a sample: CRC-32 (upper half) and Adler-32 (lower half), as zlib computes them, over the sample's
-values in C order, little-endian, dataset after dataset in alphabetical order of the path. ``checksum``, ``done`` and
-the mesh spans are left out; of a mesh array the sample's own rows count.
+**Checksum** of a sample: CRC-32 (upper half) and Adler-32 (lower half), as zlib computes them, over the
+sample's values in C order, little-endian, dataset after dataset in alphabetical order of the path.
+``checksum``, ``done`` and the mesh spans are left out; of a mesh array the sample's own rows count.
 """
 
 from collections.abc import Iterable, Mapping
@@ -89,7 +91,12 @@ class DatasetSpec:
 
 _LENGTH = {"sample": "samples", "view": "views", "light": "lights", "y": "size", "x": "size"}
 _LENGTH |= {"gan_y": "gan_size", "gan_x": "gan_size", "vertex": "vertices", "face": "faces"}
-_CODE_VALUE = {"units": "code value", "range": "0..255", "space": "image", "color_space": "sRGB, display-referred"}
+_CODE_VALUE = {
+    "units": "code value",
+    "range": "0..255",
+    "space": "image",
+    "color_space": "sRGB, display-referred",
+}
 _FACTOR = {"space": "image", "color_space": "factor on display-referred sRGB values, no transfer curve"}
 _UNIT_VECTOR = {"range": "-1..1, unit length", "space": "world"}
 
@@ -108,8 +115,8 @@ def _spec(name: str, dtype: str, axes: str, description: str, **attributes: str)
 _IMAGES = (
     _spec(
         "colors", "u1", "sample view light y x channel=3",
-        "3D-consistent render. Inside the mask colors/255 = clip(albedo/255 * diffuse_shading + specular_shading, 0,"
-        " 1) up to half a code value; outside it the colour of the attribute 'background'",
+        "3D-consistent render. Inside the mask colors/255 = clip(albedo/255 * diffuse_shading +"
+        " specular_shading, 0, 1) up to half a code value; outside it the colour of the attribute 'background'",
         **_CODE_VALUE,
     ),
     _spec(
@@ -148,7 +155,7 @@ _IMAGES = (
         "outward surface normal; world frame: x right, y up, z towards the viewer of the canonical pose",
         **_UNIT_VECTOR,
     ),
-    _spec("mask", "u1", "sample view y x", "1 where the object covers the pixel", range="0 or 1", space="image"),
+    _spec("mask", "u1", "sample view y x", "1: the object covers the pixel", range="0 or 1", space="image"),
 )  # fmt: skip
 _CAMERAS_AND_LIGHTS = (
     _spec(
@@ -173,8 +180,8 @@ _LATENTS = (
     _spec("seed", "i8", "sample", "the sample is LiftedGAN.sample([seed], truncation)", range="0..2^32-1"),
     _spec("latent_z", "f4", "sample component=z", "input of the 2D GAN's mapping network", space="latent Z"),
     _spec("latent_w", "f4", "sample component=w", "latent of the 2D GAN after truncation", space="latent W"),
-    _spec("code", "f4", "sample component=code", "latent code of the 3D object", space="code of the lifted GAN"),
-    _spec("gan_image", "u1", "sample gan_y gan_x channel=3", "the 2D GAN's own image of latent_w", **_CODE_VALUE),
+    _spec("code", "f4", "sample component=code", "latent code of the 3D object", space="3D GAN's code"),
+    _spec("gan_image", "u1", "sample gan_y gan_x channel=3", "image of latent_w by the 2D GAN", **_CODE_VALUE),
     _spec(
         "gan_view", "f4", "sample component=6",
         "view of gan_image, as the encoder E_v sees it: pitch, yaw, roll, t_x, t_y, t_z of the object",
@@ -182,7 +189,7 @@ _LATENTS = (
     ),
     _spec(
         "gan_light", "f4", "sample component=5",
-        "light of gan_image, as the encoder E_l sees it: ambient, diffuse, l_x, l_y, negative; the direction is"
+        "light of gan_image, as the encoder E_l sees it: ambient, diffuse, l_x, l_y, negative; direction:"
         " normalize(l_x, l_y, 1)",
         **_FACTOR | {"space": "world"},
     ),
@@ -190,19 +197,20 @@ _LATENTS = (
 _MESHES = (
     _spec(
         "meshes/vertices", "f4", "vertex component=3",
-        "vertex positions of all samples; see meshes/vertex_span", units="world unit", range="-1..1", space="world",
+        "vertex positions of all samples; see meshes/vertex_span",
+        units="world unit", range="-1..1", space="world",
     ),
     _spec(
         "meshes/faces", "i4", "face corner=3",
-        "triangles of all samples, counter-clockwise from outside; see meshes/face_span. Indices count from the"
-        " sample's own first vertex", range=">= 0",
+        "triangles of all samples, counter-clockwise from outside; see meshes/face_span. Indices count from"
+        " the sample's own first vertex", range=">= 0",
     ),
     _spec("meshes/normals", "f4", "vertex component=3", "outward normal per vertex", **_UNIT_VECTOR),
     _spec(
         "meshes/albedo", "f4", "vertex channel=3", "diffuse reflectance per vertex",
         range="0..1", color_space="sRGB, display-referred",
     ),
-    _spec("meshes/specular", "f4", "vertex", "specular reflectance per vertex", **_FACTOR | {"space": "none"}),
+    _spec("meshes/specular", "f4", "vertex", "specular reflectance, per vertex", **_FACTOR),
     _spec("meshes/shininess", "f4", "vertex", "Phong exponent per vertex", range="4..100"),
     _spec(
         "meshes/vertex_span", "i8", "sample component=2",
@@ -214,8 +222,8 @@ _MESHES = (
 _BOOKKEEPING = (
     _spec(
         "checksum", "u8", "sample",
-        "CRC-32 << 32 | Adler-32 over the sample's values: C order, little-endian, datasets in alphabetical order of"
-        " the path, of mesh arrays the sample's rows; without " + ", ".join(UNCHECKED),
+        "CRC-32 << 32 | Adler-32 over the sample's values: C order, little-endian, datasets in alphabetical"
+        " order of the path, of mesh arrays the sample's rows; without " + ", ".join(UNCHECKED),
     ),
     _spec(
         "done", "?", "sample",
@@ -225,7 +233,9 @@ _BOOKKEEPING = (
 
 SCHEMA = (*_IMAGES, *_CAMERAS_AND_LIGHTS, *_LATENTS, *_MESHES, *_BOOKKEEPING)
 SPECS = {spec.name: spec for spec in SCHEMA}
-MAPS = tuple(spec.name for spec in _IMAGES if not spec.name.startswith("colors"))  # intrinsic, chosen one by one
+MAPS = tuple(
+    spec.name for spec in _IMAGES if not spec.name.startswith("colors")
+)  # intrinsic, chosen one by one
 MESH_ARRAYS = tuple(spec.name for spec in _MESHES if spec.ragged)
 REQUIRED = ("colors", *(spec.name for spec in (*_CAMERAS_AND_LIGHTS, *_LATENTS, *_BOOKKEEPING)))
 

@@ -88,7 +88,7 @@ def create(
     path: Path, specs: Sequence[DatasetSpec], dimensions: Dimensions, attributes: Mapping[str, str],
     background: tuple[float, float, float],
 ) -> None:  # fmt: skip
-    """Put a complete file without samples at ``path``, replacing what is there. ``attributes``: of the root."""
+    """Put a complete file without samples at ``path``, in place of any other. ``attributes``: of the root."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         with open(partial, "wb"):  # a clear OSError, where the HDF5 library would raise its own
@@ -195,7 +195,7 @@ class DatasetWriter:
         return WriterSeconds(**self._seconds)
 
     def write(self, number: int, arrays: Mapping[str, NDArray]) -> None:
-        """Hand over a sample: its arrays by dataset name, without the sample axis; of mesh arrays its own rows."""
+        """Hand over a sample: arrays by dataset name, without the sample axis; of meshes its own rows."""
         self._raise_error()
         self._check(number, arrays)
         arrays = {**arrays, "checksum": np.uint64(checksum(arrays))}
@@ -243,7 +243,7 @@ class DatasetWriter:
         wanted = self._targets.keys() - set(UNCHECKED)
         if wanted != arrays.keys():
             raise ConfigError(
-                f"sample {number}: {sorted(wanted ^ arrays.keys())} are missing or not datasets of {self.path}"
+                f"sample {number}: {sorted(wanted ^ arrays.keys())} are missing, or not in {self.path}"
             )
         if not 0 <= number < len(self.done) or self.done[number]:
             raise ConfigError(f"sample {number} is written already or not one of 0..{len(self.done) - 1}")
@@ -331,7 +331,7 @@ class DatasetWriter:
         start = -(-row // MESH_ROWS) * MESH_ROWS
         if start > capacity:
             raise Lift3DError(
-                f"{self.path} has room for {capacity} {axis} of meshes, which is used up; choose coarser meshes"
+                f"{self.path} has room for {capacity} {axis} of meshes, all used up; choose coarser meshes"
             )
         return start
 
@@ -350,7 +350,7 @@ def _read_targets(path: Path) -> dict[str, _Target]:
     with open(path, "rb") as file, h5py.File(path, "r") as h5:
         names: list[str] = []
         h5.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-        for name in names:
+        for name in SPECS.keys() & names:  # others are the user's
             dataset, spec = h5[name], SPECS[name]
             if not dataset.chunks:
                 targets[name] = _Target(
@@ -367,7 +367,7 @@ def _read_targets(path: Path) -> dict[str, _Target]:
 
 
 def _deflate(chunks: Iterable[NDArray]) -> tuple[list[bytes], float]:
-    """Each chunk as HDF5 stores it, shuffled if elements have several bytes, then zlib; and the seconds it took."""
+    """Chunks as HDF5 stores them: elements of several bytes shuffled, then zlib. And the seconds it took."""
     start = time.perf_counter()
     blobs = []
     for chunk in chunks:

@@ -23,7 +23,7 @@ _HOME = {
     "Lift3DError": "lift3d.errors",
     "open_dataset": "lift3d.export.hdf5_reader",  # the one name from the layer above
 }
-__all__ = ["__version__", *_HOME]
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> object:

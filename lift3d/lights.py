@@ -36,6 +36,12 @@ class Lights:
         x, y, z = self.direction.unbind(-1)
         return torch.stack((self.ambient, self.diffuse, x / z, y / z, self.negative), -1)
 
+    def per_point(self, n_axes: int) -> "Lights":
+        """The same lights with ``n_axes`` axes of one appended to the batch, to broadcast against points."""
+        index = (...,) + (None,) * n_axes
+        direction = self.direction[(..., *(None,) * n_axes, slice(None))]
+        return Lights(direction, self.ambient[index], self.diffuse[index], self.negative[index])
+
     def __getitem__(self, index: object) -> "Lights":
         return Lights(self.direction[index], self.ambient[index], self.diffuse[index], self.negative[index])
 

@@ -1,7 +1,7 @@
 """Perceptual distances between images [n, 3, h, w] in [-1, 1], one number per image; 32 x 32 patches will do.
 
-LPIPS (Zhang et al., CVPR 2018) with a VGG-16 trunk is the paper's; it needs ImageNet weights (0.5 GB), which lpips
-fetches on first use. The distance in the features of the GAN's own discriminator needs nothing.
+LPIPS (Zhang et al., CVPR 2018; the paper's reference 10) on a VGG-16 trunk needs ImageNet weights (0.5 GB);
+lpips fetches them on first use. The distance in features of the GAN's own discriminator needs nothing.
 """
 
 import warnings
@@ -26,18 +26,18 @@ def get_perceptual(
     backbone: str = "vgg",
     observer: Observer | None = None,
 ) -> nn.Module:
-    """The distance called ``name``, a module: (images, images) -> [n]; move it with ``.to``. It holds no gradients.
+    """The distance called ``name``: a module (images, images) -> [n] whose weights are frozen.
 
-    ``discriminator`` gives feature maps of images: pass ``Discriminator.features``. ``backbone`` of LPIPS: "vgg",
-    "alex" or "squeeze". "auto" is LPIPS where it can be had, else the discriminator's, with a message to ``observer``.
-    Raises ``BackendUnavailable`` if LPIPS or its weights cannot be had and nothing can stand in.
+    ``discriminator`` gives feature maps of images: pass ``Discriminator.features``. ``backbone`` of LPIPS:
+    "vgg", "alex" or "squeeze". "auto" is LPIPS where it can be had, else the discriminator's features, which
+    ``observer`` is told. ``BackendUnavailable`` if LPIPS or its weights cannot be had and nothing stands in.
     """
     observer = observer or SilentObserver()
     if name not in NAMES:
         raise ConfigError(f"perceptual: unknown name {name!r}, expected one of {', '.join(NAMES)}")
     if name == "discriminator":
         if discriminator is None:
-            raise ConfigError("perceptual 'discriminator' needs the features of a discriminator, got None; use 'lpips'")
+            raise ConfigError("perceptual 'discriminator' needs the features of one, got None; use 'lpips'")
         return FeatureDistance(discriminator)
     try:
         return LpipsDistance(backbone)
@@ -51,15 +51,15 @@ def get_perceptual(
 class FeatureDistance(nn.Module):
     """LPIPS without learned weights, in given features.
 
-    Per level, features are scaled to unit length over channels; the distance is their squared difference, summed over
-    channels (so in [0, 4]), averaged over pixels and over levels.
+    Per level, features are scaled to unit length over channels; the distance is their squared difference,
+    summed over channels (so in [0, 4]), averaged over pixels and over levels.
     """
 
     def __init__(self, features: Features) -> None:
         super().__init__()
         self.features = features
 
-    def forward(self, a: Float[Tensor, "n 3 h w"], b: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n"]:
+    def forward(self, a: Float[Tensor, "n 3 h w"], b: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
         levels = [
             (_unit(x) - _unit(y)).square().sum(1).mean((1, 2))
             for x, y in zip(self.features(a), self.features(b), strict=True)
@@ -80,13 +80,14 @@ class LpipsDistance(nn.Module):
                 import lpips
 
                 self.net = lpips.LPIPS(net=backbone, verbose=False).requires_grad_(False)
-        except (ImportError, OSError, RuntimeError) as error:  # not installed; no network; torchvision of another build
+        except (ImportError, OSError, RuntimeError) as error:  # no package; no network; a foreign torchvision
             raise BackendUnavailable(
-                f"LPIPS cannot be used ({error}): install lpips and a torchvision of the same build as torch, and let it "
-                f"download or copy the {backbone} weights to {torch.hub.get_dir()}/checkpoints; or choose 'discriminator'"
+                f"LPIPS cannot be used ({error}): install lpips and a torchvision of the same build as torch,"
+                f" let it download its {backbone} weights or copy them to {torch.hub.get_dir()}/checkpoints;"
+                " or choose perceptual 'discriminator'"
             ) from error
 
-    def forward(self, a: Float[Tensor, "n 3 h w"], b: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n"]:
+    def forward(self, a: Float[Tensor, "n 3 h w"], b: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
         return self.net(a, b).flatten()
 
 

@@ -1,18 +1,24 @@
-"""Setting of all tests: shapes and types checked at run time, one thread per process, fixed seeds, any torchvision."""
+"""Setting of all tests: shapes checked at run time, one thread per process, fixed seeds, any torchvision."""
 
 import random
+from pathlib import Path
+from typing import runtime_checkable
 
 import numpy as np
 import pytest
 import torch
 from jaxtyping import install_import_hook
 
-# Checks the jaxtyping signatures of every function of lift3d (lift3d.cli and lift3d.export too) in tests, and only there.
-# Must come before the first import of lift3d.
+from lift3d.observer import Observer
+
+runtime_checkable(Observer)  # beartype checks instances; TODO(lead): decorate the class itself, then drop this
+
+# Checks all signatures of lift3d, lift3d.cli and lift3d.export, in tests only. Must come before
+# the first import of lift3d.
 install_import_hook("lift3d", "beartype.beartype")
 
-# lpips imports torchvision, whose extension does not load beside a torch of another build (CUDA beside CPU). lift3d uses
-# none of its compiled operators, but torchvision refuses to be imported unless these two are declared.
+# lpips imports torchvision, whose extension does not load beside a torch of another build (CUDA beside CPU).
+# Nothing here uses its operators, but torchvision refuses to be imported unless these two are declared.
 try:
     import torchvision  # noqa: F401
 except (ImportError, RuntimeError):
@@ -29,3 +35,17 @@ def _seeds() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lifted model file of the preset "tiny", untrained: its surface is the ellipsoid it starts from."""
+    from lift3d.gan.stylegan2 import Generator, GeneratorConfig, channels_for
+    from lift3d.model import LiftedGAN
+    from lift3d.presets import TINY
+
+    torch.manual_seed(0)
+    generator = Generator(GeneratorConfig(channels_for(64, 64, 8), z_dim=8, w_dim=8, n_mapping_layers=2))
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    LiftedGAN(TINY, generator).save(path)
+    return path

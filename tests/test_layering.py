@@ -24,7 +24,7 @@ CONFINED = {
     "nvdiffrast": "lift3d.rasterize.nvdiffrast",
     "lpips": "lift3d.perceptual",
 }
-# Layers from the bottom up: a part may import its own layer's parts and those below. Parts that stand nowhere are free.
+# Layers from the bottom up: a part may import its own layer and those below. Unlisted parts are free.
 LAYERS = (
     ("lift3d.errors", "lift3d.observer"),
     ("lift3d.geometry", "lift3d.color"),
@@ -52,7 +52,7 @@ MODULES = dict(modules())
 
 
 def imports(path: Path) -> Iterator[tuple[str, int]]:
-    """Every module that a file imports anywhere, with the line; ``from a import b`` counts as a.b where that is one."""
+    """Modules imported anywhere in a file, with the line; ``from a import b`` is a.b where that is a module."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
@@ -70,7 +70,9 @@ def within(module: str, part: str) -> bool:
 
 def layer(module: str) -> int | None:
     """Height of a module in LAYERS."""
-    return next((height for height, parts in enumerate(LAYERS) for part in parts if within(module, part)), None)
+    return next(
+        (height for height, parts in enumerate(LAYERS) for part in parts if within(module, part)), None
+    )
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -79,9 +81,13 @@ def test_imports_point_downwards(module: str) -> None:
     for imported, line in imports(MODULES[module]):
         below = layer(imported)
         if height is not None and below is not None:
-            assert below <= height, f"{MODULES[module]}:{line}: {module} imports {imported}, which stands above it"
+            assert below <= height, (
+                f"{MODULES[module]}:{line}: {module} imports {imported}, which stands above it"
+            )
         home = CONFINED.get(imported.split(".")[0])
-        assert home is None or within(module, home), f"{MODULES[module]}:{line}: only {home} may import {imported}"
+        assert home is None or within(module, home), (
+            f"{MODULES[module]}:{line}: only {home} may import {imported}"
+        )
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -90,7 +96,9 @@ def test_the_library_knows_nothing_of_export_and_cli(module: str) -> None:
     if within(module, "lift3d.cli"):
         above.remove("lift3d.export")
     for imported, line in imports(MODULES[module]):
-        assert not any(within(imported, part) for part in above), f"{MODULES[module]}:{line}: imports {imported}"
+        assert not any(within(imported, part) for part in above), (
+            f"{MODULES[module]}:{line}: imports {imported}"
+        )
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -103,7 +111,11 @@ def test_a_module_is_one_noun(module: str) -> None:
 
 
 def test_a_dataset_reader_is_the_one_public_name_from_above() -> None:
-    above = {name: home for name, home in lift3d._HOME.items() if layer(home) is None or layer(home) >= layer("lift3d.export")}
+    above = {
+        name: home
+        for name, home in lift3d._HOME.items()
+        if layer(home) is None or layer(home) >= layer("lift3d.export")
+    }
     assert above == {"open_dataset": "lift3d.export.hdf5_reader"}
 
 

@@ -29,7 +29,7 @@ class LoadedGan:
 
     generator: Generator
     discriminator: Discriminator | None
-    w_avg: Float[Tensor, " w"]
+    w_avg: Float[Tensor, " w_dim"]
     kind: str  # "lift3d", "nvlabs" or "rosinality"
     source: str  # the file it came from
     licence: str  # as stated in the file; "" if it states none
@@ -112,7 +112,9 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], prefix: str, path: str |
     own = module.state_dict()
     if given.keys() != own.keys():
         missing, extra = sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys())
-        raise CheckpointError(f"{path} does not fit the network: missing {missing[:3]}, unexpected {extra[:3]}")
+        raise CheckpointError(
+            f"{path} does not fit the network: missing {missing[:3]}, unexpected {extra[:3]}"
+        )
     for name, tensor in given.items():
         if tensor.shape != own[name].shape:
             raise CheckpointError(

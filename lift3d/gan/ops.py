@@ -134,7 +134,7 @@ def leaky_relu(x: Tensor, gain: float = 1.0, clamp: float | None = None) -> Tens
 
 def minibatch_std(
     x: Float[Tensor, "n c h w"], group_size: int | None, n_features: int = 1
-) -> Float[Tensor, "n c+f h w"]:
+) -> Float[Tensor, "n c_out h w"]:
     """Appends, per feature group of channels, the mean over c, h, w of the standard deviation across a group of samples.
 
     Sample i belongs to group i modulo n / group_size; ``group_size`` None means the whole batch, as does a batch

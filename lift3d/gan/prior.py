@@ -20,13 +20,13 @@ def sample_z(generator: Generator, n: int, rng: torch.Generator | int) -> Float[
 @torch.no_grad()
 def sample_w(
     generator: Generator, n: int, rng: torch.Generator | int, psi: float = 0.7
-) -> Float[Tensor, "n w"]:
+) -> Float[Tensor, "n w_dim"]:
     """n intermediate latents, w_avg + psi (w - w_avg). Unconditional generators only."""
     return generator.mapping.w_avg.lerp(generator.mapping(sample_z(generator, n, rng)), psi)
 
 
 @torch.no_grad()
-def mean_w(generator: Generator, n: int = 4096, seed: int = 0) -> Float[Tensor, " w"]:
+def mean_w(generator: Generator, n: int = 4096, seed: int = 0) -> Float[Tensor, " w_dim"]:
     """Mean of w over n latents: what ``w_avg`` estimates, for files that lack it."""
     return sample_w(generator, n, seed, psi=1.0).mean(dim=0)
 

@@ -1,6 +1,6 @@
 """StyleGAN2 in plain PyTorch: the published arithmetic, the NVLabs names of modules and tensors.
 
-Symbols: z latent, c condition (one-hot), w intermediate latent, ws one w per layer ("n l w"), r resolution of a block.
+Symbols: z latent, c condition (one-hot), w intermediate latent, ws one w per layer ("n l w_dim"), r resolution of a block.
 Images are ``n 3 h w``, nominally in [-1, 1], not clamped. ``channels[i]`` is the width of the block of r = 4 * 2^i, so
 ``channels`` fixes the resolution. Networks keep their weights channels-last; a tensor's device and dtype decide.
 """
@@ -73,7 +73,9 @@ class DiscriminatorConfig:
 
     channels: tuple[int, ...]  # width of the blocks r = 4, 8, ..., resolution
     c_dim: int = 0  # 0: unconditional
-    cmap_dim: int | None = None  # width of the condition's embedding; None: channels[0], or 0 without a condition
+    cmap_dim: int | None = (
+        None  # width of the condition's embedding; None: channels[0], or 0 without a condition
+    )
     n_mapping_layers: int = 8  # of the condition's mapping network
     mapping_lr: float = 0.01
     architecture: Architecture = "resnet"
@@ -106,7 +108,9 @@ def channels_for(resolution: int, base: int, maximum: int) -> tuple[int, ...]:
 class FullyConnected(nn.Module):
     """Linear layer with run-time weight scaling lr / sqrt(in), optionally followed by sqrt(2) * leaky ReLU."""
 
-    def __init__(self, n_in: int, n_out: int, activate: bool = False, lr: float = 1.0, bias: float = 0.0) -> None:
+    def __init__(
+        self, n_in: int, n_out: int, activate: bool = False, lr: float = 1.0, bias: float = 0.0
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(n_out, n_in) / lr)
         self.bias = nn.Parameter(torch.full((n_out,), bias))
@@ -136,7 +140,7 @@ class MappingNetwork(nn.Module):
 
     def forward(
         self, z: Float[Tensor, "n z"] | None, c: Float[Tensor, "n c"] | None = None
-    ) -> Float[Tensor, "n w"]:
+    ) -> Float[Tensor, "n w_dim"]:
         """w; z is None only if z_dim is 0, c only if c_dim is 0."""
         return self.tail(self.hidden(z, self.n_layers, c), self.n_layers)
 
@@ -149,11 +153,13 @@ class MappingNetwork(nn.Module):
             inputs.append(normalize_second_moment(z))
         if self.c_dim > 0:
             if c is None:
-                raise ConfigError(f"c is None, but this network is conditional: pass {self.c_dim} numbers per sample")
+                raise ConfigError(
+                    f"c is None, but this network is conditional: pass {self.c_dim} numbers per sample"
+                )
             inputs.append(normalize_second_moment(self.embed(c)))
         return self._layers(torch.cat(inputs, dim=1), 0, self._first_of_last(k))
 
-    def tail(self, h: Float[Tensor, "n h"], k: int) -> Float[Tensor, "n w"]:
+    def tail(self, h: Float[Tensor, "n h"], k: int) -> Float[Tensor, "n w_dim"]:
         """The last k fully connected layers: ``tail(hidden(z, k), k)`` is w."""
         return self._layers(h, self._first_of_last(k), self.n_layers)
 
@@ -183,7 +189,7 @@ class SynthesisLayer(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "n i h w"],
-        w: Float[Tensor, "n w"],
+        w: Float[Tensor, "n w_dim"],
         noise_mode: NoiseMode,
         rng: torch.Generator | None = None,
         gain: float = 1.0,
@@ -210,7 +216,7 @@ class ToRGB(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.image_channels))
         self.clamp = config.conv_clamp
 
-    def forward(self, x: Float[Tensor, "n i h w"], w: Float[Tensor, "n w"]) -> Float[Tensor, "n 3 h w"]:
+    def forward(self, x: Float[Tensor, "n i h w"], w: Float[Tensor, "n w_dim"]) -> Float[Tensor, "n 3 h w"]:
         style = self.affine(w) / sqrt(x.shape[1])
         x = modulated_conv2d(x, self.weight, style, demodulate=False) + self.bias[:, None, None]
         return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
@@ -227,7 +233,9 @@ class SynthesisBlock(nn.Module):
         else:
             self.conv0 = SynthesisLayer(config, config.channels[i - 1], width, resolution, up=True)
             if config.architecture == "resnet":
-                self.skip = Conv2d(config.channels[i - 1], width, 1, bias=False, activate=False, resample="up")
+                self.skip = Conv2d(
+                    config.channels[i - 1], width, 1, bias=False, activate=False, resample="up"
+                )
         self.conv1 = SynthesisLayer(config, width, width, resolution, up=False)
         self.has_torgb = last or config.architecture == "skip"
         if self.has_torgb:
@@ -238,7 +246,7 @@ class SynthesisBlock(nn.Module):
         self,
         x: Float[Tensor, "n i h w"] | None,
         image: Float[Tensor, "n 3 h w"] | None,
-        ws: Float[Tensor, "n k w"],
+        ws: Float[Tensor, "n k w_dim"],
         noise_mode: NoiseMode,
         rng: torch.Generator | None,
     ) -> tuple[Float[Tensor, "n o h2 w2"], Float[Tensor, "n 3 h2 w2"] | None]:
@@ -271,7 +279,7 @@ class SynthesisNetwork(nn.Module):
 
     def forward(
         self,
-        ws: Float[Tensor, "n l w"],
+        ws: Float[Tensor, "n l w_dim"],
         noise_mode: NoiseMode = "random",
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "n 3 h w"]:
@@ -305,18 +313,20 @@ class Generator(nn.Module):
         c: Float[Tensor, "n c"] | None = None,
         psi: float = 1.0,
         cutoff: int | None = None,
-    ) -> Float[Tensor, "n l w"]:
+    ) -> Float[Tensor, "n l w_dim"]:
         """One w per layer, pulled towards ``w_avg`` by psi in the first ``cutoff`` layers (None: all)."""
         ws = self.mapping(z, c).unsqueeze(1).repeat(1, self.config.n_ws, 1)
         return self.truncate(ws, psi, cutoff)
 
     def truncate(
-        self, ws: Float[Tensor, "n l w"], psi: float, cutoff: int | None = None
-    ) -> Float[Tensor, "n l w"]:
+        self, ws: Float[Tensor, "n l w_dim"], psi: float, cutoff: int | None = None
+    ) -> Float[Tensor, "n l w_dim"]:
         """w_avg + psi (w - w_avg) in the first ``cutoff`` layers (None: all)."""
         if psi == 1.0:
             return ws
-        return torch.cat([self.mapping.w_avg.lerp(ws[:, :cutoff], psi), ws[:, ws[:, :cutoff].shape[1] :]], dim=1)
+        return torch.cat(
+            [self.mapping.w_avg.lerp(ws[:, :cutoff], psi), ws[:, ws[:, :cutoff].shape[1] :]], dim=1
+        )
 
     def forward(
         self,
@@ -429,7 +439,12 @@ class Discriminator(nn.Module):
         self.b4 = DiscriminatorEpilogue(config)
         if config.c_dim > 0:
             self.mapping = MappingNetwork(
-                0, config.c_dim, config.condition_features, config.n_mapping_layers, config.mapping_lr, average=False
+                0,
+                config.c_dim,
+                config.condition_features,
+                config.n_mapping_layers,
+                config.mapping_lr,
+                average=False,
             )
         self.to(memory_format=torch.channels_last)
 
@@ -441,9 +456,7 @@ class Discriminator(nn.Module):
             pass
         return self.b4(x, image, self.mapping(None, c) if self.config.c_dim > 0 else None)
 
-    def features(
-        self, images: Float[Tensor, "n 3 h w"], n_blocks: int = 4
-    ) -> list[Float[Tensor, "n c r r"]]:
+    def features(self, images: Float[Tensor, "n 3 h w"], n_blocks: int = 4) -> list[Float[Tensor, "n _ _ _"]]:
         """What the first ``n_blocks`` blocks (fewer if there are fewer) put out, r = h/2, h/4, ...; no more is computed."""
         outputs = []
         for x, _ in self._blocks(images):

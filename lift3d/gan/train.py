@@ -147,7 +147,7 @@ def r1_penalty(discriminator: Discriminator, reals: Float[Tensor, "n 3 h w"]) ->
     return slopes.square().sum(dim=(1, 2, 3)).mean()
 
 
-def _mixed_ws(state: GanTrainState, n: int) -> tuple[Float[Tensor, "n l w"], Float[Tensor, " w"]]:
+def _mixed_ws(state: GanTrainState, n: int) -> tuple[Float[Tensor, "n l w_dim"], Float[Tensor, " w_dim"]]:
     """Layers before a random one take a first latent's w, the rest a second one's; also the mean of the first w."""
     g, rng, device = state.generator, state.rng, state.rng.device
     n_ws = g.config.n_ws
@@ -193,7 +193,7 @@ def read_batch(
 
 
 def train_gan(
-    images: UInt8[np.ndarray, "count h w 3"],
+    images: np.ndarray,
     config: GanTrainConfig,
     out_dir: str | Path,
     observer: Observer | None = None,
@@ -203,7 +203,7 @@ def train_gan(
     max_seconds: float | None = None,
     device: torch.device | str = "cpu",
 ) -> GanTrainState:
-    """Trains until ``max_images`` are seen in all, or for ``max_seconds``; returns and saves the last state.
+    """Trains on uint8 images [count, side, side, 3] until ``max_images`` are seen in all, or for ``max_seconds``; returns and saves the last state.
 
     ``resume`` continues the checkpoint in ``out_dir`` (images and config must be the same); ``grow`` starts from the
     checkpoint of a smaller network instead of from noise. ``images`` may be a memory map.
@@ -247,7 +247,9 @@ def _check_images(images: np.ndarray, config: GanTrainConfig) -> None:
     if images.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2] or shape[0] == 0:
         raise ConfigError(f"images are {images.dtype} {shape}, expected uint8 [count, side, side, 3]")
     if shape[1] % resolution:
-        raise ConfigError(f"images are {shape[1]}px wide, expected a multiple of the network's {resolution}px")
+        raise ConfigError(
+            f"images are {shape[1]}px wide, expected a multiple of the network's {resolution}px"
+        )
 
 
 def _log(
@@ -275,7 +277,7 @@ def save_run(out_dir: Path, state: GanTrainState) -> None:
     Image.fromarray(_grid(grid, columns=16)).save(out_dir / f"samples-{kimg}.png")
 
 
-def _grid(images: Float[Tensor, "n 3 h w"], columns: int) -> UInt8[np.ndarray, "rows*h columns*w 3"]:
+def _grid(images: Float[Tensor, "n 3 h w"], columns: int) -> UInt8[np.ndarray, "height width 3"]:
     n, c, h, w = images.shape
     tiles = images.cpu().reshape(n // columns, columns, c, h, w).permute(0, 3, 1, 4, 2)
     return (tiles.reshape(n // columns * h, columns * w, c) * 127.5 + 128).clamp(0, 255).byte().numpy()
@@ -302,7 +304,9 @@ def save_state(path: str | Path, state: GanTrainState) -> None:
                 raise TrainingDiverged(
                     f"{key}.{name} is no longer finite after {state.images_seen} images; the last checkpoint is kept"
                 )
-    tensors = {f"{k}.{name}": t for k, net in _networks(state).items() for name, t in net.state_dict().items()}
+    tensors = {
+        f"{k}.{name}": t for k, net in _networks(state).items() for name, t in net.state_dict().items()
+    }
     for name, optimizer, parameter in _moments(state):
         for key, value in optimizer.state[parameter].items():
             tensors[f"{name}.{key}"] = value
@@ -326,7 +330,9 @@ def load_state(
     stored["discriminator"] = config_from(DiscriminatorConfig, stored["discriminator"], path)
     config = config or GanTrainConfig(**stored)
     if (config.generator, config.discriminator) != (stored["generator"], stored["discriminator"]):
-        raise CheckpointError(f"{path} holds other networks: {stored['generator']}, {stored['discriminator']}")
+        raise CheckpointError(
+            f"{path} holds other networks: {stored['generator']}, {stored['discriminator']}"
+        )
     state = new_state(config, device)
     for key, network in _networks(state).items():
         fill(network, tensors, f"{key}.", path)
@@ -367,7 +373,9 @@ def grow_from(state: GanTrainState, path: str | Path) -> int:
             elif name.endswith("torgb.weight"):
                 tensor.zero_()
     if matches == 0:
-        raise CheckpointError(f"{path} has no tensor that fits this network: compare the channels of both runs")
+        raise CheckpointError(
+            f"{path} has no tensor that fits this network: compare the channels of both runs"
+        )
     return matches
 
 

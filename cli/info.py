@@ -1,0 +1,74 @@
+"""``lift3d info``: what is in a dataset, a lifted model or a GAN file."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from lift3d.cli import options
+from lift3d.cli.table import table
+from lift3d.errors import ConfigError
+
+HDF5_MAGIC = b"\x89HDF"
+
+
+@click.command()
+@click.argument("file", type=options.PATH)
+@click.option("--contact-sheet", type=options.PATH, help="Also draw an overview of a dataset, a PNG.")
+@options.overwrite
+@options.json_output
+def info(file: Path, contact_sheet: Path | None, overwrite: bool, as_json: bool) -> None:
+    """Show what is in FILE: a dataset, a lifted model, a GAN or a training checkpoint."""
+    if not file.is_file():
+        raise ConfigError(f"{file} is not a file; give a dataset, a model or a checkpoint")
+    with open(file, "rb") as opened:
+        is_dataset = opened.read(4) == HDF5_MAGIC
+    if is_dataset:
+        _dataset(file, contact_sheet, overwrite, as_json)
+    elif contact_sheet is not None:
+        raise ConfigError(f"--contact-sheet: {file} is no dataset; give one that `lift3d sample` wrote")
+    else:
+        _tensors(file, as_json)
+
+
+def _dataset(file: Path, contact_sheet: Path | None, overwrite: bool, as_json: bool) -> None:
+    """A dataset's datasets."""
+    from lift3d.export.hdf5_reader import describe
+
+    about = describe(file)
+    if as_json:
+        click.echo(json.dumps(asdict(about), default=str))
+    else:
+        click.echo(f"{file}: {about.done} of {about.planned} samples, {_size(about.nbytes)}")
+        click.echo(f"{about.generator}, {about.created}, license {about.license}")
+        click.echo(f"plan: {json.dumps(about.config.get('plan'))}\n")
+        header = ("dataset", "shape", "dtype", "axes", "units", "stored")
+        rows = [
+            (d.name, "x".join(map(str, d.shape)), d.dtype, d.axes, d.units, _size(d.nbytes))
+            for d in about.datasets
+        ]
+        click.echo(table([header, *rows]))
+    if contact_sheet is not None:
+        from lift3d.export.contact_sheet import write_contact_sheet
+
+        write_contact_sheet(file, contact_sheet, overwrite=overwrite)
+        click.echo(f"{contact_sheet}: contact sheet", err=True)
+
+
+def _tensors(file: Path, as_json: bool) -> None:
+    """A file of tensors: the JSON in its metadata, and its size."""
+    from lift3d.gan.load import read_tensors
+
+    about, tensors = read_tensors(file)
+    if as_json:
+        click.echo(json.dumps(about))
+        return
+    numbers = sum(tensor.numel() for tensor in tensors.values())
+    click.echo(f"{file}: {len(tensors)} tensors, {numbers / 1e6:.2f} M numbers, {_size(file.stat().st_size)}")
+    click.echo(json.dumps(about, indent=2))
+
+
+def _size(nbytes: int) -> str:
+    """Bytes for people."""
+    return f"{nbytes / 1e6:.1f} MB" if nbytes >= 1e5 else f"{nbytes / 1e3:.1f} kB"

@@ -1,0 +1,77 @@
+"""``lift3d sample``: a dataset of many people under many views and lights."""
+
+from pathlib import Path
+
+import click
+
+from lift3d.cli import options
+from lift3d.cli.progress import RichObserver
+
+
+@click.command()
+@click.option("--n", type=int, default=16, show_default=True, help="Samples: people.")
+@click.option("--out", type=options.PATH, required=True, help="HDF5 file to write.")
+@options.model
+@options.seed
+@click.option("--views", type=int, default=3, show_default=True, help="Views per sample.")
+@click.option("--lights", type=int, default=3, show_default=True, help="Lights per view.")
+@click.option("--size", type=int, default=128, show_default=True, help="Pixels per side, a power of two.")
+@click.option(
+    "--trunc", type=float, default=0.7, show_default=True, help="Truncation of the GAN's latents, 0 to 1."
+)
+@click.option("--maps", help="Intrinsic maps to store, separated by commas.  [default: all]")
+@click.option("--gan", is_flag=True, help="Also store the renders projected through the 2D GAN.")
+@click.option(
+    "--renderer", default="mesh", show_default=True, metavar="mesh|neus", help="How images are made."
+)
+@click.option("--contact-sheet", type=options.PATH, help="Also draw an overview of the file, a PNG.")
+@options.overwrite
+@options.resume
+@options.compute
+def sample(
+    n: int,
+    out: Path,
+    model: str,
+    seed: int,
+    views: int,
+    lights: int,
+    size: int,
+    trunc: float,
+    maps: str | None,
+    gan: bool,
+    renderer: str,
+    contact_sheet: Path | None,
+    overwrite: bool,
+    resume: bool,
+    device: str,
+    threads: int | None,
+) -> None:
+    """Write multi-view, multi-light images with their intrinsic maps and meshes."""
+    from lift3d import load
+    from lift3d.export.contact_sheet import write_contact_sheet
+    from lift3d.export.dataset import MAPS, DatasetPlan, write_dataset
+
+    plan = DatasetPlan(
+        n=n,
+        seed=seed,
+        views=views,
+        lights=lights,
+        size=size,
+        truncation=trunc,
+        maps=MAPS if maps is None else tuple(name.strip() for name in maps.split(",")),
+        gan=gan,
+        renderer=renderer,
+        model=model,
+    )
+    lifted = load(model).to(options.use_device(device, threads))
+    with RichObserver() as observer:
+        report = write_dataset(lifted, plan, out, observer, overwrite=overwrite, resume=resume)
+    click.echo(
+        f"{out}: {report.done} of {report.planned} samples; wrote {report.images} images "
+        f"in {report.seconds:.1f} s ({report.images_per_second:.1f} images/s)"
+    )
+    if report.interrupted:
+        raise KeyboardInterrupt
+    if contact_sheet is not None:
+        write_contact_sheet(out, contact_sheet, overwrite=overwrite)
+        click.echo(f"{contact_sheet}: contact sheet")

@@ -1,0 +1,150 @@
+"""Configuration as frozen dataclasses; values live in presets.py. JSON round trip in which unknown keys fail.
+
+Letters in comments are the symbols of the GAN2X supplement (Tables 4 to 6).
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+
+from lift3d.cameras import ViewPrior
+from lift3d.errors import ConfigError
+from lift3d.lights import LightPrior
+from lift3d.neus import SamplingConfig
+
+
+@dataclass(frozen=True)
+class FieldConfig:
+    """Size of F_s or F_m."""
+
+    n_hidden: int = 256  # channels of a hidden layer
+    n_layers: int = 8  # hidden layers
+    n_frequencies: int = 4  # of the positional encoding
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of step 2 and step 3 (Table 4 and section 1 of the supplement)."""
+
+    view_light: float = 1.0  # lambda_vl
+    features: float = 1.0  # lambda_d, discriminator features in step 2
+    mask: float = 0.0  # lambda_m, 0.2 where masks are used
+    eikonal: float = 0.1
+    perceptual: float = 0.1
+    delta: float = 0.01  # mean square of the latent offset in step 2
+    beta: float = 3e-5  # of the chromaticity-based smoothness
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Adam (Table 4)."""
+
+    fields: float = 5e-4  # F_s and F_m
+    material_explore: float = 2e-3  # F_m in step 1
+    encoders: float = 2e-4  # E_v, E_l, E_I, E_w
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One run of explore -> align -> exploit stages (Tables 5 and 6)."""
+
+    size: int  # working size, pixels
+    n_samples: int  # GAN samples
+    n_rerendered: int  # m, pseudo images per sample and stage
+    n_stages: int
+    explore_first: int  # iterations of step 1 in the first stage
+    explore: int  # iterations of step 1 in the other stages
+    align: int  # iterations of step 2
+    exploit: int  # iterations of step 3
+    sigma: tuple[float, float]  # fraction of open encoding bands, at the start and the end of the schedule
+    smooth_albedo: float  # lambda_reg1
+    smooth_specular: float  # lambda_reg2
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """Shading-based refinement of one image (Tables 5 and 6)."""
+
+    iterations: int = 1000
+    sigma: tuple[float, float] = (1.0, 1.0)
+    smooth_albedo: float = 0.5
+    smooth_specular: float = 0.2
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """What one iteration looks at."""
+
+    n_images: int = 8  # images that share the random pixels of a step-3 iteration
+    n_rays: int = 512  # random pixels, all images together
+    patch: int = 32  # side of the patch that replaces them on every other iteration, on average
+    n_align: int = 16  # images of a step-2 iteration
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Everything that defines a lifted GAN and its training."""
+
+    name: str
+    size: int  # working size of encoders and training, pixels
+    radii: tuple[float, float, float]  # ellipsoid that exploration starts from, world units
+    view_prior: ViewPrior
+    light_prior: LightPrior
+    joint: Schedule | None  # None: this category is only trained per instance
+    instance: tuple[Schedule, ...]
+    refine: Refinement = Refinement()
+    shape: FieldConfig = FieldConfig(256, 8, 4)
+    material: FieldConfig = FieldConfig(256, 4, 6)
+    n_code: int = 512  # channels of E_I's code
+    encoder_width: float = 1.0  # factor on the channels of Tables 1 and 2
+    light_range: tuple[float, float] = (1.0, 1.0)  # l_x, l_y where E_l's tanh is 1
+    negative_range: float = 0.0  # k_n where E_l's tanh is 1; 0: no negative shading term
+    background: float | None = None  # constant behind the object, [0, 1]; None: rays that miss the sphere are ignored
+    masks: str = "none"  # "none", "background" (whatever differs from the constant) or "files"
+    weights: LossWeights = LossWeights()
+    rates: LearningRates = LearningRates()
+    sampling: SamplingConfig = SamplingConfig()
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    truncation: float = 0.7  # psi of the samples that are lifted
+    license: str = "the licence of the GAN"
+
+    def to_json(self) -> str:
+        """All settings as JSON."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> "Preset":
+        """Inverse of ``to_json``; unknown and missing keys raise ``ConfigError``."""
+        return _build(Preset, json.loads(text), "preset")
+
+
+def _build(kind: type, value: object, where: str) -> object:
+    """``value`` (from JSON) as an instance of ``kind``: dataclass, tuple, optional or plain."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        return _build(next(a for a in arguments if a is not type(None)), value, where)
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        known = {f.name: f for f in dataclasses.fields(kind)}
+        for key in value:
+            if key not in known:
+                raise ConfigError(f"{where}: unknown setting {key!r}, known are {', '.join(known)}")
+        required = {
+            name for name, f in known.items()
+            if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        }  # fmt: skip
+        if missing := required - value.keys():
+            raise ConfigError(f"{where}: setting {min(missing)!r} is missing")
+        return kind(**{key: _build(hints[key], item, f"{where}.{key}") for key, item in value.items()})
+    if origin is tuple:
+        inner = arguments[0]
+        return tuple(_build(inner, item, where) for item in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind):
+        raise ConfigError(f"{where} is {value!r}, expected {kind.__name__}")
+    return value

@@ -1,0 +1,33 @@
+"""Positional encoding with a window that opens coarse to fine.
+
+``x -> (x, sin 2^k x, cos 2^k x)`` for k = 0..n-1 (Mildenhall et al. 2020, without pi, as NeuS). ``open_bands`` is the fraction of
+bands that is open; a half-open band is weighted by the cosine window of Nerfies (Park et al. 2021, eq. 8).
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def encoded_size(n_frequencies: int, n_inputs: int = 3) -> int:
+    """Number of channels of ``encode``."""
+    return n_inputs * (1 + 2 * n_frequencies)
+
+
+def window(n_frequencies: int, open_bands: float) -> Float[Tensor, "n"]:
+    """Weights of the bands in [0, 1] for a fraction of open bands in [0, 1]."""
+    position = (open_bands * n_frequencies - torch.arange(n_frequencies)).clamp(0, 1)
+    return (1 - torch.cos(math.pi * position)) / 2
+
+
+def encode(x: Float[Tensor, "*s d"], n_frequencies: int, open_bands: float = 1.0) -> Float[Tensor, "*s e"]:
+    """Encoding of coordinates; raw coordinates first, then all sines, then all cosines, band by band."""
+    if n_frequencies == 0:
+        return x
+    scales = 2.0 ** torch.arange(n_frequencies, device=x.device, dtype=x.dtype)
+    weights = window(n_frequencies, open_bands).to(x)
+    angles = (x[..., None, :] * scales[:, None]).flatten(-2)
+    weights = weights.repeat_interleave(x.shape[-1])
+    return torch.cat((x, angles.sin() * weights, angles.cos() * weights), -1)

@@ -1,0 +1,145 @@
+"""The two conditional fields of GAN2X: ``SDFField`` F_s and ``MaterialField`` F_m (method.md, section 1).
+
+Points are [b, p, 3] in the world frame, one code [b, c] per object. The code enters every hidden layer as a learned bias that starts
+at zero, so an untrained field is the same for all objects. F_s is an analytic ellipsoid plus a learned residual that starts at zero:
+the convex prior of the exploration step is exact, whatever the width of the network.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from lift3d.encoding import encode, encoded_size
+from lift3d.shading import Material
+
+SHININESS_RANGE = (4.0, 100.0)  # Table 4
+
+
+def ellipsoid_sdf(points: Float[Tensor, "*s 3"], radii: Float[Tensor, "3"]) -> Float[Tensor, "*s 1"]:
+    """Signed distance to an axis-aligned ellipsoid, exact to first order at its surface (and everywhere for a sphere)."""
+    k0 = (points / radii).square().sum(-1, keepdim=True).add(1e-12).sqrt()
+    k1 = (points / radii.square()).square().sum(-1, keepdim=True).add(1e-12).sqrt()
+    return k0 * (k0 - 1.0) / k1
+
+
+class ConditionalMLP(nn.Module):
+    """Hidden layers with weight norm, a per-object bias from the code, and one skip connection of the input."""
+
+    def __init__(self, n_in: int, n_hidden: int, n_layers: int, n_code: int, skip: int | None, act: nn.Module) -> None:
+        super().__init__()
+        self.skip, self.act = skip, act
+        sizes = [n_in] + [n_hidden] * n_layers
+        self.layers = nn.ModuleList(
+            weight_norm(nn.Linear(sizes[i] + (n_in if i == skip else 0), n_hidden)) for i in range(n_layers)
+        )
+        self.biases = nn.Linear(n_code, n_hidden * n_layers)
+        nn.init.zeros_(self.biases.weight)
+        nn.init.zeros_(self.biases.bias)
+
+    def forward(self, x: Float[Tensor, "b p i"], code: Float[Tensor, "b c"]) -> Float[Tensor, "b p h"]:
+        h = x
+        for i, (layer, bias) in enumerate(zip(self.layers, self.biases(code).chunk(len(self.layers), -1), strict=True)):
+            h = self.act(layer(torch.cat((h, x), -1) if i == self.skip else h) + bias[:, None])
+        return h
+
+
+class SDFField(nn.Module):
+    """F_s: point, code -> signed distance and feature."""
+
+    def __init__(
+        self, n_hidden: int, n_layers: int, n_frequencies: int, n_code: int, radii: tuple[float, float, float]
+    ) -> None:
+        super().__init__()
+        self.n_frequencies = n_frequencies
+        self.register_buffer("radii", torch.tensor(radii))
+        skip = n_layers // 2
+        n_in = encoded_size(n_frequencies)
+        self.body = ConditionalMLP(n_in, n_hidden, n_layers, n_code, skip, nn.Softplus(beta=100))
+        self.head = nn.Linear(n_hidden, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(
+        self, points: Float[Tensor, "b p 3"], code: Float[Tensor, "b c"], open_bands: float = 1.0
+    ) -> tuple[Float[Tensor, "b p 1"], Float[Tensor, "b p h"]]:
+        feature = self.body(encode(points, self.n_frequencies, open_bands), code)
+        return ellipsoid_sdf(points, self.radii) + self.head(feature), feature
+
+
+class MaterialField(nn.Module):
+    """F_m: point, unit normal, feature of F_s, code -> albedo, specular intensity, Phong exponent."""
+
+    def __init__(self, n_hidden: int, n_layers: int, n_frequencies: int, n_feature: int, n_code: int) -> None:
+        super().__init__()
+        self.n_frequencies = n_frequencies
+        self.body = ConditionalMLP(
+            encoded_size(n_frequencies) + 3 + n_feature, n_hidden, n_layers, n_code, None, nn.ReLU()
+        )
+        self.head = nn.Linear(n_hidden, 5)
+        nn.init.zeros_(self.head.bias)
+        with torch.no_grad():
+            self.head.weight.mul_(0.1)
+            self.head.bias[3] = -2.0  # little specularity to begin with
+
+    def forward(
+        self,
+        points: Float[Tensor, "b p 3"],
+        normal: Float[Tensor, "b p 3"],
+        feature: Float[Tensor, "b p f"],
+        code: Float[Tensor, "b c"],
+        open_bands: float = 1.0,
+    ) -> Material:
+        x = torch.cat((encode(points, self.n_frequencies, open_bands), normal, feature), -1)
+        raw = torch.sigmoid(self.head(self.body(x, code)))
+        low, high = SHININESS_RANGE
+        return Material(raw[..., :3], raw[..., 3:4], low + (high - low) * raw[..., 4:5])
+
+
+SDF = Callable[[Float[Tensor, "b p 3"]], tuple[Float[Tensor, "b p 1"], Float[Tensor, "b p h"]]]
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A shape with a material, as callables: what the renderers need to know, learned or analytic."""
+
+    sdf: SDF  # points -> signed distance, feature
+    material: Callable[[Tensor, Tensor, Tensor], Material]  # points, unit normals, feature -> material
+
+
+def condition(
+    shape: SDFField,
+    material: MaterialField,
+    code: Float[Tensor, "b c"],
+    open_bands: float = 1.0,
+    mirror: Float[Tensor, "b"] | None = None,
+) -> Surface:
+    """The surface of each code; ``mirror`` is +1 or -1 per object: -1 reflects shape and material at x = 0."""
+    flip = code.new_ones(len(code), 1, 3)
+    if mirror is not None:
+        flip = torch.cat((mirror[:, None, None], flip[..., 1:]), -1)
+    return Surface(
+        lambda x: shape(x * flip, code, open_bands),
+        lambda x, n, feature: material(x * flip, n * flip, feature, code, open_bands),
+    )
+
+
+def sdf_and_gradient(
+    surface: Surface, points: Float[Tensor, "b p 3"], create_graph: bool
+) -> tuple[Float[Tensor, "b p 1"], Float[Tensor, "b p h"], Float[Tensor, "b p 3"]]:
+    """Signed distance, feature and spatial gradient by automatic differentiation."""
+    with torch.enable_grad():
+        if not points.requires_grad:  # otherwise the graph leads on to the cameras
+            points = points.detach().requires_grad_(True)
+        sdf, feature = surface.sdf(points)
+        (gradient,) = torch.autograd.grad(sdf.sum(), points, create_graph=create_graph)
+    return sdf, feature, gradient
+
+
+def smooth_normal(gradient: Float[Tensor, "*s 3"]) -> Float[Tensor, "*s 3"]:
+    """Unit normal of an SDF gradient; finite where the gradient vanishes."""
+    return F.normalize(gradient, dim=-1, eps=1e-6)

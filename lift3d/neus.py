@@ -1,0 +1,219 @@
+"""NeuS volume rendering (Wang et al. 2021) of a ``Surface``; runs on learned fields and on analytic shapes alike.
+
+b objects, r rays each, n samples a ray. ``sharpness`` is the inverse standard deviation s of the logistic density. Discrete
+opacities follow eq. 13: alpha_i = max((Phi(s f_i) - Phi(s f_{i+1})) / Phi(s f_i), 0), with the signed distances at the two ends of an
+interval extrapolated from its midpoint along the ray, so weights sum to at most 1.
+
+Training shades every sample and composites colours (``render_rays``). Maps composite geometry and material, divide by the accumulated
+weight and are shaded once per light (``render_maps``): any number of lights costs one evaluation of the fields.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lift3d.cameras import Cameras, pixel_grid
+from lift3d.fields import Surface, sdf_and_gradient, smooth_normal
+from lift3d.geometry import ray_sphere
+from lift3d.lights import Lights
+from lift3d.sampling import from_weights, stratified
+from lift3d.shading import Material, shade, shading
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How many distances per ray."""
+
+    n_coarse: int = 36  # stratified in the unit sphere
+    n_fine: int = 36  # from the coarse weights
+    keep_coarse: bool = True  # render with coarse and fine samples (as published) or with the fine ones alone
+    coarse_sharpness: float = 32.0  # s of the density that places the fine samples
+
+
+@dataclass(frozen=True)
+class RaySamples:
+    """Everything known at the interval midpoints along rays."""
+
+    t: Float[Tensor, "b r n"]
+    weights: Float[Tensor, "b r n"]
+    gradient: Float[Tensor, "b r n 3"]  # of the signed distance, not normalised
+    normal: Float[Tensor, "b r n 3"]
+    material: Material
+
+    @property
+    def opacity(self) -> Float[Tensor, "b r"]:
+        """Accumulated weight."""
+        return self.weights.sum(-1)
+
+    def composite(self, values: Float[Tensor, "b r n c"]) -> Float[Tensor, "b r c"]:
+        """Weighted sum along the rays."""
+        return (self.weights[..., None] * values).sum(-2)
+
+
+@dataclass(frozen=True)
+class RenderOutput:
+    """v views x l lights of one object; maps are 0 in the background."""
+
+    mask: Bool[Tensor, "v h w"]
+    depth: Float[Tensor, "v h w"]  # z-depth, world units
+    normals: Float[Tensor, "v h w 3"]  # unit, world frame
+    albedo: Float[Tensor, "v h w 3"]
+    specular: Float[Tensor, "v h w"]
+    shininess: Float[Tensor, "v h w"]
+    diffuse_shading: Float[Tensor, "v l h w"]
+    specular_shading: Float[Tensor, "v l h w"]
+    colors: Float[Tensor, "v l h w 3"]  # [0, 1]
+
+
+def alphas(
+    sdf: Float[Tensor, "*r n"], slope: Float[Tensor, "*r n"], delta: Float[Tensor, "*r n"], sharpness: Tensor | float
+) -> Float[Tensor, "*r n"]:
+    """Opacity of intervals of length ``delta`` from the signed distance at the midpoint and its slope along the ray (<= 0)."""
+    entry = torch.sigmoid((sdf - slope * delta / 2) * sharpness)
+    leave = torch.sigmoid((sdf + slope * delta / 2) * sharpness)
+    return ((entry - leave + 1e-5) / (entry + 1e-5)).clamp(0.0, 1.0)
+
+
+def alphas_from_ends(sdf: Float[Tensor, "*r m"], sharpness: Tensor | float) -> Float[Tensor, "*r k"]:
+    """Opacity of the k = m - 1 intervals between consecutive samples (eq. 13 itself)."""
+    phi = torch.sigmoid(sdf * sharpness)
+    return ((phi[..., :-1] - phi[..., 1:] + 1e-5) / (phi[..., :-1] + 1e-5)).clamp(0.0, 1.0)
+
+
+def weights_from_alphas(alpha: Float[Tensor, "*r n"]) -> Float[Tensor, "*r n"]:
+    """alpha_i times the light that passes all intervals before i; sums to at most 1."""
+    passed = torch.cumprod(1.0 - alpha + 1e-7, -1)
+    return alpha * torch.cat((torch.ones_like(passed[..., :1]), passed[..., :-1]), -1)
+
+
+@torch.no_grad()
+def place_samples(
+    surface: Surface,
+    origins: Float[Tensor, "b r 3"],
+    directions: Float[Tensor, "b r 3"],
+    config: SamplingConfig,
+    generator: torch.Generator | None,
+) -> Float[Tensor, "b r m"]:
+    """Sorted distances: coarse ones over the chord of the unit sphere, fine ones where a coarse rendering found weight."""
+    near, far, _ = ray_sphere(origins, directions)
+    coarse = stratified(near, far, config.n_coarse, generator)
+    points = origins[..., None, :] + coarse[..., None] * directions[..., None, :]
+    sdf = surface.sdf(points.flatten(1, 2))[0].view_as(coarse)
+    weights = weights_from_alphas(alphas_from_ends(sdf, config.coarse_sharpness))
+    fine = from_weights(coarse, weights, config.n_fine, generator)
+    return torch.cat((coarse, fine), -1).sort(-1).values if config.keep_coarse else fine
+
+
+def trace(
+    surface: Surface,
+    origins: Float[Tensor, "b r 3"],
+    directions: Float[Tensor, "b r 3"],
+    sharpness: Float[Tensor, ""] | float,
+    config: SamplingConfig,
+    generator: torch.Generator | None = None,
+    create_graph: bool = False,
+    fixed_shape: bool = False,
+) -> RaySamples:
+    """Samples, weights, normals and material along rays.
+
+    ``create_graph`` keeps the graph of the SDF's gradient (training of F_s); ``fixed_shape`` detaches everything but the material.
+    """
+    t = place_samples(surface, origins, directions, config, generator)
+    delta = t[..., 1:] - t[..., :-1]
+    t = t[..., :-1] + delta / 2
+    points = (origins[..., None, :] + t[..., None] * directions[..., None, :]).flatten(1, 2)
+    sdf, feature, gradient = sdf_and_gradient(surface, points, create_graph and not fixed_shape)
+    if fixed_shape:
+        sdf, feature, gradient = sdf.detach(), feature.detach(), gradient.detach()
+    normal = smooth_normal(gradient)
+    material = surface.material(points, normal, feature)
+    grid = t.shape
+    slope = (gradient.view(*grid, 3) * directions[..., None, :]).sum(-1)
+    weights = weights_from_alphas(alphas(sdf.view(grid), -torch.relu(-slope), delta, sharpness))
+    rows = lambda x: x.view(*grid, x.shape[-1])  # noqa: E731
+    return RaySamples(
+        t,
+        weights,
+        rows(gradient),
+        rows(normal),
+        Material(rows(material.albedo), rows(material.specular), rows(material.shininess)),
+    )
+
+
+def render_rays(
+    samples: RaySamples, directions: Float[Tensor, "b r 3"], lights: Lights, background: float | Tensor
+) -> Float[Tensor, "b r 3"]:
+    """Colours of rays under one light per object [b]: each sample is shaded, then composited over the background."""
+    lamp = lights.per_point(2)
+    colors = shade(samples.normal, -directions[..., None, :].expand_as(samples.normal), samples.material, lamp)
+    return samples.composite(colors) + (1.0 - samples.opacity[..., None]) * background
+
+
+@torch.no_grad()
+def render_maps(
+    surface: Surface,
+    cameras: Cameras,
+    lights: Lights,
+    size: int,
+    sharpness: float,
+    config: SamplingConfig,
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    chunk: int = 4096,
+) -> RenderOutput:
+    """Deferred volume rendering of one object (b = 1): v cameras, l lights, any l for one evaluation of the fields."""
+    pixels = pixel_grid(size, cameras.rotation.device)
+    n_views = len(cameras.rotation)
+    maps = []
+    for origins, directions in zip(*(x.split(chunk, 1) for x in _all_rays(cameras, pixels, size)), strict=True):
+        s = trace(surface, origins, directions, sharpness, config)
+        position = origins[..., None, :] + s.t[..., None] * directions[..., None, :]
+        values = torch.cat(
+            (position, s.normal, s.material.albedo, s.material.specular, s.material.shininess), -1
+        )
+        opacity = s.opacity[..., None]
+        maps.append(torch.cat((s.composite(values) / opacity.clamp_min(1e-6), opacity), -1))
+    flat = torch.cat(maps, 1)[0].view(n_views, size, size, 12)
+    position, normal, albedo, specular, shininess, opacity = flat.split((3, 3, 3, 1, 1, 1), -1)
+    mask = opacity[..., 0] > 0.5
+    normal = smooth_normal(normal)
+    to_camera = smooth_normal(cameras.origins[:, None, None] - position)
+    depth = cameras.z_depth(position.flatten(1, 2)).view(n_views, size, size)
+    return shade_maps(mask, depth, normal, to_camera, Material(albedo, specular, shininess), lights, background)
+
+
+def shade_maps(
+    mask: Bool[Tensor, "v h w"],
+    depth: Float[Tensor, "v h w"],
+    normal: Float[Tensor, "v h w 3"],
+    to_camera: Float[Tensor, "v h w 3"],
+    material: Material,
+    lights: Lights,
+    background: tuple[float, float, float],
+) -> RenderOutput:
+    """Shades maps of v views under lights [l] or [v, l]; the one place where a ``RenderOutput`` is put together."""
+    lamp = lights.per_point(2)
+    per_light = Material(*(x[:, None] for x in (material.albedo, material.specular, material.shininess)))
+    factors = shading(normal[:, None], to_camera[:, None], per_light, lamp)
+    inside = mask[..., None]
+    lit = inside[:, None]
+    colors = (per_light.albedo * factors.diffuse + factors.specular).clamp(0.0, 1.0)
+    return RenderOutput(
+        mask=mask,
+        depth=depth * mask,
+        normals=normal * inside,
+        albedo=material.albedo * inside,
+        specular=material.specular[..., 0] * mask,
+        shininess=material.shininess[..., 0] * mask,
+        diffuse_shading=(factors.diffuse * lit)[..., 0],
+        specular_shading=(factors.specular * lit)[..., 0],
+        colors=torch.where(lit, colors, colors.new_tensor(background)),
+    )
+
+
+def _all_rays(
+    cameras: Cameras, pixels: Float[Tensor, "p 2"], size: int
+) -> tuple[Float[Tensor, "1 vp 3"], Float[Tensor, "1 vp 3"]]:
+    origins, directions = cameras.rays(pixels.expand(len(cameras.rotation), -1, -1), size)
+    return origins.reshape(1, -1, 3), directions.reshape(1, -1, 3)

@@ -1,0 +1,283 @@
+"""Pictures of maps, grids, contact sheets and curves.
+
+A *picture* is a uint8 array [h, w, 3], sRGB. Maps are float arrays [h, w, ...] with an optional boolean mask
+[h, w]; outside of it (and where a value is not finite) a picture shows the background, white by default.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from lift3d.color import to_uint8
+from lift3d.errors import ConfigError
+
+Picture = UInt8[np.ndarray, "_ _ 3"]
+Color = tuple[int, int, int]  # sRGB, 0..255
+Point = tuple[float | int, float | int]
+
+WHITE: Color = (255, 255, 255)
+INK: Color = (40, 40, 40)
+FRAME: Color = (200, 200, 200)
+
+# Dark violet to light yellow: OKLab lightness rises evenly from 0.25 to 0.92, hue turns from 300 to 95.
+_ANCHORS = bytes.fromhex("2b0c4d 282f6a 194f7e 086e8a 248c8f 52a78e 86bf8a c0d487 fbe48d")
+_MAP = np.frombuffer(_ANCHORS, np.uint8).reshape(-1, 3) / 255.0
+
+# Okabe and Ito's colours, which the colour-blind can tell apart.
+_CURVES = tuple(
+    tuple(bytes.fromhex(color)) for color in "0072b2 d55e00 009e73 cc79a7 e69f00 56b4e9 000000".split()
+)
+
+
+def image_to_rgb(
+    image: Float[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"] | None = None, background: Color = WHITE
+) -> Picture:
+    """Colours in [0, 1] (images, albedo) as a picture."""
+    return _on_background(image, mask, background)
+
+
+def gray_to_rgb(
+    values: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"] | None = None, background: Color = WHITE
+) -> Picture:
+    """Values in [0, 1] (specular intensity) as grey, 0 black."""
+    return _on_background(np.repeat(values[..., None], 3, -1), mask, background)
+
+
+def normals_to_rgb(
+    normal: Float[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"] | None = None, background: Color = WHITE
+) -> Picture:
+    """Unit normals as (n + 1) / 2: +x red, +y green, towards the viewer blue."""
+    return _on_background(normal * 0.5 + 0.5, mask, background)
+
+
+def scalar_to_rgb(
+    values: Float[np.ndarray, "h w"],
+    low: float,
+    high: float,
+    mask: Bool[np.ndarray, "h w"] | None = None,
+    background: Color = WHITE,
+) -> Picture:
+    """Values in [low, high] in colours of evenly rising lightness: low dark violet, high light yellow."""
+    position = np.clip((values.astype(np.float64) - low) / (high - low if high > low else 1.0), 0.0, 1.0)
+    knots = np.linspace(0.0, 1.0, len(_MAP))
+    colors = np.stack([np.interp(position, knots, channel) for channel in _MAP.T], -1)
+    return _on_background(colors, mask, background)
+
+
+def depth_to_rgb(
+    depth: Float[np.ndarray, "h w"],
+    mask: Bool[np.ndarray, "h w"] | None = None,
+    near: float | None = None,
+    far: float | None = None,
+    background: Color = WHITE,
+) -> Picture:
+    """Depth in colours, near light, far dark; ``near`` and ``far``: by default the extremes in the mask."""
+    inside = depth[np.isfinite(depth) if mask is None else mask & np.isfinite(depth)]
+    if near is None:
+        near = float(inside.min()) if inside.size else 0.0
+    if far is None:
+        far = float(inside.max()) if inside.size else 1.0
+    return scalar_to_rgb(-depth, -far, -near, mask, background)
+
+
+def grid(
+    images: Sequence[Sequence[np.ndarray | None]], pad: int = 2, background: Color = WHITE
+) -> Picture:
+    """Rows of pictures on one, each centred in its cell; cells fit the largest of their row and column.
+
+    None leaves a cell empty; rows may differ in length. ``pad`` pixels lie between cells and around them.
+    """
+    for picture in (p for row in images for p in row if p is not None):
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise ConfigError(f"grid: got {picture.dtype} {picture.shape}, expected uint8 (h, w, 3)")
+    n_columns = max((len(row) for row in images), default=0)
+    heights = [max((p.shape[0] for p in row if p is not None), default=0) for row in images]
+    widths = [0] * n_columns
+    for row in images:
+        for c, picture in enumerate(row):
+            widths[c] = max(widths[c], 0 if picture is None else picture.shape[1])
+    out = _blank(pad + sum(h + pad for h in heights), pad + sum(w + pad for w in widths), background)
+    y = pad
+    for row, height in zip(images, heights, strict=True):
+        x = pad
+        for picture, width in zip(row, widths, strict=False):
+            if picture is not None:
+                h, w = picture.shape[:2]
+                top, left = y + (height - h) // 2, x + (width - w) // 2
+                out[top : top + h, left : left + w] = picture
+            x += width + pad
+        y += height + pad
+    return out
+
+
+def contact_sheet(
+    images: Sequence[Sequence[np.ndarray | None]],
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+    pad: int = 4,
+    background: Color = WHITE,
+    font_size: int = 12,
+) -> Picture:
+    """A ``grid`` with a text before each row and above each column, where labels are given."""
+    for kind, labels, count in (
+        ("row", row_labels, len(images)),
+        ("column", column_labels, max((len(row) for row in images), default=0)),
+    ):
+        if labels and len(labels) != count:
+            raise ConfigError(f"contact sheet: got {len(labels)} {kind} labels for {count} {kind}s")
+    rows = [list(row) for row in images]
+    if row_labels:
+        rows = [[label(t, font_size, background), *row] for t, row in zip(row_labels, rows, strict=True)]
+    if column_labels:
+        head = [label(t, font_size, background) for t in column_labels]
+        rows = [[None, *head] if row_labels else head, *rows]
+    return grid(rows, pad, background)
+
+
+def label(text: str, font_size: int = 12, background: Color = WHITE, color: Color = INK) -> Picture:
+    """Text as a picture that just holds it; newlines break lines."""
+    font = ImageFont.load_default(font_size)
+    probe = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    left, top, right, bottom = probe.multiline_textbbox((0, 0), text, font=font)
+    size = (max(1, math.ceil(right - min(left, 0))), max(1, math.ceil(bottom - min(top, 0))) + 2)
+    canvas = Image.new("RGB", size, background)
+    ImageDraw.Draw(canvas).multiline_text((-min(left, 0), -min(top, 0)), text, fill=color, font=font)
+    return np.array(canvas)
+
+
+def enlarge(picture: Picture, factor: int) -> Picture:
+    """Each pixel as a block of factor x factor."""
+    return picture.repeat(factor, 0).repeat(factor, 1)
+
+
+def save_png(path: Path | str, picture: Picture) -> None:
+    """Write a picture; folders are made."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path, format="PNG")
+
+
+def plot_curves(
+    series: Mapping[str, Sequence[Point]],
+    size: tuple[int, int] = (640, 360),
+    title: str = "",
+    log_y: bool = False,
+) -> Picture:
+    """Named curves of (x, y) points on shared axes, ``size`` = (width, height) pixels, with a legend.
+
+    A value that is not finite (or not positive, with ``log_y``) breaks its curve.
+    """
+    curves = {name: _segments(points, log_y) for name, points in series.items()}
+    points = [p for segments in curves.values() for segment in segments for p in segment]
+    x_axis = _Axis([p[0] for p in points], log=False)
+    y_axis = _Axis([p[1] for p in points], log=log_y)
+
+    s = 2  # drawn twice as large, then averaged down: smooth lines
+    font = ImageFont.load_default(11 * s)
+    canvas = Image.new("RGB", (size[0] * s, size[1] * s), WHITE)
+    draw = ImageDraw.Draw(canvas)
+    y_labels = [(t, y_axis.text(t)) for t in y_axis.ticks]
+    left = (14 + max(draw.textlength(text, font=font) for _, text in y_labels) / s) * s
+    margin = max(14.0 * s, 4 * s + draw.textlength(x_axis.text(x_axis.high), font=font) / 2)
+    right, top, bottom = size[0] * s - margin, (26 if title else 12) * s, (size[1] - 24) * s
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return left + x_axis.fraction(x) * (right - left), bottom - y_axis.fraction(y) * (bottom - top)
+
+    for tick in x_axis.ticks:
+        x = place(tick, y_axis.low)[0]
+        draw.line((x, top, x, bottom), fill=(235, 235, 235), width=s)
+        draw.text((x, bottom + 4 * s), x_axis.text(tick), fill=INK, font=font, anchor="ma")
+    for tick, text in y_labels:
+        y = place(x_axis.low, tick)[1]
+        draw.line((left, y, right, y), fill=(235, 235, 235), width=s)
+        draw.text((left - 5 * s, y), text, fill=INK, font=font, anchor="rm")
+    draw.rectangle((left, top, right, bottom), outline=FRAME, width=s)
+    draw.text(((left + right) / 2, 6 * s), title, fill=INK, font=font, anchor="ma")
+    for i, segments in enumerate(curves.values()):
+        color = _CURVES[i % len(_CURVES)]
+        for segment in segments:
+            spots = [place(x, y) for x, y in segment]
+            draw.line(spots, fill=color, width=2 * s, joint="curve")
+            if len(spots) == 1:
+                (x, y), r = spots[0], 2 * s
+                draw.ellipse((x - r, y - r, x + r, y + r), fill=color)
+    _legend(draw, list(curves), font, right, top, s)
+    return np.array(canvas.resize(size, Image.Resampling.BOX))
+
+
+class _Axis:
+    """Range, round ticks and placement of one axis; works on log10 of the values if ``log``."""
+
+    def __init__(self, values: Sequence[float], log: bool) -> None:
+        self.log = log
+        values = [math.log10(v) for v in values] if log else list(values)
+        low, high = (min(values), max(values)) if values else (0.0, 1.0)
+        if high - low <= 1e-9 * max(abs(low), abs(high)):
+            low, high = low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2
+        if log:
+            low, high = math.floor(low + 1e-9), math.ceil(high - 1e-9)
+            step = max(1, math.ceil((high - low) / 6))
+        else:
+            magnitude = 10.0 ** math.floor(math.log10((high - low) / 4))
+            step = next(k * magnitude for k in (1, 2, 5, 10) if k * magnitude * 6 >= high - low)
+        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+        self.step = step
+        positions = [float(k * step) for k in range(first, last + 1)]
+        self.ticks = [10.0**p for p in positions] if log else positions
+        self.low, self.high = self.ticks[0], self.ticks[-1]
+
+    def fraction(self, value: float) -> float:
+        """0 at the low end, 1 at the high end."""
+        low, high, at = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
+        return (at - low) / (high - low)
+
+    def text(self, tick: float) -> str:
+        """A tick's label."""
+        if self.log or abs(tick) >= 1e7 or 0 < abs(self.step) < 1e-4:
+            return f"{tick:.4g}"
+        if self.step >= 1000 and self.step % 1000 == 0:
+            return f"{tick / 1000:.0f}k" if tick else "0"
+        return f"{tick:.{max(0, -math.floor(math.log10(self.step) + 1e-9))}f}"
+
+
+def _segments(points: Sequence[Point], log_y: bool) -> list[list[tuple[float, float]]]:
+    """The runs of points that can be drawn."""
+    segments: list[list[tuple[float, float]]] = [[]]
+    for x, y in points:
+        if math.isfinite(x) and math.isfinite(y) and (y > 0 or not log_y):
+            segments[-1].append((float(x), float(y)))
+        elif segments[-1]:
+            segments.append([])
+    return [segment for segment in segments if segment]
+
+
+def _legend(
+    draw: ImageDraw.ImageDraw, names: list[str], font: object, right: float, top: int, s: int
+) -> None:
+    """Names with a stroke in their colour, in the upper right corner."""
+    if not names:
+        return
+    width = max(draw.textlength(name, font=font) for name in names) + 34 * s
+    box = (right - width - 6 * s, top + 6 * s, right - 6 * s, top + (12 + 15 * len(names)) * s)
+    draw.rectangle(box, fill=WHITE, outline=FRAME, width=s)
+    for i, name in enumerate(names):
+        y = box[1] + (10 + 15 * i) * s
+        draw.line((box[0] + 6 * s, y, box[0] + 22 * s, y), fill=_CURVES[i % len(_CURVES)], width=2 * s)
+        draw.text((box[0] + 28 * s, y), name, fill=INK, font=font, anchor="lm")
+
+
+def _on_background(colors: np.ndarray, mask: np.ndarray | None, background: Color) -> np.ndarray:
+    """Colours [h, w, 3] in [0, 1] as uint8; the background outside the mask and where they are not finite."""
+    shown = np.isfinite(colors).all(-1)
+    shown = shown if mask is None else shown & mask
+    shown = shown[..., None]
+    return np.where(shown, to_uint8(np.where(shown, colors, 0.0)), np.uint8(background))
+
+
+def _blank(height: int, width: int, color: Color) -> np.ndarray:
+    return np.tile(np.uint8(color), (height, width, 1))

@@ -1,0 +1,77 @@
+"""Presets as data. The published ones hold the numbers of Tables 4 to 6 of the GAN2X supplement; ``demo`` and ``tiny`` are ours.
+
+View priors are not published as numbers: pitch, yaw, roll deviations of 0.15, 0.3, 0.05 rad are our reading (docs/method.md).
+"""
+
+from dataclasses import replace
+
+from lift3d.cameras import ViewPrior
+from lift3d.config import BatchConfig, FieldConfig, LearningRates, LossWeights, Preset, Schedule
+from lift3d.errors import ConfigError
+from lift3d.lights import LightPrior
+from lift3d.neus import SamplingConfig
+
+FACE_VIEWS = ViewPrior(std=(0.15, 0.3, 0.05, 0.0, 0.0, 0.0))
+CAR_VIEWS = ViewPrior(mean=(0.1, 0.0, 0.0, 0.0, 0.0, 0.0), std=(0.08, 0.7, 0.02, 0.0, 0.0, 0.0), limit=(0.3, 1.0, 0.1, 0.0, 0.0, 0.0))
+LIGHTS = LightPrior()
+
+
+def _joint(size: int, n_samples: int, n_rerendered: int) -> Schedule:
+    return Schedule(size, n_samples, n_rerendered, 5, 50_000, 30_000, 8_000, 50_000, (0.3, 1.0), 0.2, 0.1)
+
+
+def _instance(size: int, n_rerendered: int) -> Schedule:
+    return Schedule(size, 1, n_rerendered, 3, 6_000, 6_000, 2_000, 15_000, (0.8, 1.0), 0.2, 0.1)
+
+
+CELEBA = Preset(
+    "celeba", 128, (0.6, 0.75, 0.6), FACE_VIEWS, LIGHTS, _joint(128, 1000, 32), (_instance(128, 800),)
+)
+CELEBA_HQ = Preset(
+    "celeba-hq", 256, (0.6, 0.75, 0.6), FACE_VIEWS, LIGHTS, _joint(256, 200, 80), (_instance(256, 400),),
+    masks="files", weights=LossWeights(mask=0.2),
+)  # fmt: skip
+AFHQ_CAT = Preset(
+    "afhq-cat", 256, (0.65, 0.65, 0.6), FACE_VIEWS, LIGHTS, _joint(256, 100, 160), (_instance(256, 400),)
+)
+LSUN_CAR = Preset(
+    "lsun-car", 256, (0.5, 0.35, 0.9), CAR_VIEWS, LIGHTS, None,
+    (
+        Schedule(128, 1, 800, 4, 15_000, 10_000, 4_000, 25_000, (0.3, 1.0), 0.2, 0.1),
+        Schedule(256, 1, 400, 3, 6_000, 6_000, 2_000, 15_000, (0.8, 1.0), 0.2, 0.1),
+    ),
+    masks="files", weights=LossWeights(mask=0.2),
+)  # fmt: skip
+
+DEMO = Preset(
+    "demo", 64, (0.56, 0.80, 0.68),
+    ViewPrior(std=(0.13, 0.35, 0.04, 0.0, 0.0, 0.0), limit=(0.4, 0.9, 0.1, 0.0, 0.0, 0.0)),
+    LightPrior(l_y=(-0.3, 0.9)),
+    Schedule(64, 300, 12, 3, 500, 400, 800, 3_000, (0.3, 1.0), 0.2, 0.1),
+    (Schedule(64, 1, 200, 2, 200, 200, 200, 1_000, (0.8, 1.0), 0.2, 0.1),),
+    shape=FieldConfig(128, 4, 4), material=FieldConfig(128, 2, 6), encoder_width=0.25,
+    background=1.0, masks="background", weights=LossWeights(mask=0.2),
+    rates=LearningRates(fields=1e-3, material_explore=2e-3, encoders=5e-4),
+    sampling=SamplingConfig(24, 12, False), batch=BatchConfig(8, 512, 16, 16),
+    license="CC0-1.0 (images and weights made from MakeHuman/MPFB2 CC0 data)",
+)  # fmt: skip
+
+TINY = replace(
+    DEMO,
+    name="tiny",
+    joint=Schedule(64, 8, 3, 2, 6, 4, 4, 6, (0.3, 1.0), 0.2, 0.1),
+    shape=FieldConfig(16, 2, 4),
+    material=FieldConfig(16, 2, 6),
+    encoder_width=0.0625,
+    sampling=SamplingConfig(8, 6, False),
+    batch=BatchConfig(4, 64, 8, 4),
+)
+
+PRESETS = {p.name: p for p in (CELEBA, CELEBA_HQ, AFHQ_CAT, LSUN_CAR, DEMO, TINY)}
+
+
+def get_preset(name: str) -> Preset:
+    """The preset called ``name``; ``ConfigError`` lists the known ones."""
+    if name not in PRESETS:
+        raise ConfigError(f"unknown dataset {name!r}, known are {', '.join(PRESETS)}")
+    return PRESETS[name]

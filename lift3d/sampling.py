@@ -1,0 +1,37 @@
+"""Distances along rays. ``t`` is always the distance from the ray's origin; rays are [..., 3], samples the last axis.
+
+Coarse: stratified between entry and exit of the unit sphere. Fine: drawn from the piecewise-constant density of coarse weights by
+inverting its cumulative distribution.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def stratified(
+    near: Float[Tensor, "*r"], far: Float[Tensor, "*r"], n: int, generator: torch.Generator | None
+) -> Float[Tensor, "*r n"]:
+    """One sample in each of n equal bins; bin centres where ``generator`` is None."""
+    shape = (*near.shape, n)
+    jitter = near.new_full(shape, 0.5) if generator is None else torch.rand(shape, generator=generator, device=near.device)
+    return near[..., None] + (far - near)[..., None] * (torch.arange(n, device=near.device) + jitter) / n
+
+
+def from_weights(
+    t: Float[Tensor, "*r m"], weights: Float[Tensor, "*r k"], n: int, generator: torch.Generator | None
+) -> Float[Tensor, "*r n"]:
+    """n sorted samples whose density on interval [t_i, t_{i+1}] is proportional to ``weights_i`` (k = m - 1).
+
+    Quantiles are stratified and jittered; midpoints where ``generator`` is None. All-zero weights give the uniform density over
+    intervals.
+    """
+    pdf = weights + 1e-5
+    cdf = torch.cumsum(pdf / pdf.sum(-1, keepdim=True), -1)
+    cdf = torch.cat((torch.zeros_like(cdf[..., :1]), cdf), -1)
+    zeros, ones = torch.zeros_like(t[..., 0]), torch.ones_like(t[..., 0])
+    u = stratified(zeros, ones, n, generator)
+    right = torch.searchsorted(cdf, u.contiguous(), right=True).clamp(1, t.shape[-1] - 1)
+    c0, c1 = cdf.gather(-1, right - 1), cdf.gather(-1, right)
+    t0, t1 = t.gather(-1, right - 1), t.gather(-1, right)
+    return t0 + (u - c0) / (c1 - c0).clamp_min(1e-9) * (t1 - t0)

@@ -1,0 +1,240 @@
+"""Joint pre-training: stages of explore -> rerender -> align -> project -> exploit (method.md, section 3).
+
+A run directory holds ``state.safetensors`` (exact resume), ``stage-data.safetensors`` (the stage's pseudo images and projections),
+``log.jsonl``, ``curves.png``, contact sheets per stage, and at the end ``model.safetensors``.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+
+from lift3d.config import Preset, Schedule
+from lift3d.errors import CheckpointError, ConfigError
+from lift3d.gan.load import LoadedGan, fill, read_tensors, write_tensors
+from lift3d.gan.stylegan2 import Discriminator
+from lift3d.model import LiftedGAN
+from lift3d.observer import Observer, SilentObserver
+from lift3d.perceptual import get_perceptual
+from lift3d.train import sheets, stages
+from lift3d.train.loop import Group, Log, Losses, new_optimizer, optimise
+from lift3d.train.projected import Rerendered, SampleSet, draw_samples, project, rerender
+
+FORMAT = "lift3d.pretraining/1"
+STATE, STAGE_DATA, MODEL, LOG = "state.safetensors", "stage-data.safetensors", "model.safetensors", "log.jsonl"
+PHASES = ("explore", "rerender", "align", "project", "exploit")
+PATCH_FEATURES = 3  # discriminator blocks of the perceptual distance on patches
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: ``step`` steps of ``phase`` of ``stage`` are done."""
+
+    stage: int = 0
+    phase: str = PHASES[0]
+    step: int = 0
+
+    def next(self) -> "Position":
+        """The start of the following phase."""
+        i = PHASES.index(self.phase) + 1
+        return Position(self.stage, PHASES[i]) if i < len(PHASES) else Position(self.stage + 1)
+
+
+@dataclass
+class Run:
+    """A run and everything it needs to go on."""
+
+    model: LiftedGAN
+    discriminator: Discriminator
+    schedule: Schedule
+    out: Path
+    observer: Observer
+    rng: torch.Generator
+    seed: int
+    position: Position = Position()
+    optimizer: torch.optim.Adam | None = None
+    rerendered: Rerendered | None = None
+    checkpoint_every: int = 500  # steps
+
+
+def pretrain(
+    preset: Preset,
+    gan: LoadedGan,
+    out: str | Path,
+    observer: Observer | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    seed: int = 0,
+    checkpoint_every: int = 500,
+    after_stage: Callable[[LiftedGAN, int], dict[str, float]] | None = None,
+) -> LiftedGAN:
+    """Lifts ``gan`` by the preset's joint schedule into ``out``; returns the model, which is also saved there.
+
+    ``after_stage(model, stage)`` may return scalars for the log. Raises ``ConfigError`` for a preset without joint schedule, a directory
+    that holds a run (``resume``, ``overwrite``), and ``CheckpointError`` for a GAN without discriminator or a foreign checkpoint.
+    """
+    out, observer = Path(out), observer or SilentObserver()
+    if preset.joint is None:
+        raise ConfigError(f"{preset.name} has no joint pre-training (it is trained per instance): use lift3d finetune")
+    if gan.discriminator is None:
+        raise CheckpointError(f"{gan.source} has no discriminator, which steps 2 and 3 need for their feature losses")
+    exists = (out / STATE).exists() or (out / MODEL).exists()
+    if exists and not (resume or overwrite):
+        raise ConfigError(f"{out} already holds a run: pass --resume to continue it or --overwrite to start anew")
+    if resume and not exists:
+        raise ConfigError(f"{out} holds no run to resume: leave out --resume")
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    run = Run(
+        LiftedGAN(preset, gan.generator),
+        gan.discriminator,
+        preset.joint,
+        out,
+        observer,
+        torch.Generator().manual_seed(seed),
+        seed,
+        checkpoint_every=checkpoint_every,
+    )
+    if resume:
+        load_state(run)
+    else:
+        for name in (STATE, STAGE_DATA, MODEL, LOG):
+            (out / name).unlink(missing_ok=True)
+    samples = draw_samples(run.model, preset.joint.n_samples, first_seed=1_000_000 * (seed + 1))
+    perceptual = get_perceptual("auto", lambda x: gan.discriminator.features(x, PATCH_FEATURES), observer=observer)
+    log = Log(out / LOG)
+    while run.position.stage < preset.joint.n_stages:
+        position = run.position
+        advance(run, samples, perceptual, log)
+        run.position, run.optimizer = position.next(), None
+        if position.phase == "project":
+            sheets.projections(run.model, samples, run.rerendered, out / f"stage-{position.stage}-projections.png")
+        if run.position.stage > position.stage:
+            sheets.intrinsics(run.model, samples, out / f"stage-{position.stage}-intrinsics.png")
+            sheets.curves(out / LOG, out / "curves.png")
+            if after_stage is not None:
+                log.add(after_stage(run.model, position.stage))
+                means = log.flush(stage=position.stage, phase="evaluation", step=0)
+                observer.message(", ".join(f"{k} {v:.3f}" for k, v in means.items()))
+            run.model.save(out / f"model-stage-{position.stage}.safetensors")
+        save_state(run)
+    run.model.save(out / MODEL)
+    return run.model
+
+
+def advance(run: Run, samples: SampleSet, perceptual: torch.nn.Module, log: Log) -> None:
+    """Runs the current phase to its end."""
+    model, schedule, stage, phase = run.model, run.schedule, run.position.stage, run.position.phase
+    if phase == "rerender":
+        run.rerendered = rerender(
+            model, samples, schedule.n_rerendered, run.rng, run.observer, shared_shape=stage == 0
+        )
+        return save_stage_data(run)
+    if phase == "project":
+        run.rerendered = project(model, samples, run.rerendered, run.observer)
+        return save_stage_data(run)
+    steps = _steps(schedule, stage, phase)
+
+    def loss(step: int) -> Losses:
+        model.open_bands.fill_(open_bands(schedule, stage, phase, step))
+        if phase == "explore":
+            return stages.explore_loss(model, samples, schedule, stage, run.rng)
+        if phase == "align":
+            return stages.align_loss(model, samples, run.rerendered, run.discriminator, run.rng)
+        return stages.exploit_loss(model, samples, run.rerendered, schedule, perceptual, stage, run.rng)
+
+    def checkpoint(step: int) -> None:
+        run.position = Position(stage, phase, step)
+        save_state(run)
+
+    groups = phase_groups(model, phase, stage)
+    model.requires_grad_(False)
+    for group in groups:
+        for parameter in group.parameters:
+            parameter.requires_grad_(True)
+    if run.optimizer is None:
+        run.optimizer = new_optimizer(groups)
+    where = {"stage": stage, "phase": phase}
+    optimise(
+        run.optimizer, loss, run.position.step, steps, run.observer, log, where, checkpoint, run.checkpoint_every
+    )
+    model.requires_grad_(False)
+
+
+def phase_groups(model: LiftedGAN, phase: str, stage: int) -> list[Group]:
+    """What trains in a phase."""
+    if phase == "explore":
+        return stages.explore_groups(model, stage)
+    return stages.align_groups(model) if phase == "align" else stages.exploit_groups(model)
+
+
+def _steps(schedule: Schedule, stage: int, phase: str) -> int:
+    if phase == "explore":
+        return schedule.explore_first if stage == 0 else schedule.explore
+    return schedule.align if phase == "align" else schedule.exploit
+
+
+def open_bands(schedule: Schedule, stage: int, phase: str, step: int) -> float:
+    """Fraction of open encoding bands: from sigma_min to sigma_max over all steps of the fields (steps 1 and 3)."""
+    per_stage = [_steps(schedule, s, "explore") + schedule.exploit for s in range(schedule.n_stages)]
+    done = sum(per_stage[:stage])
+    if phase == "explore":
+        done += step
+    else:
+        done += _steps(schedule, stage, "explore") + (step if phase == "exploit" else 0)
+    low, high = schedule.sigma
+    return low + (high - low) * done / max(1, sum(per_stage) - 1)
+
+
+def save_state(run: Run) -> None:
+    """Everything an exact resume needs, but for what the GAN and the stage data give again."""
+    own = {k: v for k, v in run.model.state_dict().items() if not k.startswith("generator.")}
+    tensors = {f"model.{k}": v for k, v in own.items()} | {"rng": run.rng.get_state()}
+    if run.optimizer is not None:
+        parameters = [p for g in run.optimizer.param_groups for p in g["params"]]
+        for i, p in enumerate(parameters):
+            for key, value in run.optimizer.state.get(p, {}).items():
+                tensors[f"optimizer.{i}.{key}"] = value
+    about = {
+        "format": FORMAT,
+        "preset": run.model.config.to_json(),
+        "seed": run.seed,
+        "position": [run.position.stage, run.position.phase, run.position.step],
+    }
+    write_tensors(run.out / STATE, tensors, about)
+
+
+def load_state(run: Run) -> None:
+    """Continues from ``save_state``; raises ``ConfigError`` when preset or seed differ from the run's."""
+    about, tensors = read_tensors(run.out / STATE)
+    if about.get("format") != FORMAT:
+        raise CheckpointError(f"{run.out / STATE} has format {about.get('format')!r}, expected {FORMAT!r}")
+    if about["preset"] != run.model.config.to_json() or about["seed"] != run.seed:
+        differing = [k for k, v in json.loads(run.model.config.to_json()).items() if json.loads(about["preset"]).get(k) != v]
+        raise ConfigError(
+            f"{run.out} was started with other settings ({', '.join(differing) or 'seed'}): resume with the same ones or pass "
+            "--overwrite"
+        )
+    own = {f"model.{k}": v for k, v in run.model.state_dict().items() if k.startswith("generator.")}
+    fill(run.model, {k: v for k, v in tensors.items() if k.startswith("model.")} | {f"model.{k}" if not k.startswith("model.") else k: v for k, v in own.items()}, "model.", run.out / STATE)
+    run.rng.set_state(tensors["rng"])
+    run.position = Position(*about["position"])
+    if run.position.stage < run.schedule.n_stages and run.position.phase in ("align", "project", "exploit"):
+        _, data = read_tensors(run.out / STAGE_DATA)
+        run.rerendered = Rerendered(**{k: data[k].bool() if "mask" in k else data[k] for k in data})
+    if run.position.step:
+        run.optimizer = new_optimizer(phase_groups(run.model, run.position.phase, run.position.stage))
+        parameters = [p for g in run.optimizer.param_groups for p in g["params"]]
+        for i, p in enumerate(parameters):
+            moments = {k: tensors[f"optimizer.{i}.{k}"] for k in ("step", "exp_avg", "exp_avg_sq") if f"optimizer.{i}.{k}" in tensors}
+            if moments:
+                run.optimizer.state[p] = moments
+
+
+def save_stage_data(run: Run) -> None:
+    """Pseudo images and projections of the stage."""
+    values = {f.name: getattr(run.rerendered, f.name) for f in fields(Rerendered)}
+    tensors = {k: v.to(torch.uint8) if v.dtype == torch.bool else v for k, v in values.items() if v is not None}
+    write_tensors(run.out / STAGE_DATA, tensors, {"format": FORMAT, "stage": run.position.stage})

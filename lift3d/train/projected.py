@@ -1,0 +1,109 @@
+"""What a stage trains on: GAN samples, their re-renderings under random views and lights, and the projections of those.
+
+n samples, m re-renderings each, working size s. Images are stored as uint8, channels first; ``to_float`` brings them to [-1, 1].
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from lift3d.cameras import Cameras
+from lift3d.lights import Lights
+from lift3d.masks import background_masks
+from lift3d.model import LiftedGAN, render_mesh, resize
+from lift3d.observer import Observer
+
+TRAINING_MESH = 64  # grid cells a side of the meshes that are re-rendered
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """The GAN images that are lifted jointly."""
+
+    w: Float[Tensor, "n w"]
+    images: UInt8[Tensor, "n 3 s s"]
+    masks: Bool[Tensor, "n s s"]
+
+
+@dataclass(frozen=True)
+class Rerendered:
+    """Pseudo images of known view and light, and their projections onto the GAN once E_w is trained."""
+
+    views: Float[Tensor, "n m 6"]
+    lights: Float[Tensor, "n m 5"]
+    pseudo: UInt8[Tensor, "n m 3 s s"]
+    pseudo_masks: Bool[Tensor, "n m s s"]
+    projected: UInt8[Tensor, "n m 3 s s"] | None = None
+    projected_masks: Bool[Tensor, "n m s s"] | None = None
+
+
+def to_float(images: UInt8[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """0..255 -> [-1, 1]."""
+    return images.float() / 127.5 - 1.0
+
+
+def to_bytes(images: Float[Tensor, "*s"]) -> UInt8[Tensor, "*s"]:
+    """[-1, 1] -> 0..255, rounded."""
+    return ((images.clamp(-1, 1) + 1.0) * 127.5).round().to(torch.uint8)
+
+
+def image_masks(model: LiftedGAN, images: UInt8[Tensor, "n 3 s s"]) -> Bool[Tensor, "n s s"]:
+    """Object masks of GAN images by the preset's source; everything where it has none."""
+    if model.config.masks == "background":
+        return background_masks(images, model.config.background)
+    return torch.ones_like(images[:, 0], dtype=torch.bool)
+
+
+def draw_samples(model: LiftedGAN, n: int, first_seed: int) -> SampleSet:
+    """Samples of seeds first_seed..first_seed + n - 1 at the preset's truncation."""
+    w, images = [], []
+    for start in range(0, n, 64):
+        batch = model.sample(range(first_seed + start, first_seed + min(start + 64, n)))
+        w.append(batch.w)
+        images.append(to_bytes(batch.image))
+    images = torch.cat(images)
+    return SampleSet(torch.cat(w), images, image_masks(model, images))
+
+
+@torch.no_grad()
+def rerender(
+    model: LiftedGAN, samples: SampleSet, m: int, rng: torch.Generator, observer: Observer, shared_shape: bool
+) -> Rerendered:
+    """m views and lights per sample from the priors, rendered from the current surface and material.
+
+    ``shared_shape``: all codes still have the same (prior) shape, so its mesh is found once and only repainted.
+    """
+    config = model.config
+    n = len(samples.w)
+    views = config.view_prior.sample(n * m, rng).view(n, m, 6)
+    lights = config.light_prior.sample(n * m, rng).view(n, m, 5)
+    pseudo, masks = [], []
+    observer.start("re-rendering", n)
+    geometry = None
+    for i in range(n):
+        code = model.image_encoder(to_float(samples.images[i : i + 1]))[0]
+        if geometry is None or not shared_shape:
+            geometry = model.geometry(code, TRAINING_MESH)
+        lamps = Lights.from_vector(lights[i, :, None])
+        out = render_mesh(model.paint(geometry, code), Cameras.from_view(views[i]), lamps, config.size, model.background)
+        pseudo.append(to_bytes(out.colors[:, 0].permute(0, 3, 1, 2) * 2 - 1))
+        masks.append(out.mask)
+        observer.advance()
+    observer.finish()
+    return Rerendered(views, lights, torch.stack(pseudo), torch.stack(masks))
+
+
+@torch.no_grad()
+def project(model: LiftedGAN, samples: SampleSet, rerendered: Rerendered, observer: Observer) -> Rerendered:
+    """The projections of all pseudo images through the trained E_w."""
+    observer.start("projecting", len(samples.w))
+    projected = []
+    for w, image, pseudo in zip(samples.w, samples.images, rerendered.pseudo, strict=True):
+        original = to_float(image)[None].expand(len(pseudo), -1, -1, -1)
+        projected.append(to_bytes(resize(model.synthesize(w + model.offset(to_float(pseudo), original)), model.config.size)))
+        observer.advance()
+    observer.finish()
+    images = torch.stack(projected)
+    return replace(rerendered, projected=images, projected_masks=image_masks(model, images.flatten(0, 1)).view(images[:, :, 0].shape))

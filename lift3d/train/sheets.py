@@ -1,0 +1,72 @@
+"""Contact sheets and curves of a training run: what to look at after every stage."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lift3d import pictures
+from lift3d.model import LiftedGAN
+from lift3d.train.projected import Rerendered, SampleSet, to_float
+
+N_OBJECTS = 8
+
+
+def projections(model: LiftedGAN, samples: SampleSet, rerendered: Rerendered, path: Path) -> None:
+    """The paper's Fig. 4: per object one row of re-rendered images and one of their projections, own image first."""
+    picture = lambda x: x.permute(1, 2, 0).numpy()  # noqa: E731
+    rows = []
+    for i in range(min(N_OBJECTS, len(samples.w))):
+        count = min(9, rerendered.pseudo.shape[1])
+        for images in (rerendered.pseudo, rerendered.projected):
+            rows.append([picture(samples.images[i]), *(picture(images[i, j]) for j in range(count))])
+    pictures.save_png(path, pictures.grid(rows))
+
+
+@torch.no_grad()
+def intrinsics(model: LiftedGAN, samples: SampleSet, path: Path) -> None:
+    """The paper's Figs. 2 and 3: input, reconstruction, normals, albedo, specularity, two relit and two turned images."""
+    rows = []
+    for i in range(min(N_OBJECTS, len(samples.w))):
+        image = to_float(samples.images[i : i + 1])
+        code, view, light = model.image_encoder(image)[0], model.view_encoder(image), model.light_encoder(image)
+        left, right = light.clone(), light.clone()
+        left[:, 1:4] = torch.tensor([0.7, -1.0, 0.3])
+        right[:, 1:4] = torch.tensor([0.7, 1.0, 0.3])
+        turned = view.repeat(3, 1)
+        turned[1, 1], turned[2, 1] = -0.5, 0.5
+        out = model.render(code, turned, torch.cat((light, left, right)), model.config.size, mesh=model.mesh(code, 64))
+        colors = to_picture(out.colors)
+        mask = out.mask[0].numpy()
+        rows.append(
+            [
+                samples.images[i].permute(1, 2, 0).numpy(),
+                colors[0, 0],
+                pictures.normals_to_rgb(out.normals[0].numpy(), mask),
+                to_picture(torch.where(out.mask[0][..., None], out.albedo[0], torch.ones(3))),
+                pictures.gray_to_rgb(out.specular[0].numpy(), mask),
+                colors[0, 1],
+                colors[0, 2],
+                colors[1, 0],
+                colors[2, 0],
+            ]
+        )
+    pictures.save_png(path, pictures.grid(rows))
+
+
+def to_picture(colors: torch.Tensor) -> NDArray[np.uint8]:
+    """[0, 1] -> uint8."""
+    return (colors.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+
+
+def curves(log: Path, path: Path) -> None:
+    """All logged scalars of the run over lines of the log, one panel's worth per phase."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for i, line in enumerate(log.read_text().splitlines()):
+        entry = json.loads(line)
+        for name, value in entry.items():
+            if name in ("total", "l1", "eikonal", "view_light", "mask", "perceptual", "pixels", "features"):
+                series.setdefault(f"{entry['phase']} {name}", []).append((i, value))
+    pictures.save_png(path, pictures.plot_curves(series))

@@ -1,0 +1,223 @@
+"""The losses of the three steps of a stage (method.md, section 3): explore -> align -> exploit.
+
+Each ``*_loss`` draws one batch from what the stage trains on and returns named losses; which parameters train is ``*_groups``. The
+random generator is explicit, so a step depends on the state alone.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from lift3d import losses
+from lift3d.cameras import Cameras
+from lift3d.config import Schedule
+from lift3d.gan.stylegan2 import Discriminator
+from lift3d.lights import Lights
+from lift3d.model import LiftedGAN, resize
+from lift3d.neus import RaySamples, render_rays, trace
+from lift3d.train.loop import Group, Losses
+from lift3d.train.projected import Rerendered, SampleSet, to_float
+
+N_FEATURES = 4  # discriminator blocks in the projection loss
+N_BALL = 64  # uniform points per object in the eikonal loss
+
+
+@dataclass(frozen=True)
+class Rays:
+    """Pixels of b images: r random ones, or the p x p pixels of a patch, row by row."""
+
+    position: Float[Tensor, "b r 2"]  # (x, y) centres, pixels
+    target: Float[Tensor, "b r 3"]  # [0, 1]
+    mask: Bool[Tensor, "b r"]
+    patch: int  # p, or 0
+
+
+def explore_groups(model: LiftedGAN, stage: int) -> list[Group]:
+    """Step 1 trains F_m, and in the first stage E_I, without which a code means nothing."""
+    rates = model.config.rates
+    groups = [Group(list(model.material.parameters()), rates.material_explore)]
+    if stage == 0:
+        groups.append(Group(list(model.image_encoder.parameters()), rates.encoders))
+    return groups
+
+
+def align_groups(model: LiftedGAN) -> list[Group]:
+    """Step 2 trains E_w."""
+    return [Group(list(model.gan_encoder.parameters()), model.config.rates.encoders)]
+
+
+def exploit_groups(model: LiftedGAN) -> list[Group]:
+    """Step 3 trains the fields, their sharpness, E_I, E_v and E_l."""
+    rates = model.config.rates
+    encoders = (model.image_encoder, model.view_encoder, model.light_encoder)
+    return [
+        Group([*model.shape.parameters(), *model.material.parameters()], rates.fields),
+        Group([model.log_sharpness], 4 * rates.fields),
+        Group([p for e in encoders for p in e.parameters()], rates.encoders),
+    ]
+
+
+def explore_loss(
+    model: LiftedGAN, samples: SampleSet, schedule: Schedule, stage: int, rng: torch.Generator
+) -> Losses:
+    """Step 1: fit the material of the fixed shape to the samples' own images, seen at predicted views and lights.
+
+    In the first stage, views and lights are the prior means.
+    """
+    config = model.config
+    index, pixels, is_patch = _draw(model, len(samples.w), rng)
+    image = to_float(samples.images[index])
+    rays = _rays(image, samples.masks[index], pixels, is_patch)
+    if stage == 0:
+        view = torch.tensor(config.view_prior.mean).expand(len(index), 6)
+        light = config.light_prior.mean().expand(len(index), 5)
+    else:
+        with torch.no_grad():
+            view, light = model.view_encoder(image), model.light_encoder(image)
+    with torch.set_grad_enabled(stage == 0):
+        code = model.image_encoder(image)
+    color, traced = _render(model, code, view, light, rays, rng, fixed_shape=True)
+    seen = rays.mask & (traced.opacity.detach() > 0.5)
+    terms = {"l1": losses.l1(color, rays.target, seen[..., None])}
+    total = terms["l1"]
+    if is_patch:
+        terms |= _smoothness(traced, rays, schedule, config.weights.beta)
+        total = total + terms["smooth"]
+    return {"total": total, **terms}
+
+
+def align_loss(
+    model: LiftedGAN, samples: SampleSet, rerendered: Rerendered, discriminator: Discriminator, rng: torch.Generator
+) -> Losses:
+    """Step 2: E_w learns to project pseudo images onto the GAN."""
+    weights = model.config.weights
+    n, m = rerendered.views.shape[:2]
+    i = torch.randint(n, (model.config.batch.n_align,), generator=rng)
+    j = torch.randint(m, (len(i),), generator=rng)
+    pseudo, original = to_float(rerendered.pseudo[i, j]), to_float(samples.images[i])
+    delta = model.offset(pseudo, original)
+    projected = resize(model.synthesize(samples.w[i] + delta), model.config.size)
+    loss = losses.projection(
+        projected, pseudo, rerendered.pseudo_masks[i, j][:, None], delta,
+        lambda x: discriminator.features(x, N_FEATURES), weights.features, weights.delta,
+    )  # fmt: skip
+    return {"total": loss.total, "pixels": loss.pixels, "features": loss.features, "delta": loss.delta}
+
+
+def exploit_loss(
+    model: LiftedGAN,
+    samples: SampleSet,
+    rerendered: Rerendered,
+    schedule: Schedule,
+    perceptual: torch.nn.Module,
+    stage: int,
+    rng: torch.Generator,
+) -> Losses:
+    """Step 3: geometry, material, views and lights from the projections and the samples' own images."""
+    config, weights = model.config, model.config.weights
+    n, m = rerendered.views.shape[:2]
+    index, pixels, is_patch = _draw(model, n, rng)
+    j = torch.randint(m + 1, index.shape, generator=rng)  # m stands for the sample's own image
+    own = j == m
+    j = j.clamp_max(m - 1)
+    original = to_float(samples.images[index])
+    image = torch.where(own[:, None, None, None], original, to_float(rerendered.projected[index, j]))
+    mask = torch.where(own[:, None, None], samples.masks[index], rerendered.projected_masks[index, j])
+    rays = _rays(image, mask, pixels, is_patch)
+
+    view_tanh, light_tanh = model.view_encoder.tanh(image), model.light_encoder.tanh(image)
+    view, light = model.view_encoder.from_tanh(view_tanh), model.light_encoder.from_tanh(light_tanh)
+    code = model.image_encoder(original)
+    mirror = None
+    if stage == 0:  # symmetry assumption: finds the canonical pose
+        mirror = 1.0 - 2.0 * torch.randint(2, index.shape, generator=rng).float()
+    color, traced = _render(model, code, view, light, rays, rng, mirror=mirror)
+
+    ball = torch.nn.functional.normalize(torch.randn(len(index), N_BALL, 3, generator=rng), dim=-1)
+    ball = ball * torch.rand(len(index), N_BALL, 1, generator=rng) ** (1 / 3)
+    gradient = torch.cat((traced.gradient.flatten(1, 2), _gradient(model, code, ball, mirror)), 1)
+    terms = {"l1": losses.l1(color, rays.target), "eikonal": losses.eikonal(gradient)}
+    total = terms["l1"] + weights.eikonal * terms["eikonal"]
+    known = ~own
+    if known.any():
+        terms["view_light"] = losses.view_light(
+            view_tanh[known], model.view_encoder.to_tanh(rerendered.views[index, j][known]),
+            light_tanh[known], model.light_encoder.to_tanh(rerendered.lights[index, j][known]),
+        )  # fmt: skip
+        total = total + weights.view_light * terms["view_light"]
+    if weights.mask:
+        terms["mask"] = losses.mask_bce(traced.opacity, rays.mask)
+        total = total + weights.mask * terms["mask"]
+    if is_patch:
+        side = (-1, rays.patch, rays.patch, 3)
+        patches = [x.reshape(side).permute(0, 3, 1, 2) * 2 - 1 for x in (color, rays.target)]
+        terms["perceptual"] = perceptual(*patches).mean()
+        terms |= _smoothness(traced, rays, schedule, weights.beta)
+        total = total + weights.perceptual * terms["perceptual"] + terms["smooth"]
+    return {"total": total, **terms}
+
+
+def _draw(model: LiftedGAN, n: int, rng: torch.Generator) -> tuple[Int[Tensor, " b"], Int[Tensor, "b r 2"], bool]:
+    """Objects and pixels of one iteration: a coin decides between random pixels and patches [S]."""
+    batch, size = model.config.batch, model.config.size
+    is_patch = bool(torch.randint(2, (), generator=rng))
+    if is_patch:
+        count = max(1, batch.n_rays // batch.patch**2)
+        corner = torch.randint(size - batch.patch + 1, (count, 1, 2), generator=rng)
+        y, x = torch.meshgrid(*(torch.arange(batch.patch),) * 2, indexing="ij")
+        pixels = corner + torch.stack((x, y), -1).reshape(1, -1, 2)
+    else:
+        count = batch.n_images
+        pixels = torch.randint(size, (count, batch.n_rays // count, 2), generator=rng)
+    return torch.randint(n, (count,), generator=rng), pixels, is_patch
+
+
+def _rays(
+    images: Float[Tensor, "b 3 s s"], masks: Bool[Tensor, "b s s"], pixels: Int[Tensor, "b r 2"], is_patch: bool
+) -> Rays:
+    rows = torch.arange(len(images))[:, None]
+    x, y = pixels.unbind(-1)
+    target = (images.permute(0, 2, 3, 1)[rows, y, x] + 1) / 2
+    return Rays(pixels + 0.5, target, masks[rows, y, x], int(round(pixels.shape[1] ** 0.5)) if is_patch else 0)
+
+
+def _render(
+    model: LiftedGAN,
+    code: Float[Tensor, "b c"],
+    view: Float[Tensor, "b 6"],
+    light: Float[Tensor, "b 5"],
+    rays: Rays,
+    rng: torch.Generator,
+    mirror: Float[Tensor, " b"] | None = None,
+    fixed_shape: bool = False,
+) -> tuple[Float[Tensor, "b r 3"], RaySamples]:
+    """Colours of rays at given views and lights; gradients flow into the fields, the code, the view and the light."""
+    origins, directions = Cameras.from_view(view).rays(rays.position, model.config.size)
+    surface = model.surface(code, mirror)
+    traced = trace(
+        surface, origins, directions, model.sharpness, model.config.sampling, rng, create_graph=True, fixed_shape=fixed_shape
+    )
+    background = rays.target if model.config.background is None else model.config.background
+    return render_rays(traced, directions, Lights.from_vector(light), background), traced
+
+
+def _gradient(
+    model: LiftedGAN, code: Tensor, points: Float[Tensor, "b p 3"], mirror: Tensor | None
+) -> Float[Tensor, "b p 3"]:
+    points = points.requires_grad_(True)
+    sdf, _ = model.surface(code, mirror).sdf(points)
+    return torch.autograd.grad(sdf.sum(), points, create_graph=True)[0]
+
+
+def _smoothness(traced: RaySamples, rays: Rays, schedule: Schedule, beta: float) -> Losses:
+    """Chromaticity-based smoothness of the albedo and specularity maps of a patch."""
+    side = (-1, rays.patch, rays.patch)
+    opacity = traced.opacity.detach()[..., None].clamp_min(1e-3)
+    albedo = (traced.composite(traced.material.albedo) / opacity).view(*side, 3)
+    specular = (traced.composite(traced.material.specular) / opacity).view(*side, 1)
+    target, inside = rays.target.view(*side, 3), (rays.mask & (traced.opacity > 0.5)).view(side)
+    smooth_albedo = losses.smoothness(albedo, target, inside, beta)
+    smooth_specular = losses.smoothness(specular, target, inside, beta)
+    return {"smooth": schedule.smooth_albedo * smooth_albedo + schedule.smooth_specular * smooth_specular}

@@ -1,0 +1,60 @@
+"""Small samples for tests of the HDF5 writer; run as a program it fills a file until someone kills it."""
+
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from lift3d.export.hdf5_reader import read_array
+from lift3d.export.hdf5_schema import MAPS, UNCHECKED, Dimensions, stored
+from lift3d.export.hdf5_writer import DatasetWriter, create
+
+SPECS = stored(MAPS, gan=True, meshes=True)
+ATTRIBUTES = {"config": "{}", "generator": "test", "created": "now", "license": "CC0-1.0"}
+WHITE = (1.0, 1.0, 1.0)
+
+
+def dimensions(n: int, **other: int) -> Dimensions:
+    lengths = {"views": 2, "lights": 3, "size": 16, "gan_size": 8, "z": 4, "w": 5, "code": 6}
+    return Dimensions(samples=n, **lengths | {"vertices": 40_000 * n, "faces": 40_000 * n} | other)
+
+
+def arrays(i: int, lengths: Dimensions) -> dict[str, NDArray]:
+    """Sample i: random values, a mesh of random size (sometimes empty, sometimes several chunks)."""
+    rng = np.random.default_rng(i)
+    rows = {"vertices": int(rng.integers(0, 9000)), "faces": 0 if i % 5 == 0 else int(rng.integers(0, 9000))}
+    found = {}
+    for spec in SPECS:
+        if spec.name not in UNCHECKED:
+            shape = spec.extent(lengths)
+            shape = (rows[spec.shape[0]], *shape[1:]) if spec.ragged else shape[1:]
+            found[spec.name] = (rng.random(shape) * 120).astype(spec.dtype)
+    return found
+
+
+def make(path: Path, n: int, **other: int) -> Dimensions:
+    create(path, SPECS, dimensions(n, **other), ATTRIBUTES, WHITE)
+    return dimensions(n, **other)
+
+
+def fill(path: Path, lengths: Dimensions) -> None:
+    with DatasetWriter(path, threads=2) as writer:
+        for i in np.flatnonzero(~writer.done):
+            writer.write(int(i), arrays(int(i), lengths))
+
+
+def check(path: Path, lengths: Dimensions) -> int:
+    """Open with plain h5py; every done sample must be what was written. Returns how many there are."""
+    with h5py.File(path, "r") as h5:
+        done = np.flatnonzero(h5["done"][:])
+        for i in done:
+            for name, wanted in arrays(int(i), lengths).items():
+                np.testing.assert_array_equal(read_array(h5, name, int(i)), wanted, err_msg=f"{name} of {i}")
+        return len(done)
+
+
+if __name__ == "__main__":
+    print("ready", flush=True)
+    fill(Path(sys.argv[1]), dimensions(int(sys.argv[2])))

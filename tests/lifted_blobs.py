@@ -1,0 +1,123 @@
+"""A stand-in for ``LiftedGAN`` with its surface and no networks: an ellipsoid per seed, exact in every map."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import trimesh
+from torch import Tensor
+
+from lift3d.cameras import Cameras, ViewPrior, pixel_grid
+from lift3d.geometry import normalize
+from lift3d.lights import LightPrior, Lights
+from lift3d.mesh import Mesh
+from lift3d.shading import Material, shading
+
+
+@dataclass(frozen=True)
+class Samples:
+    seeds: tuple[int, ...]
+    z: Tensor
+    w: Tensor
+    code: Tensor
+    image: Tensor
+    view: Tensor
+    light: Tensor
+
+
+@dataclass(frozen=True)
+class Output:
+    mask: Tensor
+    depth: Tensor
+    normals: Tensor
+    albedo: Tensor
+    specular: Tensor
+    shininess: Tensor
+    diffuse_shading: Tensor
+    specular_shading: Tensor
+    colors: Tensor
+
+
+@dataclass(frozen=True)
+class Config:
+    size: int = 16
+
+    def to_json(self) -> str:
+        return json.dumps({"size": self.size})
+
+
+@dataclass
+class Blobs:
+    """``weights`` stands for trained parameters: other weights, other people."""
+
+    weights: float = 0.0
+    gan_size: int = 16
+    config: Config = field(default_factory=Config)
+    view_prior: ViewPrior = field(default_factory=ViewPrior)
+    light_prior: LightPrior = field(default_factory=LightPrior)
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    license: str = "CC0-1.0"
+
+    def sample(self, seeds: Sequence[int], truncation: float = 0.7) -> Samples:
+        z = torch.stack([torch.randn(5, generator=torch.Generator().manual_seed(s)) for s in seeds])
+        w = z * truncation
+        code = torch.tanh(w[:, :4] + self.weights)
+        n = len(seeds)
+        image = code[:, :3, None, None].expand(n, 3, self.gan_size, self.gan_size)
+        view, light = torch.zeros(n, 6), self.light_prior.mean().expand(n, 5)
+        return Samples(tuple(seeds), z, w, code, image, view, light)
+
+    def radii(self, code: Tensor) -> Tensor:
+        return 0.7 + 0.2 * code[:3]
+
+    def material(self, points: Tensor, code: Tensor) -> Material:
+        albedo = (0.5 + 0.4 * torch.sin(5 * points + code[3])).clamp(0, 1)
+        return Material(albedo, 0.3 + 0.2 * points[..., :1], 30 + 20 * points[..., 1:2])
+
+    def mesh(self, code: Tensor, resolution: int = 128) -> Mesh:
+        sphere = trimesh.creation.icosphere(subdivisions=2)
+        radii = self.radii(code).numpy()
+        vertices = (sphere.vertices * radii).astype(np.float32)
+        normals = vertices / radii**2
+        normals = (normals / np.linalg.norm(normals, axis=-1, keepdims=True)).astype(np.float32)
+        material = self.material(torch.from_numpy(vertices), code)
+        specular, shininess = (a[:, 0].numpy() for a in (material.specular, material.shininess))
+        return Mesh(vertices, sphere.faces.astype(np.int32), normals, material.albedo.numpy(), specular, shininess)
+
+    def render(
+        self, code: Tensor, views: Tensor, lights: Tensor, size: int, renderer: str = "mesh", mesh: Mesh | None = None
+    ) -> Output:
+        cameras, radii, n = Cameras.from_view(views), self.radii(code), len(views)
+        origins, directions = cameras.rays(pixel_grid(size).expand(n, -1, -1), size)
+        o, d = origins / radii, directions / radii
+        a, b, c = (d * d).sum(-1), (o * d).sum(-1), (o * o).sum(-1) - 1
+        discriminant = b * b - a * c
+        mask = discriminant > 0
+        t = (-b - discriminant.clamp_min(0).sqrt()) / a
+        points = origins + t[..., None] * directions
+        normals, material = normalize(points / radii**2), self.material(points, code)
+        some = Material(*(x[:, None] for x in (material.albedo, material.specular, material.shininess)))
+        factors = shading(normals[:, None], -directions[:, None], some, Lights.from_vector(lights)[None, :, None])
+        colors = (some.albedo * factors.diffuse + factors.specular).clamp(0, 1)
+        colors = torch.where(mask[:, None, :, None], colors, torch.tensor(self.background))
+
+        def image(x: Tensor) -> Tensor:
+            """[..., pixels, channels] -> [..., H, W, channels]."""
+            return x.unflatten(-2, (size, size))
+
+        return Output(
+            mask=image(mask[..., None])[..., 0],
+            depth=image(cameras.z_depth(points)[..., None])[..., 0],
+            normals=image(normals),
+            albedo=image(material.albedo),
+            specular=image(material.specular)[..., 0],
+            shininess=image(material.shininess)[..., 0],
+            diffuse_shading=image(factors.diffuse)[..., 0],
+            specular_shading=image(factors.specular)[..., 0],
+            colors=image(colors),
+        )
+
+    def project(self, w: Tensor, images: Tensor) -> Tensor:
+        return torch.nn.functional.interpolate(images, (self.gan_size,) * 2, mode="area")

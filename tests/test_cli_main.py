@@ -1,0 +1,114 @@
+"""The program: commands, and errors as one sentence with an exit code."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import lift3d
+from lift3d.cli.main import Program, main
+from lift3d.errors import ConfigError
+
+
+def failing(error: BaseException) -> Program:
+    """A program whose one command fails."""
+    program = Program()
+
+    @program.command("fail")
+    def fail() -> None:
+        raise error
+
+    return program
+
+
+def test_version_and_commands() -> None:
+    runner = CliRunner()
+    assert runner.invoke(main, ["--version"]).output == f"lift3d, version {lift3d.__version__}\n"
+    shown = runner.invoke(main, ["--help"]).output
+    for name in ("pretrain", "sample", "export", "eval", "info", "verify", "gan"):
+        assert f"\n  {name} " in shown
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ConfigError("size is 3, expected 4"), "size is 3, expected 4"),
+        (OSError(errno.ENOSPC, "No space left on device", "a.h5"), "a.h5: the disk is full; make room"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full; make room"),
+        (PermissionError(errno.EACCES, "Permission denied", "b"), "b: permission denied; choose a path"),
+        (OSError(errno.EROFS, "Read-only file system", "c"), "c: permission denied; choose a path"),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "d/e"),
+            "d/e: No such file or directory",
+        ),
+        (OSError("Unable to open file"), "Unable to open file"),
+    ],
+)
+def test_errors_of_the_user_are_one_sentence(error: Exception, sentence: str) -> None:
+    result = CliRunner().invoke(failing(error), ["fail"])
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"Error: {sentence}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_ctrl_c_is_exit_code_130() -> None:
+    result = CliRunner().invoke(failing(KeyboardInterrupt()), ["fail"])
+    assert result.exit_code == 130
+    assert "interrupted; what was finished is kept" in result.stderr
+
+
+def test_errors_of_the_program_keep_their_traceback() -> None:
+    result = CliRunner().invoke(failing(ZeroDivisionError("x")), ["fail"])
+    assert isinstance(result.exception, ZeroDivisionError)
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    result = CliRunner().invoke(failing(BrokenPipeError(errno.EPIPE, "Broken pipe")), ["fail"])
+    assert (result.exit_code, result.stderr) == (1, "")
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    result = CliRunner().invoke(main, ["lift"])
+    assert result.exit_code == 2
+    assert "No such command 'lift'" in result.stderr
+
+
+def test_ctrl_c_in_a_terminal_leaves_a_file_that_resume_continues(tiny_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "faces.h5"
+    command = [
+        sys.executable,
+        "-m",
+        "lift3d.cli.main",
+        "sample",
+        "--model",
+        str(tiny_model),
+        "--out",
+        str(out),
+    ]
+    command += ["--n", "200", "--size", "16", "--views", "1", "--lights", "1", "--threads", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (out.exists() and len(_done(out))) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    os.kill(process.pid, signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "interrupted" in stderr and "Traceback" not in stderr
+    done = len(_done(out))
+    assert 0 < done < 200
+    assert f"{done} of 200 samples" in stdout
+    checked = CliRunner().invoke(main, ["verify", str(out)])
+    assert (checked.exit_code, f"{done} samples checked, 0 problems" in checked.stdout) == (0, True), (
+        checked.output
+    )
+
+
+def _done(path: Path) -> object:
+    return lift3d.open_dataset(path, maps=())

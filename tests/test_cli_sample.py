@@ -1,0 +1,111 @@
+"""``lift3d sample``: from a model to a file, and everything that can be wrong with the options."""
+
+import errno
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import lift3d
+from lift3d.cli.main import main
+
+Sample = Callable[..., Result]
+
+
+@pytest.fixture
+def sample(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sample:
+    """Runs ``lift3d sample --out faces.h5`` in an empty folder, small unless told otherwise."""
+    monkeypatch.chdir(tmp_path)
+    small = {"--model": tiny_model, "--n": 2, "--views": 2, "--lights": 2, "--size": 16, "--out": "faces.h5"}
+
+    def run(*flags: str, **options: object) -> Result:
+        given = small | {f"--{name.replace('_', '-')}": value for name, value in options.items()}
+        return CliRunner().invoke(main, ["sample", *flags, *(str(x) for pair in given.items() for x in pair)])
+
+    return run
+
+
+def test_a_dataset_is_written_and_summed_up(sample: Sample) -> None:
+    result = sample("--gan", contact_sheet="faces.png", seed=5, maps="albedo,mask,normals")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("faces.h5: 2 of 2 samples; wrote 8 images in ")
+    assert "images/s" in result.stdout
+    assert Path("faces.png").read_bytes()[:4] == b"\x89PNG"
+    faces = lift3d.open_dataset("faces.h5")
+    assert len(faces) == 2
+    assert faces[0].colors.shape == (2, 2, 16, 16, 3)
+    assert faces[0].colors_gan.shape == (2, 2, 64, 64, 3)
+    assert faces[0].depth is None and faces[0].normals is not None
+    plan = json.loads(CliRunner().invoke(main, ["info", "faces.h5", "--json"]).stdout)["config"]["plan"]
+    assert (plan["seed"], plan["size"], plan["gan"]) == (5, 16, True)
+
+
+def test_what_exists_is_kept_unless_told_otherwise(sample: Sample) -> None:
+    assert sample().exit_code == 0
+    before = Path("faces.h5").read_bytes()
+    again = sample()
+    assert again.exit_code == 1
+    assert "faces.h5 exists" in again.stderr and "--overwrite" in again.stderr and "--resume" in again.stderr
+    both = sample("--overwrite", "--resume")
+    assert (both.exit_code, "contradict each other" in both.stderr) == (1, True)
+    other = sample("--resume", seed=1)
+    assert (other.exit_code, "seed is 0 in faces.h5, 1 now" in other.stderr) == (1, True)
+    assert Path("faces.h5").read_bytes() == before
+    assert sample("--resume").stdout.startswith("faces.h5: 2 of 2 samples; wrote 0 images")
+    assert sample("--overwrite", n=1).stdout.startswith("faces.h5: 1 of 1 samples")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"n": 0}, "n is 0, expected at least 1"),
+        ({"views": 0}, "views is 0, expected at least 1"),
+        ({"lights": -1}, "lights is -1, expected at least 1"),
+        ({"size": 100}, "size is 100, expected one of 16, 32, 64"),
+        ({"seed": -1}, "seed is -1, expected 0"),
+        ({"trunc": 1.5}, "truncation is 1.5, expected 0"),
+        ({"maps": "albedo,colour"}, "maps: colour unknown, expected some of albedo"),
+        ({"renderer": "raytrace"}, "renderer is 'raytrace', expected one of mesh, neus"),
+        ({"model": "nobody"}, "there is no model file nobody"),
+        ({"device": "abacus"}, "unknown device 'abacus', expected auto, cpu, cuda or cuda:N"),
+        ({"device": "cuda:99"}, "device 'cuda:99' is not there"),
+        ({"threads": 0}, "--threads is 0, expected at least 1"),
+        ({"contact_sheet": "no/such/folder.png"}, "no/such"),
+        ({"out": "no/such/faces.h5"}, "no/such"),
+    ],
+)
+def test_bad_options_are_one_sentence_and_write_nothing(
+    sample: Sample, options: dict[str, object], sentence: str
+) -> None:
+    result = sample(**options)
+    assert result.exit_code == 1, result.output
+    assert sentence in result.stderr
+    assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
+    assert not list(Path.cwd().iterdir())
+
+
+def test_a_foreign_model_file_is_refused(sample: Sample, tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(b"not a model")
+    result = sample(model="model.bin")
+    assert (result.exit_code, "model.bin is truncated or not a safetensors file" in result.stderr) == (
+        1,
+        True,
+    )
+
+
+def test_a_folder_that_may_not_be_written(sample: Sample) -> None:
+    result = sample(out="/proc/faces.h5")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
+
+
+def test_a_full_disk(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "faces.h5")
+
+    monkeypatch.setattr("lift3d.export.dataset.write_dataset", full)
+    result = sample()
+    assert result.exit_code == 1
+    assert "faces.h5: the disk is full" in result.stderr

@@ -1,0 +1,122 @@
+"""The GAN trainer: exact resume, growth, guards."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lift3d.errors import CheckpointError, ConfigError, TrainingDiverged
+from lift3d.gan.load import load
+from lift3d.gan.prior import sample_images, sample_z
+from lift3d.gan.stylegan2 import DiscriminatorConfig, GeneratorConfig
+from lift3d.gan.train import (
+    CHECKPOINT,
+    GanTrainConfig,
+    grow_from,
+    load_state,
+    new_state,
+    r1_penalty,
+    read_batch,
+    train_gan,
+)
+
+
+def tiny(n_blocks: int = 2, **settings) -> GanTrainConfig:
+    channels = (8, 6, 4)[:n_blocks]
+    return GanTrainConfig(
+        GeneratorConfig(channels, z_dim=5, w_dim=7, n_mapping_layers=2),
+        DiscriminatorConfig(channels),
+        **{"batch_size": 4, "r1_interval": 2, "checkpoint_every": 8, "log_every": 4, **settings},
+    )
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (10, 16, 16, 3), dtype=np.uint8)
+
+
+def all_tensors(path) -> dict[str, torch.Tensor]:
+    from lift3d.gan.load import read_tensors
+
+    return read_tensors(path)[1]
+
+
+def test_resumed_run_equals_uninterrupted_run_bit_for_bit(tmp_path, images):
+    train_gan(images, tiny(), tmp_path / "whole", max_images=24)
+    train_gan(images, tiny(), tmp_path / "halves", max_images=12)
+    train_gan(images, tiny(), tmp_path / "halves", max_images=24, resume=True)
+    whole, halves = (all_tensors(tmp_path / run / CHECKPOINT) for run in ("whole", "halves"))
+    assert whole.keys() == halves.keys()
+    assert all(torch.equal(whole[name], halves[name]) for name in whole)
+
+
+def test_run_directory_holds_log_samples_and_a_loadable_network(tmp_path, images):
+    state = train_gan(images, tiny(), tmp_path, max_images=8)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["images"] for line in lines] == [4, 8]
+    assert {"g_loss", "d_loss", "r1", "real_logit", "fake_logit", "images_per_second"} <= lines[0].keys()
+    assert (tmp_path / "samples-000000.png").stat().st_size > 0
+    gan = load(tmp_path / "network-000000.safetensors")
+    z = sample_z(gan.generator, 3, 1)
+    expected = sample_images(state.generator_ema, z)
+    assert torch.allclose(sample_images(gan.generator, z), expected, atol=2e-2)
+
+
+def test_r1_equals_finite_differences_of_its_own_definition():
+    d = new_state(tiny()).discriminator.double()
+    reals = torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    slopes = torch.autograd.functional.jacobian(lambda x: d(x).sum(), reals)
+    assert torch.allclose(r1_penalty(d, reals), slopes.square().sum() / 4)
+    weight = d.b8.conv0.weight
+    (analytic,) = torch.autograd.grad(r1_penalty(d, reals), weight)
+    with torch.no_grad():
+        values = []
+        for sign in (1, -1):
+            weight[1, 2, 0, 1] += sign * 1e-5
+            with torch.enable_grad():
+                values.append(r1_penalty(d, reals).item())
+            weight[1, 2, 0, 1] -= sign * 1e-5
+    assert analytic[1, 2, 0, 1].item() == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-5)
+
+
+def test_grown_generator_starts_as_the_small_one_enlarged(tmp_path, images):
+    from lift3d.gan.ops import upsample
+
+    small = train_gan(images, tiny(), tmp_path, max_images=8)
+    large = new_state(tiny(3))
+    assert grow_from(large, tmp_path / CHECKPOINT) > 0
+    z = sample_z(small.generator_ema, 3, 0)
+    with torch.no_grad():
+        expected = upsample(small.generator_ema(z, psi=0.7, noise_mode="const"))
+        assert torch.equal(large.generator_ema(z, psi=0.7, noise_mode="const"), expected)
+
+
+def test_batches_are_box_averages_in_unit_range(images):
+    state = new_state(tiny(mirror=False))
+    batch = read_batch(images[:1], state, 2)
+    expected = images[0].reshape(8, 2, 8, 2, 3).mean(axis=(1, 3)).transpose(2, 0, 1) / 127.5 - 1
+    assert np.allclose(batch[0].numpy(), expected, atol=1e-6)
+
+
+def test_non_finite_loss_stops_and_keeps_the_checkpoint(tmp_path, images):
+    train_gan(images, tiny(), tmp_path, max_images=8)
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    with pytest.raises(TrainingDiverged, match="the last checkpoint is kept"):
+        train_gan(images, tiny(d_lr=1e30), tmp_path, max_images=80, resume=True)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+def test_wrong_images_configs_and_runs_are_refused(tmp_path, images):
+    with pytest.raises(ConfigError, match="expected uint8"):
+        train_gan(images.astype(np.float32), tiny(), tmp_path)
+    with pytest.raises(ConfigError, match="a multiple of the network's 8px"):
+        train_gan(images[:, :12, :12], tiny(), tmp_path)
+    with pytest.raises(ConfigError, match="give both the same number"):
+        replace(tiny(), generator=GeneratorConfig((8, 6, 4)))
+    train_gan(images, tiny(), tmp_path, max_images=4)
+    with pytest.raises(ConfigError, match="already holds a run"):
+        train_gan(images, tiny(), tmp_path)
+    with pytest.raises(CheckpointError, match="holds other networks"):
+        load_state(tmp_path / CHECKPOINT, tiny(3))

@@ -1,0 +1,213 @@
+"""Pictures by their pixels."""
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lift3d import pictures
+from lift3d.color import srgb_to_linear
+from lift3d.errors import ConfigError
+
+WHITE = [255, 255, 255]
+
+
+def lightness(rgb):
+    """OKLab lightness of sRGB pixels (Ottosson 2020)."""
+    lms = srgb_to_linear(rgb / 255.0) @ np.array(
+        [[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566],
+         [0.0883024619, 0.2817188376, 0.6299787005]]
+    ).T  # fmt: skip
+    return np.cbrt(lms) @ [0.2104542553, 0.7936177850, -0.0040720468]
+
+
+def patch(height, width, value):
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def test_maps_by_hand():
+    image = np.array([[[0.0, 0.5, 1.0], [-1.0, 2.0, 0.2]]], np.float32)
+    assert pictures.image_to_rgb(image).tolist() == [[[0, 128, 255], [0, 255, 51]]]
+    assert pictures.gray_to_rgb(np.array([[0.0, 0.2, 1.0]])).tolist() == [[[0] * 3, [51] * 3, WHITE]]
+    axes = np.array([[[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, -1]]], np.float32)
+    expected = [[255, 128, 128], [128, 255, 128], [128, 128, 255], [128, 128, 0]]
+    assert pictures.normals_to_rgb(axes).tolist() == [expected]
+
+
+@pytest.mark.parametrize("draw", ["image", "gray", "normals", "depth", "scalar"])
+def test_outside_the_mask_and_non_finite_values_are_background(draw):
+    mask = np.array([[True, False, True, True]])
+    scalar, vector = np.array([[9.0, 0.0, math.nan, 9.5]]), np.zeros((1, 4, 3))
+    vector[0, 2, 1] = math.inf
+    picture = {
+        "image": lambda b: pictures.image_to_rgb(vector, mask, b),
+        "gray": lambda b: pictures.gray_to_rgb(scalar - 9, mask, b),
+        "normals": lambda b: pictures.normals_to_rgb(vector, mask, b),
+        "depth": lambda b: pictures.depth_to_rgb(scalar, mask, background=b),
+        "scalar": lambda b: pictures.scalar_to_rgb(scalar, 9.0, 10.0, mask, b),
+    }[draw]
+    for background in ((255, 255, 255), (1, 2, 3)):
+        got = picture(background)
+        assert got.dtype == np.uint8 and got.shape == (1, 4, 3)
+        assert (got[0, [1, 2]] == background).all() and (got[0, [0, 3]] != background).any(-1).all()
+
+
+def test_scalar_colours_rise_evenly_in_lightness():
+    ramp = np.linspace(0, 1, 200)[None]
+    picture = pictures.scalar_to_rgb(ramp, 0.0, 1.0)[0]
+    light = lightness(picture)
+    assert light[0] == pytest.approx(0.25, abs=0.01) and light[-1] == pytest.approx(0.92, abs=0.01)
+    np.testing.assert_allclose(light, np.linspace(0.25, 0.92, 200), atol=0.02)
+    assert (np.diff(light) > -0.005).all()
+    assert (picture[0] == (0x2B, 0x0C, 0x4D)).all() and (picture[-1] == (0xFB, 0xE4, 0x8D)).all()
+    clipped = pictures.scalar_to_rgb(np.array([[-5.0, 9.0]]), 0.0, 1.0)[0]
+    assert (clipped == picture[[0, -1]]).all()
+    assert (pictures.scalar_to_rgb(np.array([[2.0]]), 2.0, 2.0) == picture[0]).all()  # empty range
+
+
+def test_depth_is_light_when_near_and_uses_the_range_inside_the_mask():
+    depth = np.array([[0.0, 9.0, 9.5, 10.0]], np.float32)
+    mask = depth > 0
+    picture = pictures.depth_to_rgb(depth, mask)[0]
+    light = lightness(picture[1:])
+    assert light[0] > light[1] > light[2] and picture[0].tolist() == WHITE
+    assert (picture[1:] == pictures.scalar_to_rgb(np.array([[1.0, 0.5, 0.0]]), 0.0, 1.0)[0]).all()
+    fixed = pictures.depth_to_rgb(depth, mask, near=9.0, far=11.0)[0]
+    assert (fixed[3] == picture[2]).all()
+    assert (pictures.depth_to_rgb(depth, np.zeros_like(mask)) == 255).all()
+    assert pictures.depth_to_rgb(depth).shape == (1, 4, 3)
+
+
+def test_grid_places_every_pixel():
+    a, b, c = patch(2, 3, 10), patch(4, 1, 20), patch(2, 5, 30)
+    got = pictures.grid([[a, b], [None, c], [b]], pad=1, background=(0, 0, 99))
+    expected = np.tile(np.uint8((0, 0, 99)), (1 + 5 + 3 + 5, 1 + 4 + 6, 1))
+    expected[2:4, 1:4] = a  # centred in a row of height 4
+    expected[1:5, 7:8] = b  # centred in a column of width 5
+    expected[6:8, 5:10] = c
+    expected[9:13, 2:3] = b
+    assert np.array_equal(got, expected)
+    assert pictures.grid([], pad=3).shape == (3, 3, 3)
+    assert (pictures.grid([[a]]) == np.pad(a, ((2, 2), (2, 2), (0, 0)), constant_values=255)).all()
+
+
+def test_label_holds_its_text_on_the_background():
+    short, long, two = (pictures.label(t) for t in ("depth", "specular intensity", "depth\nyaw 30"))
+    assert short.shape[1] < long.shape[1] and short.shape[0] < two.shape[0]
+    for picture in (short, long, two):
+        assert picture.min() < 100 and (picture[-1] == 255).all()  # ink inside, the last row kept free
+    assert pictures.label("").shape[0] >= 1
+    assert (pictures.label("x", background=(0, 0, 0), color=(0, 255, 0))[..., [0, 2]] == 0).all()
+    assert pictures.label("gj", font_size=24).shape[0] > pictures.label("gj").shape[0]
+
+
+def test_contact_sheet_is_a_grid_with_labels():
+    rows = [[patch(40, 90, 10), patch(40, 90, 20)], [patch(40, 90, 30), None]]
+    side = [pictures.label(t) for t in ("first", "second")]
+    head = [pictures.label(t) for t in ("image", "depth")]
+    sheet = pictures.contact_sheet(rows, ["first", "second"], ["image", "depth"], pad=3)
+    expected = pictures.grid([[None, *head], [side[0], *rows[0]], [side[1], *rows[1]]], pad=3)
+    assert np.array_equal(sheet, expected)
+    assert np.array_equal(pictures.contact_sheet(rows, pad=3), pictures.grid(rows, pad=3))
+    columns_only = pictures.contact_sheet(rows, (), ["image", "depth"])
+    assert np.array_equal(columns_only, pictures.grid([head, *rows], 4))
+
+
+def test_errors():
+    for wrong in (np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8)):
+        with pytest.raises(ConfigError, match=r"grid: got .* \(4, 4.*\), expected uint8 \(h, w, 3\)"):
+            pictures.grid([[patch(2, 2, 0), wrong]])
+    with pytest.raises(ConfigError, match="got 1 row labels for 2 rows"):
+        pictures.contact_sheet([[patch(2, 2, 0)], [None]], ["a"])
+    with pytest.raises(ConfigError, match="got 3 column labels for 1 columns"):
+        pictures.contact_sheet([[patch(2, 2, 0)]], (), ["a", "b", "c"])
+
+
+def test_enlarge_and_png_round_trip(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    big = pictures.enlarge(picture, 3)
+    assert big.shape == (15, 21, 3)
+    assert all(np.array_equal(big[i::3, j::3], picture) for i in range(3) for j in range(3))
+    path = tmp_path / "new" / "folder" / "a.png"
+    pictures.save_png(path, big)
+    with Image.open(path) as image:
+        assert image.format == "PNG" and np.array_equal(np.array(image), big)
+
+
+BLUE, ORANGE = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)
+
+
+def where(picture, color):
+    """Rows and columns of the pixels of one colour, left of the legend."""
+    y, x = np.nonzero((picture == color).all(-1))
+    return y[x < 480], x[x < 480]
+
+
+def test_curves_go_where_the_points_are():
+    size = (640, 360)
+    rising = pictures.plot_curves({"a": [(float(i), float(i)) for i in range(11)]}, size)
+    assert rising.shape == (360, 640, 3) and rising.dtype == np.uint8
+    y, x = where(rising, BLUE)
+    assert np.corrcoef(x, y)[0, 1] < -0.999  # rows run downwards
+    two = pictures.plot_curves({"a": [(0, 3.0), (10, 3.0)], "b": [(0, 1.0), (10, 1.0)]}, size)
+    y, x = where(two, BLUE)
+    assert np.ptp(y) <= 2 and np.ptp(x) > 400
+    assert where(two, ORANGE)[0].mean() > where(two, BLUE)[0].mean() + 200
+
+
+def test_log_axis_makes_exponentials_straight():
+    curve = [(float(i), 10.0 ** (-i / 5)) for i in range(21)]
+    y, x = where(pictures.plot_curves({"a": curve}, log_y=True), BLUE)
+    assert np.corrcoef(x, y)[0, 1] > 0.9999
+    y, x = where(pictures.plot_curves({"a": curve}), BLUE)
+    assert np.corrcoef(x, y)[0, 1] < 0.95
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_values_that_are_not_finite_break_the_curve(bad):
+    curve = [(float(i), bad if 4 <= i <= 6 else 1.0 + i % 2) for i in range(11)]
+    _, x = where(pictures.plot_curves({"a": curve}), BLUE)
+    assert np.diff(np.unique(x)).max() > 100
+    holes = [(x, -1.0 if y != y else y) for x, y in curve]
+    if bad != bad:
+        assert np.array_equal(
+            pictures.plot_curves({"a": curve}, log_y=True), pictures.plot_curves({"a": holes}, log_y=True)
+        )
+
+
+@pytest.mark.parametrize("log_y", [False, True])
+@pytest.mark.parametrize(
+    "series",
+    [
+        {},
+        {"a": []},
+        {"a": [(5.0, 0.0)]},
+        {"a": [(5, -2.0), (5, math.nan)]},
+        {"a": [(0, 1e-6), (1, 3e-6)], "b": [(9e8, 1e9)]},
+    ],
+    ids=["nothing", "empty", "zero", "negative", "extreme"],
+)
+def test_odd_series_are_drawn(series, log_y):
+    picture = pictures.plot_curves(series, (200, 120), "title", log_y)
+    assert picture.shape == (120, 200, 3) and picture.min() < 100
+    assert np.array_equal(picture, pictures.plot_curves(series, (200, 120), "title", log_y))
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks", "texts"),
+    [
+        ((0.0, 1.0), [0, 0.2, 0.4, 0.6, 0.8, 1.0], ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
+        ((0.0, 19900.0), [0, 5e3, 10e3, 15e3, 20e3], ["0", "5k", "10k", "15k", "20k"]),
+        ((-0.03, 0.11), [-0.05, 0.0, 0.05, 0.10, 0.15], ["-0.05", "0.00", "0.05", "0.10", "0.15"]),
+        ((16.7, 23.0), [16, 18, 20, 22, 24], ["16", "18", "20", "22", "24"]),
+    ],
+)
+def test_ticks_are_round_and_cover_the_values(values, ticks, texts):
+    axis = pictures._Axis(values, log=False)
+    assert axis.ticks == pytest.approx(ticks) and [axis.text(t) for t in axis.ticks] == texts
+    assert axis.fraction(axis.ticks[0]) == 0 and axis.fraction(axis.ticks[-1]) == 1
+    assert all(0 <= axis.fraction(v) <= 1 for v in values)
+    log = pictures._Axis([0.02, 30.0], log=True)
+    assert [log.text(t) for t in log.ticks] == ["0.01", "0.1", "1", "10", "100"]
+    assert log.fraction(1.0) == pytest.approx(0.5)
