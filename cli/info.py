@@ -52,7 +52,8 @@ def _dataset(file: Path, contact_sheet: Path | None, overwrite: bool, as_json: b
     if contact_sheet is not None:
         from lift3d.export.contact_sheet import write_contact_sheet
 
-        write_contact_sheet(file, contact_sheet, overwrite=overwrite)
+        options.require_new(contact_sheet, overwrite)
+        write_contact_sheet(file, contact_sheet)
         click.echo(f"{contact_sheet}: contact sheet", err=True)
 
 

@@ -64,3 +64,11 @@ def require_one(overwrite: bool, resume: bool) -> None:
     """--overwrite and --resume contradict each other."""
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume contradict each other; give one of them")
+
+
+def require_new(path: Path, replace: bool) -> None:
+    """Fails early where a result would replace a file that nobody gave up."""
+    if path.exists() and not replace:
+        raise ConfigError(f"{path} exists; --overwrite replaces it")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path.parent} is no folder; make it, or choose another path")

@@ -63,6 +63,8 @@ def sample(
         renderer=renderer,
         model=model,
     )
+    if contact_sheet is not None:
+        options.require_new(contact_sheet, overwrite or resume)
     lifted = load(model).to(options.use_device(device, threads))
     with RichObserver() as observer:
         report = write_dataset(lifted, plan, out, observer, overwrite=overwrite, resume=resume)
@@ -73,5 +75,5 @@ def sample(
     if report.interrupted:
         raise KeyboardInterrupt
     if contact_sheet is not None:
-        write_contact_sheet(out, contact_sheet, overwrite=overwrite)
+        write_contact_sheet(out, contact_sheet)
         click.echo(f"{contact_sheet}: contact sheet")

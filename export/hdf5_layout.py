@@ -95,7 +95,7 @@ class ChunkIndex:
         """Address of the root node."""
         return self.address + self.nbytes - self.node.itemsize
 
-    def entries(self, first: int, addresses: NDArray[np.uint64], sizes: NDArray[np.uint32]) -> NDArray:
+    def entries(self, first: int, addresses: NDArray, sizes: NDArray) -> NDArray:
         """Entries of consecutive chunks from number ``first``."""
         entries = np.zeros(len(addresses), self.entry)
         scaled = np.stack(np.unravel_index(np.arange(first, first + len(addresses)), self.grid), -1)
@@ -120,16 +120,10 @@ class ChunkIndex:
 
     def build(self, placeholder: int, size: int) -> bytes:
         """The whole tree; every entry points to the one placeholder chunk."""
-        n = self.n_chunks
-        end = np.zeros((), self.key)
-        end["first"] = np.multiply(
-            (*self.grid, 1), (*self.chunk, self.itemsize)
-        )  # beyond the last along every axis
-        entries, address, blocks = (
-            self.entries(0, np.full(n, placeholder), np.full(n, size)),
-            self.address,
-            [],
-        )
+        n, end = self.n_chunks, np.zeros((), self.key)
+        end["first"] = np.multiply((*self.grid, 1), (*self.chunk, self.itemsize))  # beyond the last chunk
+        entries = self.entries(0, np.full(n, placeholder), np.full(n, size))
+        address, blocks = self.address, []
         for level, count in enumerate(self.levels):
             padded = np.zeros(count * FANOUT + 1, self.entry)
             padded[: len(entries)] = entries
@@ -149,14 +143,14 @@ class ChunkIndex:
 
 @dataclass(frozen=True)
 class Header:
-    """Addresses inside the object header of a dataset that ``h5py`` wrote with ``libver='earliest'``."""
+    """Addresses inside the object header of a dataset that ``h5py`` wrote with ``libver="earliest"``."""
 
     length: int  # of the dataset's first axis
-    index: int  # of the chunk index's root address
+    storage: int  # of the address of the rows (contiguous datasets) or of the chunk index's root
 
 
 def header(file: BinaryIO, dataset: h5py.Dataset) -> Header:
-    """Find the patchable numbers of a chunked dataset; ``file`` is the same file, open for reading."""
+    """Find the patchable numbers of a dataset; ``file`` holds the same bytes."""
     messages = dict(_messages(file, h5py.h5o.get_info(dataset.id).addr))
     if not {_DATASPACE, _LAYOUT} <= messages.keys():
         raise CorruptFile(
@@ -164,11 +158,10 @@ def header(file: BinaryIO, dataset: h5py.Dataset) -> Header:
         )
     space, layout = messages[_DATASPACE], messages[_LAYOUT]
     versions = _read(file, space, 1) + _read(file, layout, 2)
-    if versions != b"\x01\x03\x02":  # dataspace 1, layout 3, chunked
-        raise CorruptFile(
-            f"{dataset.name}: stored in another HDF5 format version than lift3d writes; write a new file"
-        )
-    return Header(length=space + 8, index=layout + 3)
+    offsets = {b"\x01\x03\x01": 2, b"\x01\x03\x02": 3}  # dataspace 1, layout 3, contiguous or chunked
+    if versions not in offsets:
+        raise CorruptFile(f"{dataset.name} is stored in another way than lift3d writes it; write a new file")
+    return Header(length=space + 8, storage=layout + offsets[versions])
 
 
 def _messages(file: BinaryIO, address: int) -> Iterator[tuple[int, int]]:

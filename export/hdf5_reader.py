@@ -134,7 +134,7 @@ def read_array(h5: h5py.File, name: str, index: int) -> NDArray:
     """One sample of a dataset; of a mesh array the sample's own rows."""
     try:
         if name not in MESH_ARRAYS:
-            return h5[name][index]
+            return np.asarray(h5[name][index])
         span = "meshes/face_span" if SPECS[name].shape[0] == "faces" else "meshes/vertex_span"
         start, count = (int(n) for n in h5[span][index])
         if not 0 <= start <= start + count <= len(h5[name]):
@@ -214,7 +214,7 @@ class LiftedDataset(Dataset[DatasetSample]):
         name = _FILE_NAMES.get(field, field)
         if name not in self.names:
             return None
-        array = np.asarray(read_array(self._file(), name, index))
+        array = read_array(self._file(), name, index)
         if name == "mask":
             array = array.astype(bool)
         return torch.from_numpy(array.astype(np.float32) if array.dtype == np.float16 else array)

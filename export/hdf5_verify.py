@@ -65,7 +65,7 @@ def verify(path: Path | str, observer: Observer | None = None) -> VerifyReport:
         observer.start("samples", len(indices))
         for i in indices:
             try:
-                arrays = {name: np.asarray(read_array(h5, name, int(i))) for name in dataset_names(h5)}
+                arrays = {name: read_array(h5, name, int(i)) for name in dataset_names(h5)}
                 found = [(name, problem) for check in CHECKS for name, problem in check(arrays)]
             except CorruptFile as error:
                 found = [("checksum", str(error))]
@@ -149,9 +149,7 @@ def _identity(arrays: Arrays) -> Problems:
             arrays[f"{n}_shading"].astype(np.float32)[..., None] for n in ("diffuse", "specular")
         )
         predicted = np.clip(arrays["albedo"][:, None].astype(np.float32) / 255 * diffuse + specular, 0, 1)
-        error = np.abs(predicted - arrays["colors"].astype(np.float32) / 255)[
-            _inside("colors", arrays)
-        ]
+        error = np.abs(predicted - arrays["colors"].astype(np.float32) / 255)[_inside("colors", arrays)]
         if not error.max(initial=0) <= COLOR:
             yield (
                 "colors",

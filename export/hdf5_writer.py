@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 import numpy as np
@@ -91,18 +92,16 @@ def create(
     """Put a complete file without samples at ``path``, in place of any other. ``attributes``: of the root."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with open(partial, "wb"):  # a clear OSError, where the HDF5 library would raise its own
-            pass
-        _create_datasets(partial, specs, dimensions, attributes, background)
-        with open(partial, "r+b") as file, h5py.File(partial, "r") as h5:
+        with open(partial, "w+b") as file, h5py.File.in_memory(libver="earliest") as h5:
+            _define(h5, specs, dimensions, attributes, background)
+            h5.flush()
+            file.write(h5.id.get_file_image())
             for spec in specs:
-                if spec.chunk(dimensions):
-                    _append_index(file, h5[spec.name], spec, dimensions)
-            _patch_end(file.fileno(), file.seek(0, os.SEEK_END))
+                _reserve(file, h5[spec.name], spec)
+            end = file.seek(0, os.SEEK_END)
+            _put(file, hdf5_layout.END_OF_FILE, end)
             file.flush()
-            os.posix_fallocate(
-                file.fileno(), 0, file.seek(0, os.SEEK_END)
-            )  # patching in place needs no space later
+            os.posix_fallocate(file.fileno(), 0, end)  # patching in place needs no space later
             os.fsync(file.fileno())
         os.replace(partial, path)
         _sync_folder(path.parent)
@@ -112,43 +111,39 @@ def create(
         partial.unlink(missing_ok=True)
 
 
-def _create_datasets(
-    path: Path, specs: Sequence[DatasetSpec], dimensions: Dimensions, attributes: Mapping[str, str],
+def _define(
+    h5: h5py.File, specs: Sequence[DatasetSpec], dimensions: Dimensions, attributes: Mapping[str, str],
     background: tuple[float, float, float],
 ) -> None:  # fmt: skip
-    with h5py.File(path, "w", libver="earliest") as h5:
-        h5.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, **attributes})
-        for spec in specs:
-            shape, chunk = spec.extent(dimensions), spec.chunk(dimensions)
-            if chunk:
-                storage: dict[str, object] = {
-                    "chunks": chunk,
-                    "maxshape": shape,
-                    "compression": "gzip",
-                    "compression_opts": LEVEL,
-                }
-                storage["shuffle"] = np.dtype(spec.dtype).itemsize > 1
-            else:
-                early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-                early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-                storage = {"dcpl": early}
-            dataset = h5.create_dataset(spec.name, shape, spec.dtype, **storage)
-            dataset.attrs.update(spec.attributes)
-        h5["colors"].attrs["background"] = np.array(background, np.float32)
+    """All datasets, without storage."""
+    h5.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, **attributes})
+    for spec in specs:
+        shape, chunk, storage = spec.extent(dimensions), spec.chunk(dimensions), {}
+        if chunk:
+            storage = {"chunks": chunk, "maxshape": shape, "compression": "gzip", "compression_opts": LEVEL}
+            storage["shuffle"] = np.dtype(spec.dtype).itemsize > 1
+        h5.create_dataset(spec.name, shape, spec.dtype, **storage).attrs.update(spec.attributes)
+    h5["colors"].attrs["background"] = np.array(background, np.float32)
 
 
-def _append_index(file, dataset: h5py.Dataset, spec: DatasetSpec, dimensions: Dimensions) -> None:
-    """Give every chunk of ``dataset`` an entry; all share one chunk of zeros until they are written."""
-    place = hdf5_layout.header(file, dataset)
+def _reserve(file: BinaryIO, dataset: h5py.Dataset, spec: DatasetSpec) -> None:
+    """Give a dataset rows of zeros, or every chunk an entry: all share one chunk of zeros until they are written."""
+    place, end = hdf5_layout.header(file, dataset), file.seek(0, os.SEEK_END)
+    if not dataset.chunks:
+        file.truncate(end + dataset.nbytes)
+        _put(file, place.storage, end)
+        return
     zeros = _deflate([np.zeros(dataset.chunks, dataset.dtype)])[0][0]
-    address = file.seek(0, os.SEEK_END)
-    index = ChunkIndex.over(dataset.shape, dataset.chunks, dataset.dtype.itemsize, address + len(zeros))
-    file.write(zeros + index.build(address, len(zeros)))
-    file.seek(place.index)
-    file.write(index.root.to_bytes(8, "little"))
+    index = ChunkIndex.over(dataset.shape, dataset.chunks, dataset.dtype.itemsize, end + len(zeros))
+    file.write(zeros + index.build(end, len(zeros)))
+    _put(file, place.storage, index.root)
     if spec.ragged:
-        file.seek(place.length)
-        file.write(bytes(8))
+        _put(file, place.length, 0)
+
+
+def _put(file: BinaryIO, address: int, value: int) -> None:
+    file.seek(address)
+    file.write(value.to_bytes(8, "little"))
 
 
 class DatasetWriter:
@@ -344,6 +339,27 @@ class DatasetWriter:
         ).reshape(shape)
 
 
+def write_reference(
+    path: Path, specs: Sequence[DatasetSpec], dimensions: Dimensions, attributes: Mapping[str, str],
+    background: tuple[float, float, float], samples: Iterable[Mapping[str, NDArray]],
+) -> None:  # fmt: skip
+    """The same content by h5py's own means: the readable twin, slower, and of no use after a crash."""
+    free = dict.fromkeys(_SPAN, 0)
+    with h5py.File(path, "w", libver="earliest") as h5:
+        _define(h5, specs, dimensions, attributes, background)
+        for i, arrays in enumerate(samples):
+            for name, array in arrays.items():
+                axis = SPECS[name].shape[0]
+                if SPECS[name].ragged:
+                    h5[name][free[axis] : free[axis] + len(array)] = array
+                    h5[_SPAN[axis]][i] = free[axis], len(array)
+                else:
+                    h5[name][i] = array
+            for axis in free.keys() & {SPECS[name].shape[0] for name in arrays}:
+                free[axis] = -(-sum(h5[_SPAN[axis]][i]) // MESH_ROWS) * MESH_ROWS
+            h5["checksum"][i], h5["done"][i] = checksum(arrays), True
+
+
 def _read_targets(path: Path) -> dict[str, _Target]:
     """Where everything stands in the file."""
     targets = {}
@@ -352,17 +368,16 @@ def _read_targets(path: Path) -> dict[str, _Target]:
         h5.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
         for name in SPECS.keys() & names:  # others are the user's
             dataset, spec = h5[name], SPECS[name]
-            if not dataset.chunks:
-                targets[name] = _Target(
-                    spec, dataset.shape[1:], dataset.dtype, len(dataset), rows=dataset.id.get_offset()
-                )
-                continue
             place = hdf5_layout.header(file, dataset)
-            index = ChunkIndex.over(dataset.maxshape, dataset.chunks, dataset.dtype.itemsize, 0)
-            file.seek(place.index)
-            root = int.from_bytes(file.read(8), "little")
-            index = replace(index, address=root - index.root)
-            targets[name] = _Target(spec, dataset.shape[1:], dataset.dtype, len(dataset), index, place.length)
+            file.seek(place.storage)
+            storage = int.from_bytes(file.read(8), "little")
+            target = _Target(spec, dataset.shape[1:], dataset.dtype, len(dataset))
+            if dataset.chunks:
+                index = ChunkIndex.over(dataset.maxshape, dataset.chunks, dataset.dtype.itemsize, 0)
+                index = replace(index, address=storage - index.root)
+                targets[name] = replace(target, index=index, length=place.length)
+            else:
+                targets[name] = replace(target, rows=storage)
     return targets
 
 

@@ -102,7 +102,7 @@ def intrinsics(size: int) -> Float[Tensor, "3 3"]:
     return torch.tensor([[focal, 0.0, size / 2], [0.0, focal, size / 2], [0.0, 0.0, 1.0]])
 
 
-def pixel_grid(size: int, device: torch.device | str = "cpu") -> Float[Tensor, "size*size 2"]:
+def pixel_grid(size: int, device: torch.device | str = "cpu") -> Float[Tensor, "{size}*{size} 2"]:
     """Centres (x, y) of all pixels, row by row."""
     y, x = torch.meshgrid(*(torch.arange(size, device=device) + 0.5,) * 2, indexing="ij")
     return torch.stack((x, y), -1).reshape(-1, 2)

@@ -5,29 +5,29 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def dot(a: Float[Tensor, "*s 3"], b: Float[Tensor, "*s 3"]) -> Float[Tensor, "*s 1"]:
+def dot(a: Float[Tensor, "*#s 3"], b: Float[Tensor, "*#s 3"]) -> Float[Tensor, "*s 1"]:
     """Inner product, kept as a trailing axis of one."""
     return (a * b).sum(-1, keepdim=True)
 
 
-def normalize(v: Float[Tensor, "*s 3"], eps: float = 1e-12) -> Float[Tensor, "*s 3"]:
+def normalize(v: Float[Tensor, "*#s 3"], eps: float = 1e-12) -> Float[Tensor, "*s 3"]:
     """``v / |v|`` with a finite gradient at 0 (where the result is 0)."""
     return v * torch.rsqrt(dot(v, v).clamp_min(eps * eps)) if eps else v / v.norm(dim=-1, keepdim=True)
 
 
-def reflect(direction: Float[Tensor, "*s 3"], normal: Float[Tensor, "*s 3"]) -> Float[Tensor, "*s 3"]:
+def reflect(direction: Float[Tensor, "*#s 3"], normal: Float[Tensor, "*#s 3"]) -> Float[Tensor, "*s 3"]:
     """Mirror image ``2 (n.l) n - l`` of a unit direction that points away from the surface."""
     return 2.0 * dot(normal, direction) * normal - direction
 
 
-def angle_deg(a: Float[Tensor, "*s 3"], b: Float[Tensor, "*s 3"]) -> Float[Tensor, "*s"]:
+def angle_deg(a: Float[Tensor, "*#s 3"], b: Float[Tensor, "*#s 3"]) -> Float[Tensor, "*s"]:
     """Angle in degrees between two directions of any length; exact near 0 and 180 (atan2 of cross and dot)."""
     cross = torch.linalg.cross(a, b).norm(dim=-1)
     return torch.rad2deg(torch.atan2(cross, (a * b).sum(-1)))
 
 
 def ray_sphere(
-    origins: Float[Tensor, "*s 3"], directions: Float[Tensor, "*s 3"], radius: float = 1.0
+    origins: Float[Tensor, "*#s 3"], directions: Float[Tensor, "*#s 3"], radius: float = 1.0
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"], "Tensor"]:
     """Entry and exit distance of unit-direction rays through the sphere around the origin, and which rays hit it.
 

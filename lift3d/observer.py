@@ -3,9 +3,10 @@
 Rich progress bars and TensorBoard live behind this protocol in ``cli/``; the core never prints.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Observer(Protocol):
     """Receives the progress of one task at a time."""
 

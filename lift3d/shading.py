@@ -20,7 +20,7 @@ from lift3d.lights import Lights
 class Material:
     """Reflectance at points."""
 
-    albedo: Float[Tensor, "*s 3"]  # [0, 1]
+    albedo: Float[Tensor, "*#s 3"]  # [0, 1]
     specular: Float[Tensor, "*s 1"]  # intensity, [0, 1]
     shininess: Float[Tensor, "*s 1"]  # Phong exponent, 4..100
 
@@ -34,7 +34,7 @@ class Shading:
 
 
 def shading(
-    normal: Float[Tensor, "*s 3"], to_camera: Float[Tensor, "*s 3"], material: Material, lights: Lights
+    normal: Float[Tensor, "*#s 3"], to_camera: Float[Tensor, "*#s 3"], material: Material, lights: Lights
 ) -> Shading:
     """Diffuse and specular factors of every point; ``lights`` fields must broadcast against the points' batch axes."""
     direction = lights.direction
@@ -46,7 +46,7 @@ def shading(
 
 
 def shade(
-    normal: Float[Tensor, "*s 3"], to_camera: Float[Tensor, "*s 3"], material: Material, lights: Lights
+    normal: Float[Tensor, "*#s 3"], to_camera: Float[Tensor, "*#s 3"], material: Material, lights: Lights
 ) -> Float[Tensor, "*s 3"]:
     """Colours >= 0 (not clamped above) of points under ``lights``; see the module docstring."""
     factors = shading(normal, to_camera, material, lights)

@@ -2,16 +2,11 @@
 
 import random
 from pathlib import Path
-from typing import runtime_checkable
 
 import numpy as np
 import pytest
 import torch
 from jaxtyping import install_import_hook
-
-from lift3d.observer import Observer
-
-runtime_checkable(Observer)  # beartype checks instances; TODO(lead): decorate the class itself, then drop this
 
 # Checks all signatures of lift3d, lift3d.cli and lift3d.export, in tests only. Must come before
 # the first import of lift3d.

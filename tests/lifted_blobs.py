@@ -84,10 +84,18 @@ class Blobs:
         normals = (normals / np.linalg.norm(normals, axis=-1, keepdims=True)).astype(np.float32)
         material = self.material(torch.from_numpy(vertices), code)
         specular, shininess = (a[:, 0].numpy() for a in (material.specular, material.shininess))
-        return Mesh(vertices, sphere.faces.astype(np.int32), normals, material.albedo.numpy(), specular, shininess)
+        return Mesh(
+            vertices, sphere.faces.astype(np.int32), normals, material.albedo.numpy(), specular, shininess
+        )
 
     def render(
-        self, code: Tensor, views: Tensor, lights: Tensor, size: int, renderer: str = "mesh", mesh: Mesh | None = None
+        self,
+        code: Tensor,
+        views: Tensor,
+        lights: Tensor,
+        size: int,
+        renderer: str = "mesh",
+        mesh: Mesh | None = None,
     ) -> Output:
         cameras, radii, n = Cameras.from_view(views), self.radii(code), len(views)
         origins, directions = cameras.rays(pixel_grid(size).expand(n, -1, -1), size)
@@ -99,7 +107,9 @@ class Blobs:
         points = origins + t[..., None] * directions
         normals, material = normalize(points / radii**2), self.material(points, code)
         some = Material(*(x[:, None] for x in (material.albedo, material.specular, material.shininess)))
-        factors = shading(normals[:, None], -directions[:, None], some, Lights.from_vector(lights)[None, :, None])
+        factors = shading(
+            normals[:, None], -directions[:, None], some, Lights.from_vector(lights)[None, :, None]
+        )
         colors = (some.albedo * factors.diffuse + factors.specular).clamp(0, 1)
         colors = torch.where(mask[:, None, :, None], colors, torch.tensor(self.background))
 

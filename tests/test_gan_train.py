@@ -90,7 +90,8 @@ def test_grown_generator_starts_as_the_small_one_enlarged(tmp_path, images):
     z = sample_z(small.generator_ema, 3, 0)
     with torch.no_grad():
         expected = upsample(small.generator_ema(z, psi=0.7, noise_mode="const"))
-        assert torch.equal(large.generator_ema(z, psi=0.7, noise_mode="const"), expected)
+        actual = large.generator_ema(z, psi=0.7, noise_mode="const")
+    assert (actual - expected).abs().max() <= 1e-6 * expected.abs().max()
 
 
 def test_batches_are_box_averages_in_unit_range(images):

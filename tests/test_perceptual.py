@@ -99,11 +99,11 @@ def test_auto_prefers_lpips(squeeze_weights):
 
 def test_without_weights_lpips_says_what_to_do_and_keeps_the_cause(no_weights):
     pytest.importorskip("torchvision", exc_type=ImportError)
-    with pytest.raises(BackendUnavailable, match="download its vgg weights or copy them") as caught:
-        get_perceptual("lpips")
+    with pytest.raises(BackendUnavailable, match="download its squeeze weights or copy them") as caught:
+        get_perceptual("lpips", backbone="squeeze")
     assert isinstance(caught.value.__cause__, urllib.error.URLError) and "no route" in str(caught.value)
     with pytest.raises(BackendUnavailable, match="LPIPS cannot be used"):
-        get_perceptual("auto")  # nothing can stand in
+        get_perceptual("auto", backbone="squeeze")  # nothing can stand in
 
 
 def test_without_the_package_too(monkeypatch):
@@ -115,10 +115,10 @@ def test_without_the_package_too(monkeypatch):
 
 def test_auto_falls_back_to_the_discriminator_and_says_so(no_weights):
     notes = Notes()
-    distance = get_perceptual("auto", pyramid, observer=notes)
+    distance = get_perceptual("auto", pyramid, backbone="squeeze", observer=notes)
     assert isinstance(distance, FeatureDistance) and len(notes.messages) == 1
     assert notes.messages[0].startswith("Perceptual loss in discriminator features instead of LPIPS.")
-    assert isinstance(get_perceptual("auto", pyramid), FeatureDistance)  # without an observer too
+    assert isinstance(get_perceptual("auto", pyramid, backbone="squeeze"), FeatureDistance)
 
 
 def test_unknown_names():

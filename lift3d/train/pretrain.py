@@ -1,7 +1,7 @@
 """Joint pre-training: stages of explore -> rerender -> align -> project -> exploit (method.md, section 3).
 
 A run directory holds ``state.safetensors`` (exact resume), ``stage-data.safetensors`` (the stage's pseudo images and projections),
-``log.jsonl``, ``curves.png``, contact sheets per stage, and at the end ``model.safetensors``.
+``log.jsonl``, ``curves-<phase>.png``, contact sheets per stage, and at the end ``model.safetensors``.
 """
 
 import json
@@ -113,7 +113,7 @@ def pretrain(
             sheets.projections(run.model, samples, run.rerendered, out / f"stage-{position.stage}-projections.png")
         if run.position.stage > position.stage:
             sheets.intrinsics(run.model, samples, out / f"stage-{position.stage}-intrinsics.png")
-            sheets.curves(out / LOG, out / "curves.png")
+            sheets.curves(out / LOG, out)
             if after_stage is not None:
                 log.add(after_stage(run.model, position.stage))
                 means = log.flush(stage=position.stage, phase="evaluation", step=0)
@@ -217,8 +217,8 @@ def load_state(run: Run) -> None:
             f"{run.out} was started with other settings ({', '.join(differing) or 'seed'}): resume with the same ones or pass "
             "--overwrite"
         )
-    own = {f"model.{k}": v for k, v in run.model.state_dict().items() if k.startswith("generator.")}
-    fill(run.model, {k: v for k, v in tensors.items() if k.startswith("model.")} | {f"model.{k}" if not k.startswith("model.") else k: v for k, v in own.items()}, "model.", run.out / STATE)
+    generator = {f"model.{k}": v for k, v in run.model.state_dict().items() if k.startswith("generator.")}
+    fill(run.model, tensors | generator, "model.", run.out / STATE)
     run.rng.set_state(tensors["rng"])
     run.position = Position(*about["position"])
     if run.position.stage < run.schedule.n_stages and run.position.phase in ("align", "project", "exploit"):

@@ -61,12 +61,21 @@ def to_picture(colors: torch.Tensor) -> NDArray[np.uint8]:
     return (colors.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
 
-def curves(log: Path, path: Path) -> None:
-    """All logged scalars of the run over lines of the log, one panel's worth per phase."""
-    series: dict[str, list[tuple[float, float]]] = {}
-    for i, line in enumerate(log.read_text().splitlines()):
+def curves(log: Path, folder: Path) -> None:
+    """One picture per phase, ``curves-<phase>.png``: logged means over the steps of all stages, logarithmic."""
+    phases: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    offset: dict[str, float] = {}
+    last: dict[str, tuple[int, float]] = {}
+    for line in log.read_text().splitlines():
         entry = json.loads(line)
+        phase, stage, step = entry.pop("phase"), entry.pop("stage"), entry.pop("step")
+        if phase in last and last[phase][0] != stage:
+            offset[phase] = last[phase][1]
+        x = offset.get(phase, 0.0) + step
+        last[phase] = (stage, x)
         for name, value in entry.items():
-            if name in ("total", "l1", "eikonal", "view_light", "mask", "perceptual", "pixels", "features"):
-                series.setdefault(f"{entry['phase']} {name}", []).append((i, value))
-    pictures.save_png(path, pictures.plot_curves(series))
+            if name != "gradient" and value > 0:
+                phases.setdefault(phase, {}).setdefault(name, []).append((x, value))
+    for phase, series in phases.items():
+        picture = pictures.plot_curves(series, (900, 480), phase, log_y=True)
+        pictures.save_png(folder / f"curves-{phase}.png", picture)

@@ -1,0 +1,165 @@
+"""The ground-truth benchmark: a lifted model against held-out head renders, beside predictors that know less or more.
+
+Protocol (docs/method.md): 64 benchmark heads x 4 takes at 64 x 64; pixels inside both masks, eroded by one. Rows: "lifted" predicts code,
+view and light from the image alone; "ellipsoid" and "mean head, canonical pose" ignore the image; "random head" and "mean head, true
+pose" are told the pose. Normals are compared in camera space, so that a wrong pose counts once, as depth does. SIDE is x 100; MAD, view and
+light errors are degrees.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lift3d import metrics
+from lift3d.cameras import Cameras
+from lift3d.errors import ConfigError
+from lift3d.fields import ellipsoid_sdf
+from lift3d.isosurface import cell_size, extract_mesh, project_to_surface
+from lift3d.lights import Lights
+from lift3d.mesh import Mesh
+from lift3d.model import LiftedGAN, render_mesh, resize
+from lift3d.neus import RenderOutput
+from lift3d.observer import Observer, SilentObserver
+from lift3d.synthetic.heads import load_head_model, sample_shape
+from lift3d.synthetic.render import VIEWS_PER_HEAD, HeadRender, render_head
+
+N_HEADS, SIZE = 64, 64
+SPLIT = "benchmark"
+ELLIPSOID = (0.50, 0.72, 0.60)  # radii of the simplest predictor, world units
+CANONICAL = (0.0,) * 6
+MESH_RESOLUTION = 96
+
+
+@dataclass(frozen=True)
+class Row:
+    """Mean errors of one predictor; None where the predictor says nothing of the kind."""
+
+    name: str
+    side_x100: float
+    mad_deg: float
+    mask_iou: float
+    albedo: float | None = None  # mean absolute error, [0, 1]
+    albedo_scaled: float | None = None  # after the best factor per image
+    specular: float | None = None  # mean absolute error, [0, 1]
+    view_deg: float | None = None
+    light_deg: float | None = None
+    n_empty: int = 0  # images without a common pixel
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a predictor says of one image."""
+
+    maps: RenderOutput  # v = l = 1
+    view: Float[Tensor, "6"]  # that the maps were rendered from
+    light: Float[Tensor, "5"] | None = None  # None: the predictor knows geometry only
+
+
+Predictor = Callable[[int, HeadRender], Prediction]  # head index, its render (of which honest predictors use ``image``)
+
+
+def benchmark_renders(n_heads: int = N_HEADS) -> list[tuple[int, HeadRender]]:
+    """(head, render) of the benchmark split; the first n heads."""
+    return [(head, take) for head in range(n_heads) for take in render_head(SPLIT, head, SIZE)]
+
+
+def evaluate(model: LiftedGAN, n_heads: int = N_HEADS, observer: Observer | None = None) -> list[Row]:
+    """All rows of the benchmark, "lifted" first."""
+    if not 1 <= n_heads <= N_HEADS:
+        raise ConfigError(f"number of benchmark heads is {n_heads}, expected 1..{N_HEADS}")
+    observer = observer or SilentObserver()
+    observer.start("rendering the benchmark", n_heads * VIEWS_PER_HEAD)
+    renders = benchmark_renders(n_heads)
+    observer.advance(len(renders))
+    observer.finish()
+    predictors = {"lifted": lifted(model)} | baselines()
+    return [measure(name, predictor, renders, observer) for name, predictor in predictors.items()]
+
+
+def measure(
+    name: str, predictor: Predictor, renders: Iterable[tuple[int, HeadRender]], observer: Observer | None = None
+) -> Row:
+    """Mean errors of one predictor over renders."""
+    observer = observer or SilentObserver()
+    renders = list(renders)
+    observer.start(name, len(renders))
+    predictions = []
+    for head, take in renders:
+        predictions.append(predictor(head, take))
+        observer.advance()
+    observer.finish()
+    truth = [take for _, take in renders]
+    stack = lambda field: torch.cat([getattr(p.maps, field) for p in predictions])  # noqa: E731
+    true = lambda field: torch.stack([getattr(t, field) for t in truth])  # noqa: E731
+    view, true_view = torch.stack([p.view for p in predictions]), true("view")
+    shape = metrics.geometry_errors(
+        stack("depth"), _to_camera(stack("normals"), view), stack("mask"),
+        true("depth"), _to_camera(true("normal"), true_view), true("mask"),
+    )  # fmt: skip
+    row = {
+        "side_x100": metrics.mean(shape.side).value,
+        "mad_deg": metrics.mean(shape.mad).value,
+        "mask_iou": metrics.mean(shape.iou).value,
+        "n_empty": metrics.mean(shape.side).n_empty,
+    }
+    if predictions[0].light is not None:
+        material = metrics.material_errors(
+            stack("albedo"), stack("specular")[..., None], stack("mask"),
+            true("albedo"), true("specular")[..., None], true("mask"),
+        )  # fmt: skip
+        row |= {name: metrics.mean(getattr(material, name)).value for name in ("albedo", "albedo_scaled", "specular")}
+        light = torch.stack([p.light for p in predictions])
+        row["view_deg"] = metrics.view_error(view, true_view).mean().item()
+        row["light_deg"] = metrics.light_error(light, true("light")).mean().item()
+    return Row(name, **row)
+
+
+def _to_camera(normals: Float[Tensor, "n h w 3"], view: Float[Tensor, "n 6"]) -> Float[Tensor, "n h w 3"]:
+    return torch.einsum("nij,nhwj->nhwi", Cameras.from_view(view).rotation, normals)
+
+
+def lifted(model: LiftedGAN, resolution: int = MESH_RESOLUTION) -> Predictor:
+    """Code, view and light from the image; the surface at the predicted view."""
+
+    @torch.no_grad()
+    def predict(_: int, take: HeadRender) -> Prediction:
+        image = resize((take.image * 2 - 1).permute(2, 0, 1)[None], model.config.size)
+        code, view, light = model.image_encoder(image)[0], model.view_encoder(image), model.light_encoder(image)
+        maps = model.render(code, view, light, SIZE, mesh=model.mesh(code, resolution))
+        return Prediction(maps, view[0], light[0])
+
+    return predict
+
+
+def baselines() -> dict[str, Predictor]:
+    """Predictors that need no model."""
+    heads = load_head_model()
+    neutral = np.zeros(len(heads.modes)), np.zeros(len(heads.expressions))
+    mean = heads.mesh(*neutral)
+    radii = torch.tensor(ELLIPSOID)
+    sdf = lambda x: ellipsoid_sdf(x, radii)[:, 0]  # noqa: E731
+    ellipsoid = project_to_surface(extract_mesh(sdf, 64), sdf, cell_size(64))
+
+    def other(head: int) -> Mesh:
+        shape = sample_shape(heads, SPLIT, (head + 17) % N_HEADS)
+        return heads.mesh(shape.identity, shape.expression)
+
+    return {
+        "ellipsoid, canonical pose": lambda head, take: _plain(ellipsoid, torch.tensor(CANONICAL)),
+        "mean head, canonical pose": lambda head, take: _plain(mean, torch.tensor(CANONICAL)),
+        "random head, true pose": lambda head, take: _plain(other(head), take.view),
+        "mean head, true pose": lambda head, take: _plain(mean, take.view),
+    }
+
+
+def _plain(mesh: Mesh, view: Float[Tensor, "6"]) -> Prediction:
+    """Geometry alone: the mesh with a placeholder material that no row reports."""
+    n = len(mesh.vertices)
+    ones = np.ones(n, np.float32)
+    mesh = Mesh(mesh.vertices, mesh.faces, mesh.normals, np.ones((n, 3), np.float32), ones, ones)
+    light = Lights.from_vector(torch.tensor([[1.0, 0.0, 0.0, 0.0, 0.0]]))
+    return Prediction(render_mesh(mesh, Cameras.from_view(view[None]), light, SIZE, (1.0, 1.0, 1.0)), view)
