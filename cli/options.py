@@ -25,6 +25,7 @@ seed = click.option("--seed", type=int, default=0, show_default=True, help="Seed
 overwrite = click.option("--overwrite", is_flag=True, help="Replace what is already there.")
 resume = click.option("--resume", is_flag=True, help="Continue what an earlier, interrupted run left.")
 json_output = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+threads = click.option("--threads", type=int, help="CPU threads.  [default: all cores]")
 
 
 def compute(command: Command) -> Command:
@@ -32,7 +33,6 @@ def compute(command: Command) -> Command:
     device = click.option(
         "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where to compute."
     )
-    threads = click.option("--threads", type=int, help="CPU threads.  [default: all cores]")
     return device(threads(command))
 
 

@@ -40,6 +40,7 @@ def pretrain(
 ) -> None:
     """Train shape, material and encoders on a GAN's samples, stage by stage."""
     from lift3d.presets import get_preset
+    from lift3d.train.pretrain import find_gan
     from lift3d.train.pretrain import pretrain as run
 
     preset = get_preset(dataset, profile)
@@ -51,8 +52,8 @@ def pretrain(
         observer = progress if tensorboard is None else TensorBoardObserver(progress, tensorboard)
         run(
             preset,
+            find_gan(preset, gan),
             out,
-            gan=gan,
             observer=observer,
             seed=seed,
             overwrite=overwrite,

@@ -48,7 +48,6 @@ def sample(
 ) -> None:
     """Write multi-view, multi-light images with their intrinsic maps and meshes."""
     from lift3d import load
-    from lift3d.export.contact_sheet import write_contact_sheet
     from lift3d.export.dataset import MAPS, DatasetPlan, write_dataset
 
     plan = DatasetPlan(
@@ -75,5 +74,7 @@ def sample(
     if report.interrupted:
         raise KeyboardInterrupt
     if contact_sheet is not None:
+        from lift3d.export.contact_sheet import write_contact_sheet
+
         write_contact_sheet(out, contact_sheet)
         click.echo(f"{contact_sheet}: contact sheet")

@@ -152,11 +152,7 @@ class Header:
 def header(file: BinaryIO, dataset: h5py.Dataset) -> Header:
     """Find the patchable numbers of a dataset; ``file`` holds the same bytes."""
     messages = dict(_messages(file, h5py.h5o.get_info(dataset.id).addr))
-    if not {_DATASPACE, _LAYOUT} <= messages.keys():
-        raise CorruptFile(
-            f"{dataset.name} has no dataspace or layout, so lift3d did not write the file; write a new one"
-        )
-    space, layout = messages[_DATASPACE], messages[_LAYOUT]
+    space, layout = messages.get(_DATASPACE, 0), messages.get(_LAYOUT, 0)
     versions = _read(file, space, 1) + _read(file, layout, 2)
     offsets = {b"\x01\x03\x01": 2, b"\x01\x03\x02": 3}  # dataspace 1, layout 3, contiguous or chunked
     if versions not in offsets:

@@ -156,6 +156,33 @@ def baselines() -> dict[str, Predictor]:
     }
 
 
+@dataclass(frozen=True)
+class Relighting:
+    """Correlation of requested light directions with those E_l reads from the projections."""
+
+    l_x: float
+    l_y: float
+
+
+@torch.no_grad()
+def relighting(model: LiftedGAN, n: int = 200, seed: int = 2_000_000, observer: Observer | None = None) -> Relighting:
+    """Lights n GAN samples, each once by a light of the prior, at its own view; projects the render; reads the light back."""
+    observer = observer or SilentObserver()
+    lights = model.config.light_prior.sample(n, torch.Generator().manual_seed(seed))
+    read = []
+    observer.start("relighting", n)
+    for i in range(n):
+        lifted_one = model.sample([seed + i])
+        mesh = model.mesh(lifted_one.code[0], 64)
+        render = model.render(lifted_one.code[0], lifted_one.view, lights[i : i + 1], model.config.size, mesh=mesh)
+        projection = model.project(lifted_one.w[0], render.colors[0].permute(0, 3, 1, 2) * 2 - 1)
+        read.append(model.light_encoder(resize(projection, model.config.size))[0])
+        observer.advance()
+    observer.finish()
+    pairs = torch.stack((lights, torch.stack(read)))[..., 2:4]
+    return Relighting(*(float(torch.corrcoef(pairs[..., k])[0, 1]) for k in range(2)))
+
+
 def _plain(mesh: Mesh, view: Float[Tensor, "6"]) -> Prediction:
     """Geometry alone: the mesh with a placeholder material that no row reports."""
     n = len(mesh.vertices)

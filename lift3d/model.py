@@ -72,6 +72,11 @@ class LiftedGAN(nn.Module):
         return self.log_sharpness.exp().clamp(8.0, 2000.0)
 
     @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.log_sharpness.device
+
+    @property
     def background(self) -> tuple[float, float, float]:
         """Colour behind the object in renders."""
         return (1.0 if self.config.background is None else self.config.background,) * 3
@@ -177,6 +182,7 @@ class LiftedGAN(nn.Module):
         mesh: Mesh | None = None,
     ) -> RenderOutput:
         """Maps of one object from v views and its images under l lights; "mesh" rasterizes (fast), "neus" marches."""
+        views, lights = views.to(self.device), lights.to(self.device)
         cameras, lamps = Cameras.from_view(views), Lights.from_vector(lights)
         if renderer == "neus":
             return render_maps(

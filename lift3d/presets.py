@@ -70,8 +70,20 @@ TINY = replace(
 PRESETS = {p.name: p for p in (CELEBA, CELEBA_HQ, AFHQ_CAT, LSUN_CAR, DEMO, TINY)}
 
 
-def get_preset(name: str) -> Preset:
-    """The preset called ``name``; ``ConfigError`` lists the known ones."""
+PROFILES = ("full", "quick")
+QUICK = dict(n_samples=24, n_rerendered=4, n_stages=2, explore_first=60, explore=30, align=40, exploit=80)
+
+
+def get_preset(name: str, profile: str = "full") -> Preset:
+    """The preset called ``name``; profile "quick" shrinks its joint schedule to a toy run through every step.
+
+    ``ConfigError`` lists the known names.
+    """
     if name not in PRESETS:
         raise ConfigError(f"unknown dataset {name!r}, known are {', '.join(PRESETS)}")
-    return PRESETS[name]
+    if profile not in PROFILES:
+        raise ConfigError(f"unknown profile {profile!r}, known are {', '.join(PROFILES)}")
+    preset = PRESETS[name]
+    if profile == "quick" and preset.joint is not None:
+        return replace(preset, joint=replace(preset.joint, **QUICK))
+    return preset

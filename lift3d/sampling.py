@@ -14,7 +14,7 @@ def stratified(
 ) -> Float[Tensor, "*r n"]:
     """One sample in each of n equal bins; bin centres where ``generator`` is None."""
     shape = (*near.shape, n)
-    jitter = near.new_full(shape, 0.5) if generator is None else torch.rand(shape, generator=generator, device=near.device)
+    jitter = near.new_full(shape, 0.5) if generator is None else torch.rand(shape, generator=generator).to(near)
     return near[..., None] + (far - near)[..., None] * (torch.arange(n, device=near.device) + jitter) / n
 
 

@@ -1,7 +1,6 @@
 """The program: commands, and errors as one sentence with an exit code."""
 
 import errno
-import os
 import signal
 import subprocess
 import sys
@@ -95,9 +94,9 @@ def test_ctrl_c_in_a_terminal_leaves_a_file_that_resume_continues(tiny_model: Pa
     command += ["--n", "200", "--size", "16", "--views", "1", "--lights", "1", "--threads", "1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not (out.exists() and len(_done(out))) and time.monotonic() < deadline:
+    while process.poll() is None and time.monotonic() < deadline and not (out.exists() and len(_done(out))):
         time.sleep(0.2)
-    os.kill(process.pid, signal.SIGINT)
+    process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "interrupted" in stderr and "Traceback" not in stderr

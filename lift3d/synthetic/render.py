@@ -91,11 +91,17 @@ def _takes(mesh, look, model, views, lights, size, supersample, rasterizer) -> I
         )
 
 
+def take_parameters(split: str, head: int, takes: int) -> tuple[Float[Tensor, "t 6"], Float[Tensor, "t 5"]]:
+    """Views and lights of a head's takes."""
+    views = torch.cat([VIEW_PRIOR.sample(1, _generator(split, f"view {k}", head)) for k in range(takes)])
+    lights = torch.cat([LIGHT_PRIOR.sample(1, _generator(split, f"light {k}", head)) for k in range(takes)])
+    return views, lights
+
+
 def render_head(split: str, head: int, size: int, supersample: int = 2, takes: int = VIEWS_PER_HEAD) -> list[HeadRender]:
     """All takes of one head; take ``k`` is the same whatever ``takes`` is."""
     model = load_head_model()
     shape, look = sample_shape(model, split, head), sample_look(split, head)
     mesh = model.mesh(shape.identity, shape.expression)
-    views = torch.cat([VIEW_PRIOR.sample(1, _generator(split, f"view {k}", head)) for k in range(takes)])
-    lights = torch.cat([LIGHT_PRIOR.sample(1, _generator(split, f"light {k}", head)) for k in range(takes)])
+    views, lights = take_parameters(split, head, takes)
     return list(_takes(mesh, look, model, views, lights, size, supersample, None))

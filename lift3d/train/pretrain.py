@@ -14,6 +14,7 @@ import torch
 from lift3d.config import Preset, Schedule
 from lift3d.errors import CheckpointError, ConfigError
 from lift3d.gan.load import LoadedGan, fill, read_tensors, write_tensors
+from lift3d.gan.load import load as load_gan
 from lift3d.gan.stylegan2 import Discriminator
 from lift3d.model import LiftedGAN
 from lift3d.observer import Observer, SilentObserver
@@ -59,6 +60,16 @@ class Run:
     checkpoint_every: int = 500  # steps
 
 
+DEMO_GAN = Path(__file__).parents[1] / "assets" / "demo-gan.safetensors"
+
+
+def find_gan(preset: Preset, path: str | Path | None = None) -> LoadedGan:
+    """The GAN at ``path``, else the one bundled for the demo; ``CheckpointError`` says how to get another."""
+    if path is None and preset.name not in ("demo", "tiny"):
+        raise CheckpointError(f"{preset.name} needs its GAN: pass the file you have with --gan PATH")
+    return load_gan(DEMO_GAN if path is None else path)
+
+
 def pretrain(
     preset: Preset,
     gan: LoadedGan,
@@ -69,6 +80,7 @@ def pretrain(
     seed: int = 0,
     checkpoint_every: int = 500,
     after_stage: Callable[[LiftedGAN, int], dict[str, float]] | None = None,
+    device: torch.device | str = "cpu",
 ) -> LiftedGAN:
     """Lifts ``gan`` by the preset's joint schedule into ``out``; returns the model, which is also saved there.
 
@@ -88,8 +100,8 @@ def pretrain(
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     run = Run(
-        LiftedGAN(preset, gan.generator),
-        gan.discriminator,
+        LiftedGAN(preset, gan.generator).to(device),
+        gan.discriminator.to(device),
         preset.joint,
         out,
         observer,
@@ -104,6 +116,7 @@ def pretrain(
             (out / name).unlink(missing_ok=True)
     samples = draw_samples(run.model, preset.joint.n_samples, first_seed=1_000_000 * (seed + 1))
     perceptual = get_perceptual("auto", lambda x: gan.discriminator.features(x, PATCH_FEATURES), observer=observer)
+    perceptual = perceptual.to(device)
     log = Log(out / LOG)
     while run.position.stage < preset.joint.n_stages:
         position = run.position

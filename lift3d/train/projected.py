@@ -61,8 +61,8 @@ def draw_samples(model: LiftedGAN, n: int, first_seed: int) -> SampleSet:
     w, images = [], []
     for start in range(0, n, 64):
         batch = model.sample(range(first_seed + start, first_seed + min(start + 64, n)))
-        w.append(batch.w)
-        images.append(to_bytes(batch.image))
+        w.append(batch.w.cpu())
+        images.append(to_bytes(batch.image).cpu())
     images = torch.cat(images)
     return SampleSet(torch.cat(w), images, image_masks(model, images))
 
@@ -83,13 +83,14 @@ def rerender(
     observer.start("re-rendering", n)
     geometry = None
     for i in range(n):
-        code = model.image_encoder(to_float(samples.images[i : i + 1]))[0]
+        code = model.image_encoder(to_float(samples.images[i : i + 1].to(model.device)))[0]
         if geometry is None or not shared_shape:
             geometry = model.geometry(code, TRAINING_MESH)
-        lamps = Lights.from_vector(lights[i, :, None])
-        out = render_mesh(model.paint(geometry, code), Cameras.from_view(views[i]), lamps, config.size, model.background)
-        pseudo.append(to_bytes(out.colors[:, 0].permute(0, 3, 1, 2) * 2 - 1))
-        masks.append(out.mask)
+        cameras = Cameras.from_view(views[i].to(model.device))
+        lamps = Lights.from_vector(lights[i, :, None].to(model.device))
+        out = render_mesh(model.paint(geometry, code), cameras, lamps, config.size, model.background)
+        pseudo.append(to_bytes(out.colors[:, 0].permute(0, 3, 1, 2) * 2 - 1).cpu())
+        masks.append(out.mask.cpu())
         observer.advance()
     observer.finish()
     return Rerendered(views, lights, torch.stack(pseudo), torch.stack(masks))
@@ -101,9 +102,12 @@ def project(model: LiftedGAN, samples: SampleSet, rerendered: Rerendered, observ
     observer.start("projecting", len(samples.w))
     projected = []
     for w, image, pseudo in zip(samples.w, samples.images, rerendered.pseudo, strict=True):
-        original = to_float(image)[None].expand(len(pseudo), -1, -1, -1)
-        projected.append(to_bytes(resize(model.synthesize(w + model.offset(to_float(pseudo), original)), model.config.size)))
+        pseudo = to_float(pseudo.to(model.device))
+        original = to_float(image.to(model.device)).expand(len(pseudo), -1, -1, -1)
+        images = model.synthesize(w.to(model.device) + model.offset(pseudo, original))
+        projected.append(to_bytes(resize(images, model.config.size)).cpu())
         observer.advance()
     observer.finish()
     images = torch.stack(projected)
-    return replace(rerendered, projected=images, projected_masks=image_masks(model, images.flatten(0, 1)).view(images[:, :, 0].shape))
+    masks = image_masks(model, images.flatten(0, 1)).view(images[:, :, 0].shape)
+    return replace(rerendered, projected=images, projected_masks=masks)

@@ -30,11 +30,11 @@ def intrinsics(model: LiftedGAN, samples: SampleSet, path: Path) -> None:
     """The paper's Figs. 2 and 3: input, reconstruction, normals, albedo, specularity, two relit and two turned images."""
     rows = []
     for i in range(min(N_OBJECTS, len(samples.w))):
-        image = to_float(samples.images[i : i + 1])
+        image = to_float(samples.images[i : i + 1].to(model.device))
         code, view, light = model.image_encoder(image)[0], model.view_encoder(image), model.light_encoder(image)
         left, right = light.clone(), light.clone()
-        left[:, 1:4] = torch.tensor([0.7, -1.0, 0.3])
-        right[:, 1:4] = torch.tensor([0.7, 1.0, 0.3])
+        left[:, 1:4] = left.new_tensor([0.7, -1.0, 0.3])
+        right[:, 1:4] = right.new_tensor([0.7, 1.0, 0.3])
         turned = view.repeat(3, 1)
         turned[1, 1], turned[2, 1] = -0.5, 0.5
         out = model.render(code, turned, torch.cat((light, left, right)), model.config.size, mesh=model.mesh(code, 64))

@@ -14,6 +14,7 @@ from lift3d import losses
 from lift3d.cameras import Cameras
 from lift3d.config import Schedule
 from lift3d.gan.stylegan2 import Discriminator
+from lift3d.geometry import normalize
 from lift3d.lights import Lights
 from lift3d.model import LiftedGAN, resize
 from lift3d.neus import RaySamples, render_rays, trace
@@ -68,11 +69,11 @@ def explore_loss(
     """
     config = model.config
     index, pixels, is_patch = _draw(model, len(samples.w), rng)
-    image = to_float(samples.images[index])
-    rays = _rays(image, samples.masks[index], pixels, is_patch)
+    image = to_float(samples.images[index].to(model.device))
+    rays = _rays(image, samples.masks[index].to(model.device), pixels.to(model.device), is_patch)
     if stage == 0:
-        view = torch.tensor(config.view_prior.mean).expand(len(index), 6)
-        light = config.light_prior.mean().expand(len(index), 5)
+        view = image.new_tensor(config.view_prior.mean).expand(len(index), 6)
+        light = config.light_prior.mean().to(image).expand(len(index), 5)
     else:
         with torch.no_grad():
             view, light = model.view_encoder(image), model.light_encoder(image)
@@ -92,15 +93,15 @@ def align_loss(
     model: LiftedGAN, samples: SampleSet, rerendered: Rerendered, discriminator: Discriminator, rng: torch.Generator
 ) -> Losses:
     """Step 2: E_w learns to project pseudo images onto the GAN."""
-    weights = model.config.weights
+    weights, device = model.config.weights, model.device
     n, m = rerendered.views.shape[:2]
     i = torch.randint(n, (model.config.batch.n_align,), generator=rng)
     j = torch.randint(m, (len(i),), generator=rng)
-    pseudo, original = to_float(rerendered.pseudo[i, j]), to_float(samples.images[i])
+    pseudo, original = to_float(rerendered.pseudo[i, j].to(device)), to_float(samples.images[i].to(device))
     delta = model.offset(pseudo, original)
-    projected = resize(model.synthesize(samples.w[i] + delta), model.config.size)
+    projected = resize(model.synthesize(samples.w[i].to(device) + delta), model.config.size)
     loss = losses.projection(
-        projected, pseudo, rerendered.pseudo_masks[i, j][:, None], delta,
+        projected, pseudo, rerendered.pseudo_masks[i, j][:, None].to(device), delta,
         lambda x: discriminator.features(x, N_FEATURES), weights.features, weights.delta,
     )  # fmt: skip
     return {"total": loss.total, "pixels": loss.pixels, "features": loss.features, "delta": loss.delta}
@@ -122,29 +123,30 @@ def exploit_loss(
     j = torch.randint(m + 1, index.shape, generator=rng)  # m stands for the sample's own image
     own = j == m
     j = j.clamp_max(m - 1)
-    original = to_float(samples.images[index])
-    image = torch.where(own[:, None, None, None], original, to_float(rerendered.projected[index, j]))
+    own_image = samples.images[index]
+    image = torch.where(own[:, None, None, None], own_image, rerendered.projected[index, j])
     mask = torch.where(own[:, None, None], samples.masks[index], rerendered.projected_masks[index, j])
-    rays = _rays(image, mask, pixels, is_patch)
+    original, image = to_float(own_image.to(model.device)), to_float(image.to(model.device))
+    rays = _rays(image, mask.to(model.device), pixels.to(model.device), is_patch)
 
     view_tanh, light_tanh = model.view_encoder.tanh(image), model.light_encoder.tanh(image)
     view, light = model.view_encoder.from_tanh(view_tanh), model.light_encoder.from_tanh(light_tanh)
     code = model.image_encoder(original)
     mirror = None
     if stage == 0:  # symmetry assumption: finds the canonical pose
-        mirror = 1.0 - 2.0 * torch.randint(2, index.shape, generator=rng).float()
+        mirror = 1.0 - 2.0 * torch.randint(2, index.shape, generator=rng).to(image)
     color, traced = _render(model, code, view, light, rays, rng, mirror=mirror)
 
-    ball = torch.nn.functional.normalize(torch.randn(len(index), N_BALL, 3, generator=rng), dim=-1)
-    ball = ball * torch.rand(len(index), N_BALL, 1, generator=rng) ** (1 / 3)
+    ball = normalize(torch.randn(len(index), N_BALL, 3, generator=rng))
+    ball = (ball * torch.rand(len(index), N_BALL, 1, generator=rng) ** (1 / 3)).to(image)
     gradient = torch.cat((traced.gradient.flatten(1, 2), _gradient(model, code, ball, mirror)), 1)
     terms = {"l1": losses.l1(color, rays.target), "eikonal": losses.eikonal(gradient)}
     total = terms["l1"] + weights.eikonal * terms["eikonal"]
     known = ~own
     if known.any():
         terms["view_light"] = losses.view_light(
-            view_tanh[known], model.view_encoder.to_tanh(rerendered.views[index, j][known]),
-            light_tanh[known], model.light_encoder.to_tanh(rerendered.lights[index, j][known]),
+            view_tanh[known], model.view_encoder.to_tanh(rerendered.views[index, j][known].to(image)),
+            light_tanh[known], model.light_encoder.to_tanh(rerendered.lights[index, j][known].to(image)),
         )  # fmt: skip
         total = total + weights.view_light * terms["view_light"]
     if weights.mask:
@@ -177,7 +179,7 @@ def _draw(model: LiftedGAN, n: int, rng: torch.Generator) -> tuple[Int[Tensor, "
 def _rays(
     images: Float[Tensor, "b 3 s s"], masks: Bool[Tensor, "b s s"], pixels: Int[Tensor, "b r 2"], is_patch: bool
 ) -> Rays:
-    rows = torch.arange(len(images))[:, None]
+    rows = torch.arange(len(images), device=images.device)[:, None]
     x, y = pixels.unbind(-1)
     target = (images.permute(0, 2, 3, 1)[rows, y, x] + 1) / 2
     return Rays(pixels + 0.5, target, masks[rows, y, x], int(round(pixels.shape[1] ** 0.5)) if is_patch else 0)
