@@ -43,6 +43,7 @@ def pretrain(
     from lift3d.train.pretrain import find_gan
     from lift3d.train.pretrain import pretrain as run
 
+    options.require_one(overwrite, resume)
     preset = get_preset(dataset, profile)
     if dry_run:
         click.echo(preset.to_json())
@@ -50,14 +51,6 @@ def pretrain(
     where = options.use_device(device, threads)
     with RichObserver() as progress:
         observer = progress if tensorboard is None else TensorBoardObserver(progress, tensorboard)
-        run(
-            preset,
-            find_gan(preset, gan),
-            out,
-            observer=observer,
-            seed=seed,
-            overwrite=overwrite,
-            resume=resume,
-            device=where,
-        )
+        loaded = find_gan(preset, gan)
+        run(preset, loaded, out, observer, resume=resume, overwrite=overwrite, seed=seed, device=where)
     click.echo(f"{out}: done")

@@ -16,9 +16,11 @@ class RichObserver:
     """A progress bar per task on a terminal, elsewhere a line every ``LOG_SECONDS``; the time at the end.
 
     The rate counts from the first ``advance``, which after a resume stands for what the earlier run did.
+    It is shown in images where a unit of the task is ``images`` of them.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, images: int | None = None) -> None:
+        self.images = images
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
         self.bar: Progress | None = None
         self.start("", None)
@@ -66,8 +68,7 @@ class RichObserver:
     def finish(self) -> None:
         """See ``Observer``."""
         self.__exit__()
-        now = time.monotonic()
-        self.message(f"{self.task}: {self.done} in {now - self.started:.1f} s, {self._rate(now):.3g}/s")
+        self.message(f"{self.task}: {self.done} in {time.monotonic() - self.started:.1f} s")
 
     def message(self, text: str) -> None:
         """See ``Observer``."""
@@ -80,10 +81,9 @@ class RichObserver:
     def _state(self, now: float) -> str:
         """Rate, time left and the latest values."""
         rate = self._rate(now)
+        shown = f"{rate:.3g}/s" if self.images is None else f"{rate * self.images:.3g} images/s"
         left = [] if self.total is None or not rate else [f"{(self.total - self.done) / rate:.0f} s left"]
-        return ", ".join(
-            [f"{rate:.3g}/s", *left, *(f"{name} {value:.4g}" for name, value in self.values.items())]
-        )
+        return ", ".join([shown, *left, *(f"{name} {value:.4g}" for name, value in self.values.items())])
 
 
 class TensorBoardObserver:

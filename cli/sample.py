@@ -65,7 +65,7 @@ def sample(
     if contact_sheet is not None:
         options.require_new(contact_sheet, overwrite or resume)
     lifted = load(model).to(options.use_device(device, threads))
-    with RichObserver() as observer:
+    with RichObserver(images=views * lights) as observer:
         report = write_dataset(lifted, plan, out, observer, overwrite=overwrite, resume=resume)
     click.echo(
         f"{out}: {report.done} of {report.planned} samples; wrote {report.images} images "

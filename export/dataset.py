@@ -36,7 +36,8 @@ from lift3d.color import to_uint8
 from lift3d.errors import ConfigError, Lift3DError
 from lift3d.export.hdf5_reader import describe, open_dataset
 from lift3d.export.hdf5_schema import MAPS, MESH_ARRAYS, MESH_ROWS, Dimensions, stored
-from lift3d.export.hdf5_writer import DatasetWriter, create
+from lift3d.export.hdf5_skeleton import create
+from lift3d.export.hdf5_writer import DatasetWriter
 from lift3d.lights import LightPrior, Lights
 from lift3d.mesh import Mesh
 from lift3d.observer import Observer, SilentObserver
@@ -102,11 +103,8 @@ class DatasetPlan:
 class Model(Protocol):
     """What a dataset needs of ``LiftedGAN``; the annotations there are narrower."""
 
-    config: object  # has to_json()
-    view_prior: ViewPrior
-    light_prior: LightPrior
+    config: object  # to_json(), view_prior, light_prior, license
     background: tuple[float, float, float]
-    license: str
 
     def sample(self, seeds: Sequence[int], truncation: float = 0.7): ...
 
@@ -273,7 +271,7 @@ def _facts(samples, views: Tensor, lights: Tensor, size: int) -> dict[str, NDArr
     }
     arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
     image = to_uint8(samples.image[0].permute(1, 2, 0).cpu().numpy() / 2 + 0.5)
-    return arrays | {"gan_image": image, "seed": np.int64(samples.seeds[0])}
+    return arrays | {"gan_image": image, "seed": np.array(samples.seeds[0])}
 
 
 def _mesh_arrays(mesh: Mesh) -> dict[str, NDArray]:
@@ -338,7 +336,7 @@ def _create(model: Model, plan: DatasetPlan, path: Path) -> None:
         "generator": f"lift3d {__version__}",
         "config": json.dumps(_config(model, plan)),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "license": model.license,
+        "license": model.config.license,
     }
     create(path, stored(plan.maps, plan.gan, plan.meshes), dimensions, attributes, model.background)
 

@@ -115,8 +115,8 @@ def _spec(name: str, dtype: str, axes: str, description: str, **attributes: str)
 _IMAGES = (
     _spec(
         "colors", "u1", "sample view light y x channel=3",
-        "3D-consistent render. Inside the mask colors/255 = clip(albedo/255 * diffuse_shading +"
-        " specular_shading, 0, 1) up to half a code value; outside it the colour of the attribute 'background'",
+        "3D-consistent render. Inside the mask colors/255 = clip(albedo/255 * diffuse_shading"
+        " + specular_shading, 0, 1) up to half a code value; outside it the attribute 'background'",
         **_CODE_VALUE,
     ),
     _spec(
@@ -181,7 +181,7 @@ _LATENTS = (
     _spec("latent_z", "f4", "sample component=z", "input of the 2D GAN's mapping network", space="latent Z"),
     _spec("latent_w", "f4", "sample component=w", "latent of the 2D GAN after truncation", space="latent W"),
     _spec("code", "f4", "sample component=code", "latent code of the 3D object", space="3D GAN's code"),
-    _spec("gan_image", "u1", "sample gan_y gan_x channel=3", "image of latent_w by the 2D GAN", **_CODE_VALUE),
+    _spec("gan_image", "u1", "sample gan_y gan_x channel=3", "the 2D GAN's image of latent_w", **_CODE_VALUE),
     _spec(
         "gan_view", "f4", "sample component=6",
         "view of gan_image, as the encoder E_v sees it: pitch, yaw, roll, t_x, t_y, t_z of the object",

@@ -166,7 +166,7 @@ def _cameras(arrays: Arrays) -> Problems:
 
 
 def _views(arrays: Arrays) -> Problems:
-    """The depth of every view, carried into the next one: on the silhouette, and at the depth stored there."""
+    """Every view, carried into the next one: on its silhouette, and at the depth stored there."""
     if not {"mask", "depth"} <= arrays.keys():
         return
     for a in range(len(arrays["depth"]) - 1):

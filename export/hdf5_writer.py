@@ -1,15 +1,12 @@
-"""Write ``faces.h5`` so that no sample is lost: images deflated by ISA-L in threads, numbers patched in
-place.
+"""Write ``faces.h5`` so that no sample is lost: chunks deflated in threads, numbers patched in place.
 
-``create`` makes the complete, empty file and puts it at its path in one rename. ``DatasetWriter`` fills it,
-commit by commit:
+``hdf5_skeleton`` makes the complete, empty file. ``DatasetWriter`` fills it, commit by commit:
 
     append the chunks -> fdatasync -> file length, chunk entries, rows -> fdatasync -> ``done``
 
 Until ``done`` is set nothing refers to a sample, and afterwards nothing touches it, so at every instant the
 file opens with plain ``h5py`` and its done samples are whole: after SIGKILL, on a full disk, and after a
-power cut as far as fdatasync keeps its promise. What an interrupted commit appended is cut off or left
-unused. ``hdf5_layout`` has the byte offsets.
+power cut as far as fdatasync keeps its promise. The next writer cuts off what an interrupted commit appended.
 """
 
 import fcntl
@@ -22,19 +19,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
 import h5py
 import numpy as np
-from isal import isal_zlib
 from numpy.typing import NDArray
 
 from lift3d.errors import ConfigError, Lift3DError
 from lift3d.export import hdf5_layout
 from lift3d.export.hdf5_layout import ChunkIndex
 from lift3d.export.hdf5_schema import (
-    FORMAT,
-    FORMAT_VERSION,
     MESH_ROWS,
     SPECS,
     UNCHECKED,
@@ -42,8 +35,8 @@ from lift3d.export.hdf5_schema import (
     Dimensions,
     checksum,
 )
+from lift3d.export.hdf5_skeleton import cannot_write, define, deflate
 
-LEVEL = 1  # of ISA-L's 0..3: the size of zlib level 1, five times as fast; 2 and 3 gain nothing on our images
 JOB_BYTES = 1 << 20  # deflated by one task
 IN_FLIGHT = 2  # samples between ``write`` and the commit
 _SPAN = {"vertices": "meshes/vertex_span", "faces": "meshes/face_span"}  # by the ragged axis
@@ -85,67 +78,6 @@ class _Sample:
     jobs: dict[str, list[Future]]  # chunked datasets: each gives ([chunk bytes], seconds)
 
 
-def create(
-    path: Path, specs: Sequence[DatasetSpec], dimensions: Dimensions, attributes: Mapping[str, str],
-    background: tuple[float, float, float],
-) -> None:  # fmt: skip
-    """Put a complete file without samples at ``path``, in place of any other. ``attributes``: of the root."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with open(partial, "w+b") as file, h5py.File.in_memory(libver="earliest") as h5:
-            _define(h5, specs, dimensions, attributes, background)
-            h5.flush()
-            file.write(h5.id.get_file_image())
-            for spec in specs:
-                _reserve(file, h5[spec.name], spec)
-            end = file.seek(0, os.SEEK_END)
-            _put(file, hdf5_layout.END_OF_FILE, end)
-            file.flush()
-            os.posix_fallocate(file.fileno(), 0, end)  # patching in place needs no space later
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _define(
-    h5: h5py.File, specs: Sequence[DatasetSpec], dimensions: Dimensions, attributes: Mapping[str, str],
-    background: tuple[float, float, float],
-) -> None:  # fmt: skip
-    """All datasets, without storage."""
-    h5.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, **attributes})
-    for spec in specs:
-        shape, chunk, storage = spec.extent(dimensions), spec.chunk(dimensions), {}
-        if chunk:
-            storage = {"chunks": chunk, "maxshape": shape, "compression": "gzip", "compression_opts": LEVEL}
-            storage["shuffle"] = np.dtype(spec.dtype).itemsize > 1
-        h5.create_dataset(spec.name, shape, spec.dtype, **storage).attrs.update(spec.attributes)
-    h5["colors"].attrs["background"] = np.array(background, np.float32)
-
-
-def _reserve(file: BinaryIO, dataset: h5py.Dataset, spec: DatasetSpec) -> None:
-    """Give a dataset rows of zeros, or every chunk an entry: all share one chunk of zeros until they are written."""
-    place, end = hdf5_layout.header(file, dataset), file.seek(0, os.SEEK_END)
-    if not dataset.chunks:
-        file.truncate(end + dataset.nbytes)
-        _put(file, place.storage, end)
-        return
-    zeros = _deflate([np.zeros(dataset.chunks, dataset.dtype)])[0][0]
-    index = ChunkIndex.over(dataset.shape, dataset.chunks, dataset.dtype.itemsize, end + len(zeros))
-    file.write(zeros + index.build(end, len(zeros)))
-    _put(file, place.storage, index.root)
-    if spec.ragged:
-        _put(file, place.length, 0)
-
-
-def _put(file: BinaryIO, address: int, value: int) -> None:
-    file.seek(address)
-    file.write(value.to_bytes(8, "little"))
-
-
 class DatasetWriter:
     """The samples of a file that ``create`` made: fill the missing ones in any order, each once.
 
@@ -160,7 +92,7 @@ class DatasetWriter:
             self._targets = _read_targets(self.path)
             self._fd = os.open(self.path, os.O_RDWR)
         except OSError as error:
-            raise _cannot_write(self.path, error) from error
+            raise cannot_write(self.path, error) from error
         try:
             fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -169,6 +101,7 @@ class DatasetWriter:
                 f"{self.path} is being written by another process; wait for it or choose another file"
             ) from error
         self.done = self._read_rows("done").astype(bool)
+        self._taken = self.done.copy()  # and what is on its way
         self._end = int.from_bytes(os.pread(self._fd, 8, hdf5_layout.END_OF_FILE), "little")
         os.ftruncate(self._fd, self._end)  # the rest of an interrupted commit
         self._free = {axis: self._first_free(axis) for axis in _SPAN}  # where the next mesh starts
@@ -207,8 +140,9 @@ class DatasetWriter:
             chunks = array.reshape(-1, target.chunk_bytes // target.dtype.itemsize)
             step = max(1, JOB_BYTES // target.chunk_bytes)
             jobs[name] = [
-                self._pool.submit(_deflate, chunks[i : i + step]) for i in range(0, len(chunks), step)
+                self._pool.submit(deflate, chunks[i : i + step]) for i in range(0, len(chunks), step)
             ]
+        self._taken[number] = True
         start = time.perf_counter()
         self._queue.put(_Sample(number, rows, counts, jobs))
         self._seconds["wait"] += time.perf_counter() - start
@@ -227,8 +161,10 @@ class DatasetWriter:
 
     def _raise_error(self) -> None:
         if isinstance(self._error, OSError):
-            raise _cannot_write(
-                self.path, self._error, f"; {int(self.done.sum())} of {len(self.done)} samples are in it"
+            raise cannot_write(
+                self.path,
+                self._error,
+                f"; {int(self.done.sum())} of {len(self.done)} samples are in it, --resume continues",
             ) from self._error
         if self._error:
             raise self._error
@@ -240,7 +176,7 @@ class DatasetWriter:
             raise ConfigError(
                 f"sample {number}: {sorted(wanted ^ arrays.keys())} are missing, or not in {self.path}"
             )
-        if not 0 <= number < len(self.done) or self.done[number]:
+        if not 0 <= number < len(self.done) or self._taken[number]:
             raise ConfigError(f"sample {number} is written already or not one of 0..{len(self.done) - 1}")
         for name, array in arrays.items():
             target = self._targets[name]
@@ -346,7 +282,7 @@ def write_reference(
     """The same content by h5py's own means: the readable twin, slower, and of no use after a crash."""
     free = dict.fromkeys(_SPAN, 0)
     with h5py.File(path, "w", libver="earliest") as h5:
-        _define(h5, specs, dimensions, attributes, background)
+        define(h5, specs, dimensions, attributes, background)
         for i, arrays in enumerate(samples):
             for name, array in arrays.items():
                 axis = SPECS[name].shape[0]
@@ -381,18 +317,6 @@ def _read_targets(path: Path) -> dict[str, _Target]:
     return targets
 
 
-def _deflate(chunks: Iterable[NDArray]) -> tuple[list[bytes], float]:
-    """Chunks as HDF5 stores them: elements of several bytes shuffled, then zlib. And the seconds it took."""
-    start = time.perf_counter()
-    blobs = []
-    for chunk in chunks:
-        data = chunk.reshape(-1).view(np.uint8)
-        if chunk.itemsize > 1:
-            data = np.ascontiguousarray(data.reshape(-1, chunk.itemsize).T)
-        blobs.append(isal_zlib.compress(data, LEVEL))
-    return blobs, time.perf_counter() - start
-
-
 def _patch_end(fd: int, end: int) -> None:
     _write_at(fd, end.to_bytes(8, "little"), hdf5_layout.END_OF_FILE)
 
@@ -402,17 +326,3 @@ def _write_at(fd: int, data: bytes, address: int) -> None:
     while view:
         n = os.pwrite(fd, view, address)
         view, address = view[n:], address + n
-
-
-def _sync_folder(path: Path) -> None:
-    """Make a rename durable."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _cannot_write(path: Path, error: OSError, state: str = "") -> Lift3DError:
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    return Lift3DError(f"cannot write {path}: {reason}{state}")

@@ -120,7 +120,7 @@ class Preset:
         return _build(Preset, json.loads(text), "preset")
 
 
-def _build(kind: type, value: object, where: str) -> object:
+def _build(kind: object, value: object, where: str) -> object:
     """``value`` (from JSON) as an instance of ``kind``: dataclass, tuple, optional or plain."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):

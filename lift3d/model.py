@@ -186,7 +186,7 @@ class LiftedGAN(nn.Module):
         cameras, lamps = Cameras.from_view(views), Lights.from_vector(lights)
         if renderer == "neus":
             return render_maps(
-                self.surface(code[None]), cameras, lamps, size, float(self.sharpness),
+                self.surface(code[None]), cameras, lamps, size, self.sharpness.item(),
                 replace(self.config.sampling, n_coarse=max(36, self.config.sampling.n_coarse), n_fine=36, keep_coarse=True),
                 self.background,
             )  # fmt: skip

@@ -33,14 +33,33 @@ def _seeds() -> None:
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GAN file of 64 pixels, untrained, with its discriminator."""
+    from lift3d.gan.load import save_gan
+    from lift3d.gan.stylegan2 import (
+        Discriminator,
+        DiscriminatorConfig,
+        Generator,
+        GeneratorConfig,
+        channels_for,
+    )
+
+    torch.manual_seed(0)
+    channels = channels_for(64, 64, 8)
+    generator = Generator(GeneratorConfig(channels, z_dim=8, w_dim=8, n_mapping_layers=2))
+    path = tmp_path_factory.mktemp("gan") / "tiny.safetensors"
+    save_gan(path, generator, Discriminator(DiscriminatorConfig(channels)), licence="CC0-1.0")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_gan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lifted model file of the preset "tiny", untrained: its surface is the ellipsoid it starts from."""
-    from lift3d.gan.stylegan2 import Generator, GeneratorConfig, channels_for
+    from lift3d.gan.load import load
     from lift3d.model import LiftedGAN
     from lift3d.presets import TINY
 
     torch.manual_seed(0)
-    generator = Generator(GeneratorConfig(channels_for(64, 64, 8), z_dim=8, w_dim=8, n_mapping_layers=2))
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    LiftedGAN(TINY, generator).save(path)
+    LiftedGAN(TINY, load(tiny_gan).generator).save(path)
     return path

@@ -1,5 +1,6 @@
 """Small samples for tests of the HDF5 writer; run as a program it fills a file until someone kills it."""
 
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lift3d.export.hdf5_schema import MAPS, UNCHECKED, Dimensions, stored
-from lift3d.export.hdf5_writer import DatasetWriter, create
+from lift3d.export.hdf5_skeleton import create
+from lift3d.export.hdf5_writer import DatasetWriter
 
 SPECS = stored(MAPS, gan=True, meshes=True)
 ATTRIBUTES = {"config": "{}", "generator": "test", "created": "now", "license": "CC0-1.0"}
@@ -21,6 +23,7 @@ def dimensions(n: int, **other: int) -> Dimensions:
     return Dimensions(samples=n, **lengths | {"vertices": 40_000 * n, "faces": 40_000 * n} | other)
 
 
+@functools.lru_cache(64)
 def arrays(i: int, lengths: Dimensions) -> dict[str, NDArray]:
     """Sample i: random values, a mesh of random size (sometimes empty, sometimes several chunks)."""
     rng = np.random.default_rng(i)

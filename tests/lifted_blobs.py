@@ -1,4 +1,4 @@
-"""A stand-in for ``LiftedGAN`` with its surface and no networks: an ellipsoid per seed, exact in every map."""
+"""A stand-in for ``LiftedGAN`` with its surface and no networks: an ellipsoid per seed, with exact maps."""
 
 import json
 from collections.abc import Sequence
@@ -13,36 +13,17 @@ from lift3d.cameras import Cameras, ViewPrior, pixel_grid
 from lift3d.geometry import normalize
 from lift3d.lights import LightPrior, Lights
 from lift3d.mesh import Mesh
+from lift3d.model import Samples
+from lift3d.neus import RenderOutput
 from lift3d.shading import Material, shading
-
-
-@dataclass(frozen=True)
-class Samples:
-    seeds: tuple[int, ...]
-    z: Tensor
-    w: Tensor
-    code: Tensor
-    image: Tensor
-    view: Tensor
-    light: Tensor
-
-
-@dataclass(frozen=True)
-class Output:
-    mask: Tensor
-    depth: Tensor
-    normals: Tensor
-    albedo: Tensor
-    specular: Tensor
-    shininess: Tensor
-    diffuse_shading: Tensor
-    specular_shading: Tensor
-    colors: Tensor
 
 
 @dataclass(frozen=True)
 class Config:
     size: int = 16
+    view_prior: ViewPrior = field(default_factory=ViewPrior)
+    light_prior: LightPrior = field(default_factory=LightPrior)
+    license: str = "CC0-1.0"
 
     def to_json(self) -> str:
         return json.dumps({"size": self.size})
@@ -55,10 +36,7 @@ class Blobs:
     weights: float = 0.0
     gan_size: int = 16
     config: Config = field(default_factory=Config)
-    view_prior: ViewPrior = field(default_factory=ViewPrior)
-    light_prior: LightPrior = field(default_factory=LightPrior)
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    license: str = "CC0-1.0"
 
     def sample(self, seeds: Sequence[int], truncation: float = 0.7) -> Samples:
         z = torch.stack([torch.randn(5, generator=torch.Generator().manual_seed(s)) for s in seeds])
@@ -66,7 +44,7 @@ class Blobs:
         code = torch.tanh(w[:, :4] + self.weights)
         n = len(seeds)
         image = code[:, :3, None, None].expand(n, 3, self.gan_size, self.gan_size)
-        view, light = torch.zeros(n, 6), self.light_prior.mean().expand(n, 5)
+        view, light = torch.zeros(n, 6), self.config.light_prior.mean().expand(n, 5)
         return Samples(tuple(seeds), z, w, code, image, view, light)
 
     def radii(self, code: Tensor) -> Tensor:
@@ -96,7 +74,7 @@ class Blobs:
         size: int,
         renderer: str = "mesh",
         mesh: Mesh | None = None,
-    ) -> Output:
+    ) -> RenderOutput:
         cameras, radii, n = Cameras.from_view(views), self.radii(code), len(views)
         origins, directions = cameras.rays(pixel_grid(size).expand(n, -1, -1), size)
         o, d = origins / radii, directions / radii
@@ -117,7 +95,7 @@ class Blobs:
             """[..., pixels, channels] -> [..., H, W, channels]."""
             return x.unflatten(-2, (size, size))
 
-        return Output(
+        return RenderOutput(
             mask=image(mask[..., None])[..., 0],
             depth=image(cameras.z_depth(points)[..., None])[..., 0],
             normals=image(normals),

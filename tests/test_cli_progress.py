@@ -43,8 +43,17 @@ def test_without_a_terminal_a_line_every_half_minute_and_one_at_the_end(clock: C
     observer.finish()
     lines = observer.console.file.getvalue().splitlines()
     assert lines[0] == "images: 30/100, 1/s, 70 s left, loss 0.25"
-    assert lines[-1] == "images: 100 in 100.0 s, 1/s"
+    assert lines[-1] == "images: 100 in 100.0 s"
     assert len(lines) == 4
+
+
+def test_rate_in_images(clock: Clock) -> None:
+    observer = RichObserver(console(terminal=False), images=9)
+    observer.start("samples", 16)
+    observer.advance()
+    clock.now += 31.0
+    observer.advance(2)
+    assert observer.console.file.getvalue().startswith("samples: 3/16, 0.581 images/s, 202 s left")
 
 
 def test_what_an_earlier_run_did_does_not_count_as_speed(clock: Clock) -> None:

@@ -1,0 +1,81 @@
+"""An overview of ``faces.h5`` as one picture: a row per person.
+
+Columns: the 2D GAN's image; the head turning under one light; the light moving around the view nearest to the front;
+that view's maps; its projection through the GAN, if stored. Of many views and lights some are shown.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lift3d.errors import ConfigError
+from lift3d.export.hdf5_reader import DatasetSample, open_dataset
+from lift3d.pictures import (
+    Picture,
+    depth_to_rgb,
+    gray_to_rgb,
+    image_to_rgb,
+    normals_to_rgb,
+    save_png,
+    scalar_to_rgb,
+)
+from lift3d.pictures import contact_sheet as arrange
+
+TURNS = 4  # views shown, and lights
+CELL = 256  # pixels; larger pictures are shrunk
+
+
+def contact_sheet(path: Path | str, n: int = 8) -> Picture:
+    """The first ``n`` done samples of a file."""
+    if n < 1:
+        raise ConfigError(f"contact sheet of {n} people, expected at least 1")
+    dataset = open_dataset(path)[:n]
+    if not len(dataset):
+        raise ConfigError(f"{path} has no finished samples; resume it, or write it again")
+    rows = [dict(_cells(sample)) for sample in dataset]
+    numbers = [str(i) for i in dataset.indices]
+    return arrange([list(row.values()) for row in rows], numbers, list(rows[0]))
+
+
+def write_contact_sheet(path: Path | str, out: Path | str, n: int = 8) -> None:
+    """``contact_sheet`` as a PNG."""
+    save_png(out, contact_sheet(path, n))
+
+
+def _cells(sample: DatasetSample) -> Iterator[tuple[str, Picture]]:
+    """Label and picture of every column."""
+    front = int(sample.cameras.rotation[:, 2, 2].argmax())
+    middle = sample.colors.shape[1] // 2
+    colors = sample.colors.numpy()
+    yield "GAN", _fit(sample.gan_image.numpy())
+    for view in _some(len(colors)):
+        yield f"view {view}", _fit(colors[view, middle])
+    for light in _some(colors.shape[1]):
+        yield f"light {light}", _fit(colors[front, light])
+    mask = None if sample.mask is None else sample.mask[front].numpy()
+    shown = {
+        "albedo": lambda x: image_to_rgb(x.astype(np.float32) / 255, mask),
+        "normals": lambda x: normals_to_rgb(x, mask),
+        "specular": lambda x: gray_to_rgb(x, mask),
+        "shininess": lambda x: scalar_to_rgb(x, 0.0, 100.0, mask),
+        "depth": lambda x: depth_to_rgb(x, mask),
+    }
+    for name, picture in shown.items():
+        if (maps := getattr(sample, name)) is not None:
+            yield name, _fit(picture(maps[front].numpy()))
+    if sample.colors_gan is not None:
+        yield "through GAN", _fit(sample.colors_gan[front, middle].numpy())
+
+
+def _some(n: int) -> list[int]:
+    """At most TURNS of n numbers, evenly, the first and the last among them."""
+    return np.unique(np.linspace(0, n - 1, min(n, TURNS)).round().astype(int)).tolist()
+
+
+def _fit(picture: Picture) -> Picture:
+    """Shrunk to CELL pixels."""
+    if picture.shape[0] <= CELL:
+        return picture
+    return np.array(Image.fromarray(picture).resize((CELL, CELL), Image.Resampling.BOX))

@@ -1,0 +1,111 @@
+"""``lift3d info`` and ``lift3d verify``: what a file says of itself, and whether it is true."""
+
+import json
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from lift3d.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def written(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small dataset."""
+    path = tmp_path_factory.mktemp("data") / "faces.h5"
+    small = ["--n", "1", "--views", "2", "--lights", "2", "--size", "16", "--model", str(tiny_model)]
+    result = CliRunner().invoke(main, ["sample", "--out", str(path), *small])
+    assert result.exit_code == 0, result.output
+    return path
+
+
+@pytest.fixture
+def faces(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(written, "faces.h5")
+    return Path("faces.h5")
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_info_of_a_dataset(faces: Path) -> None:
+    result = run("info", "faces.h5")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("faces.h5: 1 of 1 samples, ")
+    assert next(line for line in lines if line.startswith("albedo")).split()[1:4] == [
+        "1x2x16x16x3", "uint8", "sample,view,y,x,channel",
+    ]  # fmt: skip
+    about = json.loads(run("info", "faces.h5", "--json").stdout)
+    assert (about["planned"], about["done"]) == (1, 1)
+    assert "colors" in {dataset["name"] for dataset in about["datasets"]}
+
+
+def test_info_draws_a_contact_sheet_once(faces: Path) -> None:
+    result = run("info", "faces.h5", "--contact-sheet", "faces.png")
+    assert result.exit_code == 0, result.output
+    assert Path("faces.png").read_bytes()[:4] == b"\x89PNG"
+    again = run("info", "faces.h5", "--contact-sheet", "faces.png")
+    assert (again.exit_code, "faces.png exists; --overwrite replaces it" in again.stderr) == (1, True)
+    assert run("info", "faces.h5", "--contact-sheet", "faces.png", "--overwrite").exit_code == 0
+
+
+def test_info_of_a_model(tiny_model: Path) -> None:
+    result = run("info", str(tiny_model))
+    assert result.exit_code == 0, result.output
+    assert '"format": "lift3d.lifted/1"' in result.stdout
+    assert json.loads(run("info", str(tiny_model), "--json").stdout)["format"] == "lift3d.lifted/1"
+    sheet = run("info", str(tiny_model), "--contact-sheet", "a.png")
+    assert (sheet.exit_code, "is no dataset" in sheet.stderr) == (1, True)
+
+
+def test_verify_a_sound_and_a_damaged_file(faces: Path) -> None:
+    sound = run("verify", "faces.h5")
+    assert (sound.exit_code, sound.stdout) == (0, "faces.h5: 1 samples checked, 0 problems\n"), sound.output
+    with h5py.File(faces, "r+") as h5:
+        h5["light_dir"][0] = np.zeros(3)
+    damaged = run("verify", "faces.h5")
+    assert damaged.exit_code == 1
+    assert "checksum, sample 0: differs from the values stored" in damaged.stdout
+
+
+@pytest.mark.parametrize("command", ["info", "verify"])
+def test_files_that_are_none(command: str, faces: Path) -> None:
+    missing = run(command, "nothing.h5")
+    assert (missing.exit_code, "nothing.h5 is not a file" in missing.stderr) == (1, True)
+    data = faces.read_bytes()
+    faces.write_bytes(data[:1000])
+    truncated = run(command, "faces.h5")
+    assert (truncated.exit_code, "faces.h5 is truncated or no HDF5 file" in truncated.stderr) == (1, True)
+    assert truncated.stderr.count("\n") == 1
+    with h5py.File("other.h5", "w") as h5:
+        h5["x"] = 1
+    foreign = run(command, "other.h5")
+    assert (foreign.exit_code, "is an HDF5 file of another program" in foreign.stderr) == (1, True)
+
+
+def test_info_of_a_foreign_file(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    result = run("info", str(tmp_path / "notes.txt"))
+    assert (result.exit_code, "notes.txt is truncated or not a safetensors file" in result.stderr) == (
+        1,
+        True,
+    )
+
+
+def test_many_findings_are_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lift3d.export.hdf5_verify import Finding, VerifyReport
+
+    findings = tuple(Finding("depth", i, "is wrong") for i in range(30))
+    monkeypatch.setattr(
+        "lift3d.export.hdf5_verify.verify", lambda path, observer: VerifyReport(path, 30, findings)
+    )
+    lines = run("verify", "a.h5").stdout.splitlines()
+    assert len(lines) == 22
+    assert lines[-2:] == ["... and 10 more", "a.h5: 30 samples checked, 30 problems"]

@@ -1,0 +1,111 @@
+"""``LiftedGAN``: files, lifting, projection and rendering."""
+
+import pytest
+import torch
+from tiny_gan import PRESET, tiny_gan
+
+from lift3d.errors import CheckpointError, ConfigError, CorruptFile
+from lift3d.gan.load import save_gan
+from lift3d.model import LiftedGAN, load, resize
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(1)
+    lifted = LiftedGAN(PRESET, tiny_gan().generator)
+    with torch.no_grad():  # an untrained residual is zero: give it some shape
+        lifted.shape.head.weight.normal_(0, 0.02)
+        lifted.shape.body.biases.weight.normal_(0, 0.5)
+    return lifted.requires_grad_(False)
+
+
+def test_sample_depends_on_the_seed_alone(model):
+    both, one = model.sample([3, 8]), model.sample([8])
+    for name in ("z", "w", "code", "image", "view", "light"):
+        torch.testing.assert_close(getattr(both, name)[1:], getattr(one, name), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(both.z[0], both.z[1])
+    assert both.image.shape == (2, 3, 16, 16) and both.view.shape == (2, 6) and both.light.shape == (2, 5)
+    with pytest.raises(ConfigError, match="truncation is 1.5, expected 0..1"):
+        model.sample([0], truncation=1.5)
+
+
+def test_truncation_zero_is_the_mean_image(model):
+    w = model.sample([1, 2], truncation=0.0).w
+    torch.testing.assert_close(w, model.generator.mapping.w_avg.expand_as(w))
+
+
+def test_the_projection_of_the_own_image_is_itself(model):
+    sample = model.sample([5])
+    torch.testing.assert_close(
+        model.project(sample.w[0], sample.image), model.synthesize(sample.w), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_a_relative_offset_vanishes_at_the_original_and_only_there(model):
+    images = model.sample([5, 6]).image
+    assert model.offset(images, images).abs().max() == 0
+    assert model.offset(images, images.flip(0)).abs().max() > 0
+    assert model.offset(images, None).abs().max() > 0
+
+
+def test_mesh_lies_on_the_surface_with_its_normals_and_material(model):
+    code = model.sample([2]).code[0]
+    mesh = model.mesh(code, 64)
+    points = torch.from_numpy(mesh.vertices)[None].requires_grad_()
+    sdf, _ = model.surface(code[None]).sdf(points)
+    (gradient,) = torch.autograd.grad(sdf.sum(), points)
+    assert sdf.abs().max() < 2e-3
+    cosine = (torch.nn.functional.normalize(gradient[0], dim=-1) * torch.from_numpy(mesh.normals)).sum(-1)
+    assert cosine.min() > 0.98
+    assert mesh.albedo.shape == (len(mesh.vertices), 3) and 0 <= mesh.albedo.min() and mesh.albedo.max() <= 1
+    assert 4 <= mesh.shininess.min() and mesh.shininess.max() <= 100
+
+
+def test_both_renderers_agree(model):
+    code = model.sample([2]).code[0]
+    model.log_sharpness.fill_(6.0)
+    views, lights = torch.zeros(2, 6), torch.tensor([[0.4, 0.6, 0.5, 0.2, 0.0], [0.3, 0.7, -0.8, 0.4, 0.0]])
+    views[1, 1] = 0.4
+    mesh, neus = (model.render(code, views, lights, 32, renderer) for renderer in ("mesh", "neus"))
+    both = mesh.mask & neus.mask
+    assert both.sum() / (mesh.mask | neus.mask).sum() > 0.95
+    assert (mesh.depth - neus.depth)[both].abs().median() < 0.005
+    assert (mesh.normals * neus.normals).sum(-1)[both].median() > 0.99
+    assert (mesh.colors - neus.colors).abs().mean(-1)[both[:, None].expand(-1, 2, -1, -1)].median() < 0.02
+    for out in (mesh, neus):  # the shading identity of the dataset format
+        shaded = out.albedo[:, None] * out.diffuse_shading[..., None] + out.specular_shading[..., None]
+        inside = out.mask[:, None].expand(-1, 2, -1, -1)
+        torch.testing.assert_close(shaded.clamp(0, 1)[inside], out.colors[inside], atol=1e-5, rtol=0)
+    with pytest.raises(ConfigError, match="unknown renderer 'cubes', known are mesh, neus"):
+        model.render(code, views, lights, 32, "cubes")
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 0.0), (torch.float16, 2e-3)])
+def test_file_round_trip(model, tmp_path, dtype, tolerance):
+    model.save(tmp_path / "model.safetensors", dtype)
+    again = load(tmp_path)
+    assert again.config == model.config
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], tensor, atol=tolerance, rtol=tolerance)
+
+
+def test_bad_files_are_refused_in_words(model, tmp_path):
+    with pytest.raises(CheckpointError, match='there is no model file .*; "demo" is the bundled model'):
+        load(tmp_path / "none.safetensors")
+    gan = tiny_gan()
+    save_gan(tmp_path / "gan.safetensors", gan.generator, gan.discriminator)
+    with pytest.raises(CheckpointError, match="is no lifted model"):
+        load(tmp_path / "gan.safetensors")
+    model.save(tmp_path / "cut.safetensors")
+    whole = (tmp_path / "cut.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CorruptFile, match="truncated"):
+        load(tmp_path / "cut.safetensors")
+
+
+def test_resize_averages(model):
+    image = torch.rand(1, 3, 32, 32)
+    small = resize(image, 8)
+    assert small.shape == (1, 3, 8, 8)
+    assert abs(float(small.mean() - image.mean())) < 0.02
+    assert resize(image, 32) is image

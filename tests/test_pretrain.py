@@ -1,0 +1,151 @@
+"""Joint pre-training: every step runs, a resumed run equals an uninterrupted one, and bad runs stop with a sentence."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_gan import PRESET, tiny_gan
+
+from lift3d.errors import CheckpointError, ConfigError, TrainingDiverged
+from lift3d.model import LiftedGAN, load
+from lift3d.observer import SilentObserver
+from lift3d.presets import LSUN_CAR
+from lift3d.train import pretrain as module
+from lift3d.train.loop import Group, Log, new_optimizer, optimise
+from lift3d.train.pretrain import PHASES, STATE, Position, find_gan, open_bands, pretrain
+
+
+class Stop(Exception):
+    """Ends a run from inside, as a kill would."""
+
+
+class StopAfter(SilentObserver):
+    """Raises ``Stop`` when the n-th progress report arrives."""
+
+    def __init__(self, n: int) -> None:
+        self.left = n
+
+    def advance(self, n: int = 1, **values: float) -> None:
+        if values:
+            self.left -= 1
+            if self.left == 0:
+                raise Stop
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "whole"
+    return out, pretrain(PRESET, tiny_gan(), out, checkpoint_every=2)
+
+
+def test_every_phase_is_logged_and_drawn(finished):
+    out, _ = finished
+    entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [(e["stage"], e["phase"]) for e in entries] == [
+        (s, p) for s in range(2) for p in ("explore", "align", "exploit")
+    ]
+    assert {"l1", "eikonal", "mask"} <= entries[2].keys()
+    for stage in range(2):
+        for kind in ("projections", "intrinsics"):
+            assert (out / f"stage-{stage}-{kind}.png").stat().st_size > 0
+    assert (out / "curves-exploit.png").exists()
+
+
+def test_the_saved_model_is_the_returned_one(finished):
+    out, model = finished
+    again = load(out)
+    assert again.config == PRESET
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize("reports", [1, 2, 3, 5])
+def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(finished, tmp_path, reports):
+    out, whole = finished
+    with pytest.raises(Stop):
+        pretrain(PRESET, tiny_gan(), tmp_path, StopAfter(reports), checkpoint_every=2)
+    model = pretrain(PRESET, tiny_gan(), tmp_path, resume=True, checkpoint_every=2)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+
+
+def test_training_moves_what_it_should_and_nothing_else(finished):
+    _, model = finished
+    gan = tiny_gan()
+    torch.manual_seed(0)
+    fresh = LiftedGAN(PRESET, gan.generator).state_dict()
+    for name, tensor in model.state_dict().items():
+        moved = not torch.equal(tensor, fresh[name])
+        frozen = name.startswith("generator.") or name in ("shape.radii", "gan_encoder.out.bias")  # the bias cancels in dw
+        assert moved != frozen or name == "open_bands", name
+
+
+def test_open_bands_rise_from_sigma_min_to_sigma_max():
+    schedule = PRESET.joint
+    values = [
+        open_bands(schedule, stage, phase, step)
+        for stage in range(2)
+        for phase, n in (("explore", 4 - stage), ("exploit", 4))
+        for step in range(n)
+    ]
+    assert values[0] == pytest.approx(0.3) and values[-1] == pytest.approx(1.0)
+    assert all(b > a for a, b in zip(values, values[1:], strict=False))
+
+
+def test_positions_go_through_all_phases_of_all_stages():
+    position, seen = Position(), []
+    while position.stage < 2:
+        seen.append((position.stage, position.phase))
+        position = position.next()
+    assert seen == [(s, p) for s in range(2) for p in PHASES]
+
+
+def test_refuses_to_touch_a_run_it_was_not_told_to(finished, tmp_path):
+    out, _ = finished
+    before = (out / STATE).read_bytes()
+    with pytest.raises(ConfigError, match="pass --resume to continue it or --overwrite"):
+        pretrain(PRESET, tiny_gan(), out)
+    with pytest.raises(ConfigError, match="started with other settings"):
+        pretrain(replace(PRESET, truncation=0.5), tiny_gan(), out, resume=True)
+    with pytest.raises(ConfigError, match="holds no run to resume"):
+        pretrain(PRESET, tiny_gan(), tmp_path / "none", resume=True)
+    assert (out / STATE).read_bytes() == before
+
+
+def test_refuses_what_it_cannot_lift(tmp_path):
+    with pytest.raises(ConfigError, match="lsun-car has no joint pre-training"):
+        pretrain(LSUN_CAR, tiny_gan(), tmp_path)
+    with pytest.raises(CheckpointError, match="has no discriminator"):
+        pretrain(PRESET, replace(tiny_gan(), discriminator=None), tmp_path)
+    with pytest.raises(CheckpointError, match="celeba needs its GAN: pass the file you have with --gan"):
+        find_gan(replace(PRESET, name="celeba"))
+
+
+def test_a_nan_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    exploit = module.stages.exploit_loss
+
+    def poisoned(*args):
+        losses = exploit(*args)
+        return losses | {"total": losses["total"] * float("nan")}
+
+    monkeypatch.setattr(module.stages, "exploit_loss", poisoned)
+    with pytest.raises(TrainingDiverged, match="stage 0, exploit, step 0: the loss is nan; the last good checkpoint"):
+        pretrain(PRESET, tiny_gan(), tmp_path)
+    monkeypatch.undo()
+    assert torch.isfinite(pretrain(PRESET, tiny_gan(), tmp_path, resume=True).log_sharpness)
+
+
+def _optimise(loss) -> None:
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimise(
+        new_optimizer([Group([weight], 0.1)]), lambda step: {"total": loss(weight)}, 0, 100, SilentObserver(),
+        Log(None), {"stage": 0, "phase": "test"}, lambda step: None, 10,
+    )  # fmt: skip
+
+
+def test_a_dead_loss_and_a_non_finite_gradient_stop():
+    with pytest.raises(TrainingDiverged, match="the loss is dead"):
+        _optimise(lambda w: (0 * w).sum())
+    with pytest.raises(TrainingDiverged, match="the gradient is not finite"):
+        _optimise(lambda w: (w - 1).abs().sqrt().sum())

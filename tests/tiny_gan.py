@@ -1,0 +1,32 @@
+"""A random StyleGAN2 of 16 x 16 pixels and a preset that lifts it in seconds."""
+
+from dataclasses import replace
+
+import torch
+
+from lift3d.config import BatchConfig, Preset, Schedule
+from lift3d.gan.load import LoadedGan
+from lift3d.gan.stylegan2 import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
+from lift3d.presets import TINY
+
+PRESET: Preset = replace(
+    TINY,
+    size=16,
+    joint=Schedule(16, 4, 2, 2, 4, 3, 3, 4, (0.3, 1.0), 0.2, 0.1),
+    batch=BatchConfig(2, 32, 4, 2),
+)
+
+
+def tiny_gan(seed: int = 0) -> LoadedGan:
+    """Generator and discriminator with random weights."""
+    torch.manual_seed(seed)
+    generator = Generator(GeneratorConfig((8, 8, 8), z_dim=16, w_dim=16, n_mapping_layers=4, noise=False))
+    discriminator = Discriminator(DiscriminatorConfig((8, 8, 8)))
+    return LoadedGan(
+        generator.requires_grad_(False).eval(),
+        discriminator.requires_grad_(False).eval(),
+        generator.mapping.w_avg,
+        "lift3d",
+        "tiny",
+        "",
+    )
