@@ -1,7 +1,8 @@
 """Does the demo GAN cover the views and lights it was trained on?
 
-A small regressor learns yaw, pitch and light direction from head renders (held-out R^2 is printed), then reads them from GAN samples;
-the spread (standard deviation) of its readings is compared with that of its readings of renders:
+A small regressor learns yaw, pitch and light direction from head renders (held-out R^2 is printed), then
+reads them from GAN samples; the spread (standard deviation) of its readings is compared with that of its
+readings of renders:
 
     python -m lift3d.synthetic.pack runs/heads64.npy
     python benchmarks/gan_coverage.py runs/heads64.npy lift3d/assets/demo-gan.safetensors
@@ -40,7 +41,9 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--psi", type=float, default=1.0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--regressor", type=Path, help="keep the trained regressor here, or use the one that is here")
+    parser.add_argument(
+        "--regressor", type=Path, help="keep the trained regressor here, or use the one that is here"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
@@ -59,7 +62,9 @@ def main() -> None:
         optimizer = torch.optim.Adam(net.parameters(), 1e-3)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, args.steps)
         for _ in range(args.steps):
-            index = np.sort(np.random.default_rng(int(torch.randint(2**31, ()))).choice(n_train, 48, replace=False))
+            index = np.sort(
+                np.random.default_rng(int(torch.randint(2**31, ()))).choice(n_train, 48, replace=False)
+            )
             loss = (4 * net(batch(index)) - (target[index] - centre) / scale).square().mean()
             optimizer.zero_grad()
             loss.backward()
@@ -79,7 +84,10 @@ def main() -> None:
             samples.append(4 * net(picture) * scale + centre)
     ratio = torch.cat(samples).std(0) / read.std(0)
     for i, name in enumerate(NAMES):
-        print(f"{name:6s} held-out R2 {r2[i]:.3f}   spread of {args.samples} GAN samples / of renders {ratio[i]:.3f}")
+        print(
+            f"{name:6s} held-out R2 {r2[i]:.3f}   "
+            f"spread of {args.samples} GAN samples / of renders {ratio[i]:.3f}"
+        )
 
 
 if __name__ == "__main__":

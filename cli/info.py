@@ -72,4 +72,7 @@ def _tensors(file: Path, as_json: bool) -> None:
 
 def _size(nbytes: int) -> str:
     """Bytes for people."""
-    return f"{nbytes / 1e6:.1f} MB" if nbytes >= 1e5 else f"{nbytes / 1e3:.1f} kB"
+    for unit, size in (("MB", 1e6), ("kB", 1e3)):
+        if nbytes >= size:
+            return f"{nbytes / size:.1f} {unit}"
+    return f"{nbytes} B"

@@ -60,7 +60,7 @@ def sample(
         maps=MAPS if maps is None else tuple(name.strip() for name in maps.split(",")),
         gan=gan,
         renderer=renderer,
-        model=model,
+        model=Path(model).name,
     )
     if contact_sheet is not None:
         options.require_new(contact_sheet, overwrite or resume)

@@ -1,7 +1,7 @@
 """An overview of ``faces.h5`` as one picture: a row per person.
 
-Columns: the 2D GAN's image; the head turning under one light; the light moving around the view nearest to the front;
-that view's maps; its projection through the GAN, if stored. Of many views and lights some are shown.
+Columns: the 2D GAN's image; the head turning under one light; the light moving around the view nearest to the
+front; that view's maps; its projection through the GAN, if stored. Of many views and lights some are shown.
 """
 
 from collections.abc import Iterator

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -40,6 +40,8 @@ from lift3d.export.hdf5_skeleton import create
 from lift3d.export.hdf5_writer import DatasetWriter
 from lift3d.lights import LightPrior, Lights
 from lift3d.mesh import Mesh
+from lift3d.model import Samples
+from lift3d.neus import RenderOutput
 from lift3d.observer import Observer, SilentObserver
 
 SIZES = (16, 32, 64, 128, 256, 512, 1024)  # pixels
@@ -100,19 +102,20 @@ class DatasetPlan:
         return views[views[:, 1].argsort()], lights[lights[:, 2].argsort()]
 
 
+@runtime_checkable
 class Model(Protocol):
-    """What a dataset needs of ``LiftedGAN``; the annotations there are narrower."""
+    """What a dataset needs of ``LiftedGAN``."""
 
     config: object  # to_json(), view_prior, light_prior, license
     background: tuple[float, float, float]
 
-    def sample(self, seeds: Sequence[int], truncation: float = 0.7): ...
+    def sample(self, seeds: Sequence[int], truncation: float) -> Samples: ...
 
-    def mesh(self, code: Tensor, resolution: int = 128) -> Mesh: ...
+    def mesh(self, code: Tensor, resolution: int) -> Mesh: ...
 
     def render(
         self, code: Tensor, views: Tensor, lights: Tensor, size: int, renderer: str, mesh: Mesh | None
-    ): ...
+    ) -> RenderOutput: ...
 
     def project(self, w: Tensor, images: Tensor) -> Tensor: ...
 
@@ -230,9 +233,7 @@ class _Run:
         with torch.no_grad():
             samples = model.sample([plan.gan_seed(i)], plan.truncation)
             code = samples.code[0]
-            views, lights = (
-                rows.to(code.device) for rows in plan.draw(i, model.view_prior, model.light_prior)
-            )
+            views, lights = plan.draw(i, model.config.view_prior, model.config.light_prior)
             needs_mesh = plan.meshes or plan.renderer == "mesh"
             mesh = model.mesh(code, plan.mesh_resolution) if needs_mesh else None
             arrays = _facts(samples, views, lights, plan.size) | (_mesh_arrays(mesh) if plan.meshes else {})
@@ -253,7 +254,7 @@ class _Run:
         return (projected.permute(0, 2, 3, 1) / 2 + 0.5).unflatten(0, colors.shape[:2])
 
 
-def _facts(samples, views: Tensor, lights: Tensor, size: int) -> dict[str, NDArray]:
+def _facts(samples: Samples, views: Tensor, lights: Tensor, size: int) -> dict[str, NDArray]:
     """Datasets without images: cameras, lights, latents, the GAN's own picture."""
     light = Lights.from_vector(lights)
     tensors = {
@@ -282,7 +283,7 @@ def _mesh_arrays(mesh: Mesh) -> dict[str, NDArray]:
 
 
 def _encode(
-    output, gan: Tensor | None, background: tuple[float, ...], maps: tuple[str, ...]
+    output: RenderOutput, gan: Tensor | None, background: tuple[float, ...], maps: tuple[str, ...]
 ) -> dict[str, NDArray]:
     """What the file stores of some views (module docstring)."""
     mask = output.mask.cpu().numpy()

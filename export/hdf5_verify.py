@@ -22,9 +22,10 @@ from lift3d.observer import Observer, SilentObserver
 
 UNIT_LENGTH = 2e-3  # float16 components: 2^-11 each
 COLOR = 0.5 / 255 + 1e-5  # colours are rounded to 8 bits, everything else in the identity is exact
-DEPTH_PIXELS = 1.5  # median error of depth between views, in footprints of a pixel
+DEPTH = 0.02  # median error of depth between views, world units; volume rendering is that unsharp
 LOST = 0.02  # share of points that may miss the other view's silhouette by more than a pixel
 FACING = 0.5  # cosine above which a point is expected to be seen by the other camera
+ENOUGH = 30  # points whose median is worth a word
 
 
 @dataclass(frozen=True)
@@ -166,30 +167,25 @@ def _cameras(arrays: Arrays) -> Problems:
 
 
 def _views(arrays: Arrays) -> Problems:
-    """Every view, carried into the next one: on its silhouette, and at the depth stored there."""
-    if not {"mask", "depth"} <= arrays.keys():
+    """Every view, carried into the next one, the last into the first: on the silhouette, at the depth there."""
+    if not {"mask", "depth"} <= arrays.keys() or not np.isfinite(arrays["depth"]).all():
         return
-    for a in range(len(arrays["depth"]) - 1):
-        b = a + 1
+    n_views, _, size = arrays["depth"].shape
+    for a in range(n_views if n_views > 1 else 0):
+        b = (a + 1) % n_views
         points, keep = _world_points(arrays, a)
         pixels, depth = _into_view(arrays, b, points)
-        size = arrays["mask"].shape[-1]
         x, y = np.clip(np.floor(pixels).astype(int), 0, size - 1).T
-        silhouette = _grow(arrays["mask"][b] > 0)
-        lost = 1 - silhouette[y, x].mean() if len(points) else 0.0
+        lost = 1 - _grow(arrays["mask"][b] > 0)[y, x].mean() if len(points) else 0.0
         if lost > LOST:
             yield "depth", f"of view {a}: {100 * lost:.0f} % of its points miss the object in view {b}"
-        if "normals" in arrays:
+        there, seen = _bilinear(arrays["depth"][b], arrays["mask"][b] > 0, pixels)
+        if "normals" in arrays:  # leave out what view b does not see
             to_b = arrays["cam2world"][b, :3, 3] - points
             cosine = (arrays["normals"][a][keep] * to_b).sum(-1) / np.linalg.norm(to_b, axis=-1)
-            seen = (cosine > FACING) & (arrays["mask"][b][y, x] > 0)
-            error = np.abs(depth - arrays["depth"][b][y, x])[seen]
-            footprint = DEPTH_PIXELS * np.median(depth) / arrays["cam_K"][b, 0, 0] if len(depth) else 0.0
-            if seen.sum() >= 50 and np.median(error) > footprint:
-                yield (
-                    "depth",
-                    f"of view {a} is {np.median(error):.2g} away from view {b}'s, expected {footprint:.2g}",
-                )
+            seen &= cosine > FACING
+        if seen.sum() >= ENOUGH and (error := np.median(np.abs(depth - there)[seen])) > DEPTH:
+            yield "depth", f"of view {a} is {error:.2g} away from view {b}'s, expected {DEPTH} at most"
 
 
 def _meshes(arrays: Arrays) -> Problems:
@@ -235,6 +231,19 @@ def _into_view(
     camera = (points - pose[:3, 3]) @ pose[:3, :3]
     image = camera @ arrays["cam_K"][view].astype(np.float64).T
     return image[:, :2] / image[:, 2:], camera[:, 2]
+
+
+def _bilinear(
+    depth: Float[ndarray, "h w"], mask: Bool[ndarray, "h w"], pixels: Float[ndarray, "n 2"]
+) -> tuple[Float[ndarray, " n"], Bool[ndarray, " n"]]:
+    """Depth between pixel centres, and where all four neighbours are on the object."""
+    size = len(depth)
+    corner = np.clip(np.floor(pixels - 0.5).astype(int), 0, size - 2)
+    u, v = np.clip(pixels - 0.5 - corner, 0.0, 1.0).T
+    x, y = corner.T
+    upper = depth[y, x] * (1 - u) + depth[y, x + 1] * u
+    lower = depth[y + 1, x] * (1 - u) + depth[y + 1, x + 1] * u
+    return upper * (1 - v) + lower * v, mask[y, x] & mask[y, x + 1] & mask[y + 1, x] & mask[y + 1, x + 1]
 
 
 def _grow(mask: Bool[ndarray, "h w"]) -> Bool[ndarray, "h w"]:

@@ -1,9 +1,10 @@
-"""The ground-truth benchmark: a lifted model against held-out head renders, beside predictors that know less or more.
+"""The ground-truth benchmark: a lifted model against held-out head renders, beside predictors that know less
+or more.
 
-Protocol (docs/method.md): 64 benchmark heads x 4 takes at 64 x 64; pixels inside both masks, eroded by one. Rows: "lifted" predicts code,
-view and light from the image alone; "ellipsoid" and "mean head, canonical pose" ignore the image; "random head" and "mean head, true
-pose" are told the pose. Normals are compared in camera space, so that a wrong pose counts once, as depth does. SIDE is x 100; MAD, view and
-light errors are degrees.
+Protocol (docs/method.md): 64 benchmark heads x 4 takes at 64 x 64; pixels inside both masks, eroded by one.
+Rows: "lifted" predicts code, view and light from the image alone; "ellipsoid" and "mean head, canonical pose"
+ignore the image; "random head" and "mean head, true pose" are told the pose. Normals are compared in camera
+space, so that a wrong pose counts once, as depth does. SIDE is x 100; MAD, view and light errors are degrees.
 """
 
 from collections.abc import Callable, Iterable
@@ -59,7 +60,9 @@ class Prediction:
     light: Float[Tensor, "5"] | None = None  # None: the predictor knows geometry only
 
 
-Predictor = Callable[[int, HeadRender], Prediction]  # head index, its render (of which honest predictors use ``image``)
+Predictor = Callable[
+    [int, HeadRender], Prediction
+]  # head index, its render (of which honest predictors use ``image``)
 
 
 def benchmark_renders(n_heads: int = N_HEADS) -> list[tuple[int, HeadRender]]:
@@ -81,7 +84,10 @@ def evaluate(model: LiftedGAN, n_heads: int = N_HEADS, observer: Observer | None
 
 
 def measure(
-    name: str, predictor: Predictor, renders: Iterable[tuple[int, HeadRender]], observer: Observer | None = None
+    name: str,
+    predictor: Predictor,
+    renders: Iterable[tuple[int, HeadRender]],
+    observer: Observer | None = None,
 ) -> Row:
     """Mean errors of one predictor over renders."""
     observer = observer or SilentObserver()
@@ -111,7 +117,10 @@ def measure(
             stack("albedo"), stack("specular")[..., None], stack("mask"),
             true("albedo"), true("specular")[..., None], true("mask"),
         )  # fmt: skip
-        row |= {name: metrics.mean(getattr(material, name)).value for name in ("albedo", "albedo_scaled", "specular")}
+        row |= {
+            name: metrics.mean(getattr(material, name)).value
+            for name in ("albedo", "albedo_scaled", "specular")
+        }
         light = torch.stack([p.light for p in predictions])
         row["view_deg"] = metrics.view_error(view, true_view).mean().item()
         row["light_deg"] = metrics.light_error(light, true("light")).mean().item()
@@ -128,7 +137,11 @@ def lifted(model: LiftedGAN, resolution: int = MESH_RESOLUTION) -> Predictor:
     @torch.no_grad()
     def predict(_: int, take: HeadRender) -> Prediction:
         image = resize((take.image * 2 - 1).permute(2, 0, 1)[None], model.config.size)
-        code, view, light = model.image_encoder(image)[0], model.view_encoder(image), model.light_encoder(image)
+        code, view, light = (
+            model.image_encoder(image)[0],
+            model.view_encoder(image),
+            model.light_encoder(image),
+        )
         maps = model.render(code, view, light, SIZE, mesh=model.mesh(code, resolution))
         return Prediction(maps, view[0], light[0])
 
@@ -165,8 +178,12 @@ class Relighting:
 
 
 @torch.no_grad()
-def relighting(model: LiftedGAN, n: int = 200, seed: int = 2_000_000, observer: Observer | None = None) -> Relighting:
-    """Lights n GAN samples, each once by a light of the prior, at its own view; projects the render; reads the light back."""
+def relighting(
+    model: LiftedGAN, n: int = 200, seed: int = 2_000_000, observer: Observer | None = None
+) -> Relighting:
+    """Lights n GAN samples, each once by a light of the prior, at its own view; projects the render; reads
+    the light back.
+    """
     observer = observer or SilentObserver()
     lights = model.config.light_prior.sample(n, torch.Generator().manual_seed(seed))
     read = []
@@ -174,7 +191,9 @@ def relighting(model: LiftedGAN, n: int = 200, seed: int = 2_000_000, observer: 
     for i in range(n):
         lifted_one = model.sample([seed + i])
         mesh = model.mesh(lifted_one.code[0], 64)
-        render = model.render(lifted_one.code[0], lifted_one.view, lights[i : i + 1], model.config.size, mesh=mesh)
+        render = model.render(
+            lifted_one.code[0], lifted_one.view, lights[i : i + 1], model.config.size, mesh=mesh
+        )
         projection = model.project(lifted_one.w[0], render.colors[0].permute(0, 3, 1, 2) * 2 - 1)
         read.append(model.light_encoder(resize(projection, model.config.size))[0])
         observer.advance()

@@ -1,9 +1,10 @@
 """``LiftedGAN``: a 2D GAN with geometry, material, view and light (method.md, section 4). Composition only.
 
-    z -> w -> I = G(w);   code = E_I(I), view = E_v(I), light = E_l(I);   fields of the code render under any view and light.
+    z -> w -> I = G(w);   code = E_I(I), view = E_v(I), light = E_l(I);   fields of the code render under any
+    view and light.
 
-Every render has a second form, its projection G(w + dw(render)) through E_w: photographic, but not exactly 3D-consistent.
-"""
+Every render has a second form, its projection G(w + dw(render)) through E_w: photographic, but not exactly
+3D-consistent."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +27,7 @@ from lift3d.gan.stylegan2 import Generator, GeneratorConfig
 from lift3d.isosurface import cell_size, extract_mesh, project_to_surface
 from lift3d.lights import Lights
 from lift3d.mesh import Mesh, clean
-from lift3d.neus import RenderOutput, render_maps, shade_maps
+from lift3d.neus import RenderOutput, SamplingConfig, render_maps, shade_maps
 from lift3d.rasterize import gbuffer, get_rasterizer
 
 FORMAT = "lift3d.lifted/1"
@@ -81,7 +82,7 @@ class LiftedGAN(nn.Module):
         """Colour behind the object in renders."""
         return (1.0 if self.config.background is None else self.config.background,) * 3
 
-    # --- from the 2D GAN ---------------------------------------------------------------------------------------------
+    # --- from the 2D GAN
 
     def latents(self, seeds: Sequence[int]) -> Float[Tensor, "n z"]:
         """z of each seed, independent of the other seeds."""
@@ -118,10 +119,11 @@ class LiftedGAN(nn.Module):
     def offset(
         self, images: Float[Tensor, "n 3 h h"], originals: Float[Tensor, "n 3 h h"] | None
     ) -> Float[Tensor, "n w"]:
-        """dw(I) = M(h0 + E_w(I) - E_w(I_i)) - M(h0), M the last layers of the mapping network, h0 its state before M for z = 0.
+        """dw(I) = M(h0 + E_w(I) - E_w(I_i)) - M(h0), M the last layers of the mapping network, h0 its state
+        before M for z = 0.
 
-        ``originals`` are the samples' own images I_i; None leaves their term out (per-instance training of cars).
-        """
+        ``originals`` are the samples' own images I_i; None leaves their term out (per-instance training of
+        cars)."""
         mapping = self.generator.mapping
         k = min(N_TAIL, self.generator.config.n_mapping_layers)
         h0 = mapping.hidden(images.new_zeros(1, self.generator.config.z_dim), k)
@@ -132,14 +134,14 @@ class LiftedGAN(nn.Module):
 
     @torch.no_grad()
     def project(self, w: Float[Tensor, " w"], images: Float[Tensor, "k 3 h h"]) -> Float[Tensor, "k 3 H H"]:
-        """Projections of renders of one object onto the GAN, at the GAN's size; images in [-1, 1], any size."""
+        """Projections of renders of one object onto the GAN, at its size; images in [-1, 1], any size."""
         small = resize(images, self.config.size)
         original = self.images(w[None]).expand(len(small), -1, -1, -1)
         return self.synthesize(w + self.offset(small, original))
 
-    # --- the lifted object -------------------------------------------------------------------------------------------
+    # --- the lifted object
 
-    def surface(self, code: Float[Tensor, "b c"], mirror: Float[Tensor, "b"] | None = None) -> Surface:
+    def surface(self, code: Float[Tensor, "b c"], mirror: Float[Tensor, " b"] | None = None) -> Surface:
         """Fields of each code, as callables."""
         return condition(self.shape, self.material, code, float(self.open_bands), mirror)
 
@@ -181,20 +183,22 @@ class LiftedGAN(nn.Module):
         renderer: str = "mesh",
         mesh: Mesh | None = None,
     ) -> RenderOutput:
-        """Maps of one object from v views and its images under l lights; "mesh" rasterizes (fast), "neus" marches."""
+        """Maps of one object from v views and its images under l lights; "mesh" rasterizes (fast), "neus"
+        marches.
+        """
         views, lights = views.to(self.device), lights.to(self.device)
         cameras, lamps = Cameras.from_view(views), Lights.from_vector(lights)
         if renderer == "neus":
             return render_maps(
                 self.surface(code[None]), cameras, lamps, size, self.sharpness.item(),
-                replace(self.config.sampling, n_coarse=max(36, self.config.sampling.n_coarse), n_fine=36, keep_coarse=True),
+                SamplingConfig(),
                 self.background,
             )  # fmt: skip
         if renderer != "mesh":
             raise ConfigError(f"unknown renderer {renderer!r}, known are mesh, neus")
         return render_mesh(self.mesh(code) if mesh is None else mesh, cameras, lamps, size, self.background)
 
-    # --- files -------------------------------------------------------------------------------------------------------
+    # --- files
 
     def save(self, path: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """One safetensors file with all networks and the configuration; atomic."""
@@ -209,10 +213,14 @@ class LiftedGAN(nn.Module):
 
     @staticmethod
     def load(path: str | Path) -> "LiftedGAN":
-        """A model written by ``save``, on the CPU, in single precision. Raises ``CheckpointError`` for other files."""
+        """A model written by ``save``, on the CPU, in single precision. Raises ``CheckpointError`` for other
+        files.
+        """
         about, tensors = read_tensors(path)
         if about.get("format") != FORMAT:
-            raise CheckpointError(f"{path} is no lifted model (format {about.get('format')!r}, expected {FORMAT!r})")
+            raise CheckpointError(
+                f"{path} is no lifted model (format {about.get('format')!r}, expected {FORMAT!r})"
+            )
         generator = Generator(config_from(GeneratorConfig, about["generator"], path))
         model = LiftedGAN(Preset.from_json(about["preset"]), generator)
         fill(model, tensors, "", path)

@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -30,6 +31,16 @@ def _seeds() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests download nothing: no weights are fetched, with a network or without."""
+
+    def refuse(url: str, *_: object, **__: object) -> None:
+        raise URLError(f"tests stay offline: {url}")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
 
 
 @pytest.fixture(scope="session")

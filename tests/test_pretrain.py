@@ -1,4 +1,6 @@
-"""Joint pre-training: every step runs, a resumed run equals an uninterrupted one, and bad runs stop with a sentence."""
+"""Joint pre-training: every step runs, a resumed run equals an uninterrupted one, and bad runs stop with a
+sentence.
+"""
 
 import json
 from dataclasses import replace
@@ -77,7 +79,10 @@ def test_training_moves_what_it_should_and_nothing_else(finished):
     fresh = LiftedGAN(PRESET, gan.generator).state_dict()
     for name, tensor in model.state_dict().items():
         moved = not torch.equal(tensor, fresh[name])
-        frozen = name.startswith("generator.") or name in ("shape.radii", "gan_encoder.out.bias")  # the bias cancels in dw
+        frozen = name.startswith("generator.") or name in (
+            "shape.radii",
+            "gan_encoder.out.bias",
+        )  # the bias cancels in dw
         assert moved != frozen or name == "open_bands", name
 
 
@@ -130,7 +135,9 @@ def test_a_nan_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path, monkeypat
         return losses | {"total": losses["total"] * float("nan")}
 
     monkeypatch.setattr(module.stages, "exploit_loss", poisoned)
-    with pytest.raises(TrainingDiverged, match="stage 0, exploit, step 0: the loss is nan; the last good checkpoint"):
+    with pytest.raises(
+        TrainingDiverged, match="stage 0, exploit, step 0: the loss is nan; the last good checkpoint"
+    ):
         pretrain(PRESET, tiny_gan(), tmp_path)
     monkeypatch.undo()
     assert torch.isfinite(pretrain(PRESET, tiny_gan(), tmp_path, resume=True).log_sharpness)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from lift3d.errors import CheckpointError, CorruptFile
 from lift3d.gan.storages import DTYPES, Storage, StoredTensor
@@ -131,6 +132,10 @@ class Machine:
         values = self.stack[-n:]
         del self.stack[-n:]
         return values
+
+    def push(self, value: object) -> None:
+        """Puts a value on top."""
+        self.stack.append(value)
 
     def mark(self) -> None:
         """Opens a group of values."""
@@ -262,7 +267,7 @@ def _operations() -> dict[int, Callable[[Machine], object]]:
         pickle.NEWOBJ: lambda m: m.call(*m.pop(2)),
         pickle.BINPERSID: lambda m: m.storage(*m.pop(1)),
     }
-    pushes = {code[0]: lambda m, value=value: m.stack.append(value(m)) for code, value in values.items()}
+    pushes = {code[0]: lambda m, value=value: m.push(value(m)) for code, value in values.items()}
     return {code[0]: effect for code, effect in effects.items()} | pushes
 
 
@@ -285,9 +290,10 @@ def _set(items: list) -> set:
 
 
 def _persistent(meta: dict) -> Persistent:
-    if meta["type"] != "class" or meta["version"] != 6 or type(meta["state"]) is not dict:
+    class_name, state = meta["class_name"], meta["state"]
+    if meta["type"] != "class" or meta["version"] != 6 or type(class_name) is not str or type(state) is not dict:
         raise CheckpointError("has modules of an unknown version of torch_utils.persistence, expected version 6")
-    return Persistent(str(meta["class_name"])[:100], meta["state"])
+    return Persistent(class_name, state)
 
 
 def _tensor(
@@ -306,11 +312,13 @@ def _parameter(data: StoredTensor, _gradient: bool, hooks: dict) -> StoredTensor
 
 def _dtype(code: str, *_flags: object) -> np.dtype:
     if code not in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"):
-        raise CorruptFile(f"is damaged: it has numbers of type {code!r:.20}")
+        raise CorruptFile("is damaged: it has numbers of an unknown type")
     return np.dtype(code)
 
 
 def _scalar(dtype: np.dtype, data: bytes | memoryview) -> float | int | bool:
+    if not isinstance(dtype, np.dtype):
+        raise CorruptFile("is damaged: a number is not described as one")
     (number,) = np.frombuffer(data, dtype)
     return number.item()
 
@@ -394,7 +402,7 @@ def _legacy(data: memoryview, budget: Budget, names: Names) -> object:
         return known
 
     value, order = following(names, storage), following({})
-    if type(order) is not list or sorted(map(_key, order)) != sorted(storages):
+    if type(order) is not list or len(order) != len(storages) or {_key(key) for key in order} != set(storages):
         raise CorruptFile("is damaged: the storages it lists are not those it uses")
     for key in order:
         size = storages[key].count * storages[key].dtype.itemsize
@@ -405,7 +413,7 @@ def _legacy(data: memoryview, budget: Budget, names: Names) -> object:
     return value
 
 
-def storage_identity(identity: object) -> tuple["torch.dtype", str, int]:
+def storage_identity(identity: object) -> tuple[torch.dtype, str, int]:
     """dtype, key and number of elements in the persistent id ("storage", type, key, device, count[, None])."""
     if type(identity) is not tuple or len(identity) not in (5, 6) or identity[0] != "storage" or any(identity[5:]):
         raise CorruptFile("is damaged: a storage is not described as one")

@@ -1,8 +1,9 @@
-"""The optimisation loop: the one place where optimizers step, non-finite values stop a run, and steps are logged.
+"""The optimisation loop: the one place where optimizers step, non-finite values stop a run, and steps are
+logged.
 
-A *phase* (explore, align or exploit of one stage) trains some parameters with one Adam for a number of steps. The loop is resumable at
-every step: parameters, Adam moments, the random generator and the step are all its state.
-"""
+A *phase* (explore, align or exploit of one stage) trains some parameters with one Adam for a number of steps.
+The loop is resumable at every step: parameters, Adam moments, the random generator and the step are all its
+state."""
 
 import json
 import math
@@ -19,6 +20,7 @@ from lift3d.observer import Observer
 Losses = dict[str, Tensor]  # named scalars; "total" is minimised, the others are logged
 DEAD_STEPS = 50  # steps without any gradient after which a loss counts as dead
 LOG_EVERY = 20  # steps
+REMEDY = "the last good checkpoint was kept: lower the learning rates, then --resume"
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,11 @@ def optimise(
     checkpoint: Callable[[int], None],
     checkpoint_every: int,
 ) -> None:
-    """Steps ``first_step`` .. ``n_steps`` - 1; ``checkpoint(step)`` is called with the number of finished steps.
+    """Steps ``first_step`` .. ``n_steps`` - 1; ``checkpoint(step)`` is called with the number of finished
+    steps.
 
-    Raises ``TrainingDiverged`` on a non-finite loss or gradient, before the step is applied, and when no parameter gets a gradient for
-    ``DEAD_STEPS`` steps.
-    """
+    Raises ``TrainingDiverged`` on a non-finite loss or gradient, before the step is applied, and when no
+    parameter gets a gradient for ``DEAD_STEPS`` steps."""
     parameters = [p for g in optimizer.param_groups for p in g["params"]]
     dead = 0
     observer.start(f"stage {where['stage']} {where['phase']}", n_steps)
@@ -83,22 +85,16 @@ def optimise(
         losses = loss(step)
         total = losses["total"]
         if not math.isfinite(total.item()):
-            raise TrainingDiverged(
-                f"stage {where['stage']}, {where['phase']}, step {step}: the loss is {total.item()}; the last good "
-                "checkpoint was kept: lower the learning rates or change --seed, then --resume"
-            )
+            raise TrainingDiverged(f"{_place(where, step)}: the loss is {total.item()}; {REMEDY}")
         total.backward()
         norm = nn.utils.clip_grad_norm_(parameters, 1.0).item()
         if not math.isfinite(norm):
-            raise TrainingDiverged(
-                f"stage {where['stage']}, {where['phase']}, step {step}: the gradient is not finite; the last good "
-                "checkpoint was kept: lower the learning rates or change --seed, then --resume"
-            )
+            raise TrainingDiverged(f"{_place(where, step)}: the gradient is not finite; {REMEDY}")
         dead = dead + 1 if norm == 0.0 else 0
         if dead == DEAD_STEPS:
             raise TrainingDiverged(
-                f"stage {where['stage']}, {where['phase']}, step {step}: the loss is dead, no parameter got a gradient for "
-                f"{DEAD_STEPS} steps; the last good checkpoint was kept: check the masks and the view prior"
+                f"{_place(where, step)}: the loss is dead, no gradient for {DEAD_STEPS} steps; "
+                "the last good checkpoint was kept: check the masks and the view prior"
             )
         optimizer.step()
         log.add({name: value.item() for name, value in losses.items()} | {"gradient": norm})
@@ -108,3 +104,7 @@ def optimise(
         if done % checkpoint_every == 0 and done < n_steps:
             checkpoint(done)
     observer.finish()
+
+
+def _place(where: dict[str, object], step: int) -> str:
+    return f"stage {where['stage']}, {where['phase']}, step {step}"

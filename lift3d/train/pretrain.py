@@ -1,8 +1,8 @@
 """Joint pre-training: stages of explore -> rerender -> align -> project -> exploit (method.md, section 3).
 
-A run directory holds ``state.safetensors`` (exact resume), ``stage-data.safetensors`` (the stage's pseudo images and projections),
-``log.jsonl``, ``curves-<phase>.png``, contact sheets per stage, and at the end ``model.safetensors``.
-"""
+A run directory holds ``state.safetensors`` (exact resume), ``stage-data.safetensors`` (the stage's pseudo
+images and projections), ``log.jsonl``, ``curves-<phase>.png``, contact sheets per stage, and at the end
+``model.safetensors``."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,12 @@ from lift3d.train.loop import Group, Log, Losses, new_optimizer, optimise
 from lift3d.train.projected import Rerendered, SampleSet, draw_samples, project, rerender
 
 FORMAT = "lift3d.pretraining/1"
-STATE, STAGE_DATA, MODEL, LOG = "state.safetensors", "stage-data.safetensors", "model.safetensors", "log.jsonl"
+STATE, STAGE_DATA, MODEL, LOG = (
+    "state.safetensors",
+    "stage-data.safetensors",
+    "model.safetensors",
+    "log.jsonl",
+)
 PHASES = ("explore", "rerender", "align", "project", "exploit")
 PATCH_FEATURES = 3  # discriminator blocks of the perceptual distance on patches
 
@@ -82,19 +87,26 @@ def pretrain(
     after_stage: Callable[[LiftedGAN, int], dict[str, float]] | None = None,
     device: torch.device | str = "cpu",
 ) -> LiftedGAN:
-    """Lifts ``gan`` by the preset's joint schedule into ``out``; returns the model, which is also saved there.
+    """Lifts ``gan`` by the preset's joint schedule into ``out``; returns the model, which is also saved
+    there.
 
-    ``after_stage(model, stage)`` may return scalars for the log. Raises ``ConfigError`` for a preset without joint schedule, a directory
-    that holds a run (``resume``, ``overwrite``), and ``CheckpointError`` for a GAN without discriminator or a foreign checkpoint.
-    """
+    ``after_stage(model, stage)`` may return scalars for the log. Raises ``ConfigError`` for a preset without
+    joint schedule, a directory that holds a run (``resume``, ``overwrite``), and ``CheckpointError`` for a
+    GAN without discriminator or a foreign checkpoint."""
     out, observer = Path(out), observer or SilentObserver()
     if preset.joint is None:
-        raise ConfigError(f"{preset.name} has no joint pre-training (it is trained per instance): use lift3d finetune")
+        raise ConfigError(
+            f"{preset.name} has no joint pre-training (it is trained per instance): use lift3d finetune"
+        )
     if gan.discriminator is None:
-        raise CheckpointError(f"{gan.source} has no discriminator, which steps 2 and 3 need for their feature losses")
+        raise CheckpointError(
+            f"{gan.source} has no discriminator, which steps 2 and 3 need for their feature losses"
+        )
     exists = (out / STATE).exists() or (out / MODEL).exists()
     if exists and not (resume or overwrite):
-        raise ConfigError(f"{out} already holds a run: pass --resume to continue it or --overwrite to start anew")
+        raise ConfigError(
+            f"{out} already holds a run: pass --resume to continue it or --overwrite to start anew"
+        )
     if resume and not exists:
         raise ConfigError(f"{out} holds no run to resume: leave out --resume")
     out.mkdir(parents=True, exist_ok=True)
@@ -115,7 +127,9 @@ def pretrain(
         for name in (STATE, STAGE_DATA, MODEL, LOG):
             (out / name).unlink(missing_ok=True)
     samples = draw_samples(run.model, preset.joint.n_samples, first_seed=1_000_000 * (seed + 1))
-    perceptual = get_perceptual("auto", lambda x: gan.discriminator.features(x, PATCH_FEATURES), observer=observer)
+    perceptual = get_perceptual(
+        "auto", lambda x: gan.discriminator.features(x, PATCH_FEATURES), observer=observer
+    )
     perceptual = perceptual.to(device)
     log = Log(out / LOG)
     while run.position.stage < preset.joint.n_stages:
@@ -123,7 +137,9 @@ def pretrain(
         advance(run, samples, perceptual, log)
         run.position, run.optimizer = position.next(), None
         if position.phase == "project":
-            sheets.projections(run.model, samples, run.rerendered, out / f"stage-{position.stage}-projections.png")
+            sheets.projections(
+                run.model, samples, run.rerendered, out / f"stage-{position.stage}-projections.png"
+            )
         if run.position.stage > position.stage:
             sheets.intrinsics(run.model, samples, out / f"stage-{position.stage}-intrinsics.png")
             sheets.curves(out / LOG, out)
@@ -171,7 +187,15 @@ def advance(run: Run, samples: SampleSet, perceptual: torch.nn.Module, log: Log)
         run.optimizer = new_optimizer(groups)
     where = {"stage": stage, "phase": phase}
     optimise(
-        run.optimizer, loss, run.position.step, steps, run.observer, log, where, checkpoint, run.checkpoint_every
+        run.optimizer,
+        loss,
+        run.position.step,
+        steps,
+        run.observer,
+        log,
+        where,
+        checkpoint,
+        run.checkpoint_every,
     )
     model.requires_grad_(False)
 
@@ -190,7 +214,9 @@ def _steps(schedule: Schedule, stage: int, phase: str) -> int:
 
 
 def open_bands(schedule: Schedule, stage: int, phase: str, step: int) -> float:
-    """Fraction of open encoding bands: from sigma_min to sigma_max over all steps of the fields (steps 1 and 3)."""
+    """Fraction of open encoding bands: from sigma_min to sigma_max over all steps of the fields (steps 1 and
+    3).
+    """
     per_stage = [_steps(schedule, s, "explore") + schedule.exploit for s in range(schedule.n_stages)]
     done = sum(per_stage[:stage])
     if phase == "explore":
@@ -225,9 +251,10 @@ def load_state(run: Run) -> None:
     if about.get("format") != FORMAT:
         raise CheckpointError(f"{run.out / STATE} has format {about.get('format')!r}, expected {FORMAT!r}")
     if about["preset"] != run.model.config.to_json() or about["seed"] != run.seed:
-        differing = [k for k, v in json.loads(run.model.config.to_json()).items() if json.loads(about["preset"]).get(k) != v]
+        now, then = json.loads(run.model.config.to_json()), json.loads(about["preset"])
+        differing = ", ".join(k for k in now if then.get(k) != now[k]) or "seed"
         raise ConfigError(
-            f"{run.out} was started with other settings ({', '.join(differing) or 'seed'}): resume with the same ones or pass "
+            f"{run.out} was started with other settings ({differing}): resume with the same ones or pass "
             "--overwrite"
         )
     generator = {f"model.{k}": v for k, v in run.model.state_dict().items() if k.startswith("generator.")}
@@ -241,7 +268,11 @@ def load_state(run: Run) -> None:
         run.optimizer = new_optimizer(phase_groups(run.model, run.position.phase, run.position.stage))
         parameters = [p for g in run.optimizer.param_groups for p in g["params"]]
         for i, p in enumerate(parameters):
-            moments = {k: tensors[f"optimizer.{i}.{k}"] for k in ("step", "exp_avg", "exp_avg_sq") if f"optimizer.{i}.{k}" in tensors}
+            moments = {
+                k: tensors[f"optimizer.{i}.{k}"]
+                for k in ("step", "exp_avg", "exp_avg_sq")
+                if f"optimizer.{i}.{k}" in tensors
+            }
             if moments:
                 run.optimizer.state[p] = moments
 
@@ -249,5 +280,7 @@ def load_state(run: Run) -> None:
 def save_stage_data(run: Run) -> None:
     """Pseudo images and projections of the stage."""
     values = {f.name: getattr(run.rerendered, f.name) for f in fields(Rerendered)}
-    tensors = {k: v.to(torch.uint8) if v.dtype == torch.bool else v for k, v in values.items() if v is not None}
+    tensors = {
+        k: v.to(torch.uint8) if v.dtype == torch.bool else v for k, v in values.items() if v is not None
+    }
     write_tensors(run.out / STAGE_DATA, tensors, {"format": FORMAT, "stage": run.position.stage})

@@ -1,7 +1,8 @@
-"""What a stage trains on: GAN samples, their re-renderings under random views and lights, and the projections of those.
+"""What a stage trains on: GAN samples, their re-renderings under random views and lights, and the projections
+of those.
 
-n samples, m re-renderings each, working size s. Images are stored as uint8, channels first; ``to_float`` brings them to [-1, 1].
-"""
+n samples, m re-renderings each, working size s. Images are stored as uint8, channels first; ``to_float``
+brings them to [-1, 1]."""
 
 from dataclasses import dataclass, replace
 
@@ -73,8 +74,8 @@ def rerender(
 ) -> Rerendered:
     """m views and lights per sample from the priors, rendered from the current surface and material.
 
-    ``shared_shape``: all codes still have the same (prior) shape, so its mesh is found once and only repainted.
-    """
+    ``shared_shape``: all codes still have the same (prior) shape, so its mesh is found once and only
+    repainted."""
     config = model.config
     n = len(samples.w)
     views = config.view_prior.sample(n * m, rng).view(n, m, 6)

@@ -15,7 +15,9 @@ N_OBJECTS = 8
 
 
 def projections(model: LiftedGAN, samples: SampleSet, rerendered: Rerendered, path: Path) -> None:
-    """The paper's Fig. 4: per object one row of re-rendered images and one of their projections, own image first."""
+    """The paper's Fig. 4: per object one row of re-rendered images and one of their projections, own image
+    first.
+    """
     picture = lambda x: x.permute(1, 2, 0).numpy()  # noqa: E731
     rows = []
     for i in range(min(N_OBJECTS, len(samples.w))):
@@ -27,17 +29,25 @@ def projections(model: LiftedGAN, samples: SampleSet, rerendered: Rerendered, pa
 
 @torch.no_grad()
 def intrinsics(model: LiftedGAN, samples: SampleSet, path: Path) -> None:
-    """The paper's Figs. 2 and 3: input, reconstruction, normals, albedo, specularity, two relit and two turned images."""
+    """The paper's Figs. 2 and 3: input, reconstruction, normals, albedo, specularity, two relit and two
+    turned images.
+    """
     rows = []
     for i in range(min(N_OBJECTS, len(samples.w))):
         image = to_float(samples.images[i : i + 1].to(model.device))
-        code, view, light = model.image_encoder(image)[0], model.view_encoder(image), model.light_encoder(image)
+        code, view, light = (
+            model.image_encoder(image)[0],
+            model.view_encoder(image),
+            model.light_encoder(image),
+        )
         left, right = light.clone(), light.clone()
         left[:, 1:4] = left.new_tensor([0.7, -1.0, 0.3])
         right[:, 1:4] = right.new_tensor([0.7, 1.0, 0.3])
         turned = view.repeat(3, 1)
         turned[1, 1], turned[2, 1] = -0.5, 0.5
-        out = model.render(code, turned, torch.cat((light, left, right)), model.config.size, mesh=model.mesh(code, 64))
+        out = model.render(
+            code, turned, torch.cat((light, left, right)), model.config.size, mesh=model.mesh(code, 64)
+        )
         colors = to_picture(out.colors)
         mask = out.mask[0].numpy()
         rows.append(
@@ -62,7 +72,7 @@ def to_picture(colors: torch.Tensor) -> NDArray[np.uint8]:
 
 
 def curves(log: Path, folder: Path) -> None:
-    """One picture per phase, ``curves-<phase>.png``: logged means over the steps of all stages, logarithmic."""
+    """One picture per phase, ``curves-<phase>.png``: logged means over all stages' steps, logarithmic."""
     phases: dict[str, dict[str, list[tuple[float, float]]]] = {}
     offset: dict[str, float] = {}
     last: dict[str, tuple[int, float]] = {}

@@ -1,8 +1,7 @@
 """The losses of the three steps of a stage (method.md, section 3): explore -> align -> exploit.
 
-Each ``*_loss`` draws one batch from what the stage trains on and returns named losses; which parameters train is ``*_groups``. The
-random generator is explicit, so a step depends on the state alone.
-"""
+Each ``*_loss`` draws one batch from what the stage trains on and returns named losses; which parameters train
+is ``*_groups``. The random generator is explicit, so a step depends on the state alone."""
 
 from dataclasses import dataclass
 
@@ -63,7 +62,8 @@ def exploit_groups(model: LiftedGAN) -> list[Group]:
 def explore_loss(
     model: LiftedGAN, samples: SampleSet, schedule: Schedule, stage: int, rng: torch.Generator
 ) -> Losses:
-    """Step 1: fit the material of the fixed shape to the samples' own images, seen at predicted views and lights.
+    """Step 1: fit the material of the fixed shape to the samples' own images, seen at predicted views and
+    lights.
 
     In the first stage, views and lights are the prior means.
     """
@@ -90,7 +90,11 @@ def explore_loss(
 
 
 def align_loss(
-    model: LiftedGAN, samples: SampleSet, rerendered: Rerendered, discriminator: Discriminator, rng: torch.Generator
+    model: LiftedGAN,
+    samples: SampleSet,
+    rerendered: Rerendered,
+    discriminator: Discriminator,
+    rng: torch.Generator,
 ) -> Losses:
     """Step 2: E_w learns to project pseudo images onto the GAN."""
     weights, device = model.config.weights, model.device
@@ -117,7 +121,7 @@ def exploit_loss(
     rng: torch.Generator,
 ) -> Losses:
     """Step 3: geometry, material, views and lights from the projections and the samples' own images."""
-    config, weights = model.config, model.config.weights
+    weights = model.config.weights
     n, m = rerendered.views.shape[:2]
     index, pixels, is_patch = _draw(model, n, rng)
     j = torch.randint(m + 1, index.shape, generator=rng)  # m stands for the sample's own image
@@ -161,7 +165,9 @@ def exploit_loss(
     return {"total": total, **terms}
 
 
-def _draw(model: LiftedGAN, n: int, rng: torch.Generator) -> tuple[Int[Tensor, " b"], Int[Tensor, "b r 2"], bool]:
+def _draw(
+    model: LiftedGAN, n: int, rng: torch.Generator
+) -> tuple[Int[Tensor, " b"], Int[Tensor, "b r 2"], bool]:
     """Objects and pixels of one iteration: a coin decides between random pixels and patches [S]."""
     batch, size = model.config.batch, model.config.size
     is_patch = bool(torch.randint(2, (), generator=rng))
@@ -177,12 +183,17 @@ def _draw(model: LiftedGAN, n: int, rng: torch.Generator) -> tuple[Int[Tensor, "
 
 
 def _rays(
-    images: Float[Tensor, "b 3 s s"], masks: Bool[Tensor, "b s s"], pixels: Int[Tensor, "b r 2"], is_patch: bool
+    images: Float[Tensor, "b 3 s s"],
+    masks: Bool[Tensor, "b s s"],
+    pixels: Int[Tensor, "b r 2"],
+    is_patch: bool,
 ) -> Rays:
     rows = torch.arange(len(images), device=images.device)[:, None]
     x, y = pixels.unbind(-1)
     target = (images.permute(0, 2, 3, 1)[rows, y, x] + 1) / 2
-    return Rays(pixels + 0.5, target, masks[rows, y, x], int(round(pixels.shape[1] ** 0.5)) if is_patch else 0)
+    return Rays(
+        pixels + 0.5, target, masks[rows, y, x], int(round(pixels.shape[1] ** 0.5)) if is_patch else 0
+    )
 
 
 def _render(
@@ -195,11 +206,20 @@ def _render(
     mirror: Float[Tensor, " b"] | None = None,
     fixed_shape: bool = False,
 ) -> tuple[Float[Tensor, "b r 3"], RaySamples]:
-    """Colours of rays at given views and lights; gradients flow into the fields, the code, the view and the light."""
+    """Colours of rays at given views and lights; gradients flow into the fields, the code, the view and the
+    light.
+    """
     origins, directions = Cameras.from_view(view).rays(rays.position, model.config.size)
     surface = model.surface(code, mirror)
     traced = trace(
-        surface, origins, directions, model.sharpness, model.config.sampling, rng, create_graph=True, fixed_shape=fixed_shape
+        surface,
+        origins,
+        directions,
+        model.sharpness,
+        model.config.sampling,
+        rng,
+        create_graph=True,
+        fixed_shape=fixed_shape,
     )
     background = rays.target if model.config.background is None else model.config.background
     return render_rays(traced, directions, Lights.from_vector(light), background), traced
