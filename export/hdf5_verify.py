@@ -22,7 +22,8 @@ from lift3d.observer import Observer, SilentObserver
 
 UNIT_LENGTH = 2e-3  # float16 components: 2^-11 each
 COLOR = 0.5 / 255 + 1e-5  # colours are rounded to 8 bits, everything else in the identity is exact
-DEPTH = 0.02  # median error of depth between views, world units; volume rendering is that unsharp
+DEPTH = 0.005  # median error of depth between views, world units; volume renderers are that unsharp
+DEPTH_PIXELS = 0.1  # and of interpolation, in footprints of a pixel
 LOST = 0.02  # share of points that may miss the other view's silhouette by more than a pixel
 FACING = 0.5  # cosine above which a point is expected to be seen by the other camera
 ENOUGH = 30  # points whose median is worth a word
@@ -167,7 +168,7 @@ def _cameras(arrays: Arrays) -> Problems:
 
 
 def _views(arrays: Arrays) -> Problems:
-    """Every view, carried into the next one, the last into the first: on the silhouette, at the depth there."""
+    """Every view, carried into the next, the last into the first: on the silhouette, at the depth there."""
     if not {"mask", "depth"} <= arrays.keys() or not np.isfinite(arrays["depth"]).all():
         return
     n_views, _, size = arrays["depth"].shape
@@ -184,8 +185,9 @@ def _views(arrays: Arrays) -> Problems:
             to_b = arrays["cam2world"][b, :3, 3] - points
             cosine = (arrays["normals"][a][keep] * to_b).sum(-1) / np.linalg.norm(to_b, axis=-1)
             seen &= cosine > FACING
-        if seen.sum() >= ENOUGH and (error := np.median(np.abs(depth - there)[seen])) > DEPTH:
-            yield "depth", f"of view {a} is {error:.2g} away from view {b}'s, expected {DEPTH} at most"
+        limit = DEPTH + DEPTH_PIXELS * np.median(depth) / arrays["cam_K"][b, 0, 0] if len(depth) else DEPTH
+        if seen.sum() >= ENOUGH and (error := np.median(np.abs(depth - there)[seen])) > limit:
+            yield "depth", f"of view {a} is {error:.2g} away from view {b}'s, expected at most {limit:.2g}"
 
 
 def _meshes(arrays: Arrays) -> Problems:

@@ -1,14 +1,15 @@
 """Cameras and views, and THE world frame of lift3d.
 
-World frame = object space: right-handed, x right, y up, z towards the viewer at the canonical pose. The object lies inside
-the unit sphere. The object stands still and the camera moves, but a *view* is written as the object's pose
+World frame = object space: right-handed, x right, y up, z towards the viewer at the canonical pose. The
+object lies inside the unit sphere. The object stands still and the camera moves, but a *view* is written as
+the object's pose
 
     x_cam = R x + t + (0, 0, -D),    R = Rx(pitch) Ry(yaw) Rz(roll),    v = (pitch, yaw, roll, t_x, t_y, t_z)
 
-with the camera at the origin looking along -z (OpenGL axes: x right, y up). Angles are right-handed radians, lengths world
-units. The vertical field of view is 12 degrees and D = 1 / sin 6 deg: the unit sphere touches the frame. Pixel centres lie
-at +0.5; image rows run downwards. ``cam2world`` and ``intrinsics`` leave the program in OpenCV axes (x right, y down,
-z forward), as dataset-format.md asks.
+with the camera at the origin looking along -z (OpenGL axes: x right, y up). Angles are right-handed radians,
+lengths world units. The vertical field of view is 12 degrees and D = 1 / sin 6 deg: the unit sphere touches
+the frame. Pixel centres lie at +0.5; image rows run downwards. ``cam2world`` and ``intrinsics`` leave the
+program in OpenCV axes (x right, y down, z forward), as dataset-format.md asks.
 """
 
 import math
@@ -25,7 +26,9 @@ DISTANCE = 1.0 / math.sin(math.radians(FOV_DEG / 2))  # 9.567: the unit sphere t
 VIEW_NAMES = ("pitch", "yaw", "roll", "t_x", "t_y", "t_z")
 
 
-def rotation(pitch: Float[Tensor, "*s"], yaw: Float[Tensor, "*s"], roll: Float[Tensor, "*s"]) -> Float[Tensor, "*s 3 3"]:
+def rotation(
+    pitch: Float[Tensor, "*s"], yaw: Float[Tensor, "*s"], roll: Float[Tensor, "*s"]
+) -> Float[Tensor, "*s 3 3"]:
     """R = Rx(pitch) Ry(yaw) Rz(roll), right-handed, radians."""
     zero, one = torch.zeros_like(pitch), torch.ones_like(pitch)
 
@@ -110,10 +113,8 @@ def pixel_grid(size: int, device: torch.device | str = "cpu") -> Float[Tensor, "
 
 @dataclass(frozen=True)
 class ViewPrior:
-    """Multivariate normal over views, truncated to what E_v can express.
-
-    The covariance is diagonal here unless ``lift3d prior fit`` writes another one.
-    """
+    """Independent normals over the six numbers of a view (a diagonal multivariate normal), each clipped to a
+    range that E_v can express."""
 
     mean: tuple[float, ...] = (0.0,) * 6  # radians, world units
     std: tuple[float, ...] = (0.15, 0.3, 0.05, 0.0, 0.0, 0.0)  # radians, world units
@@ -122,7 +123,12 @@ class ViewPrior:
     def __post_init__(self) -> None:
         for name in ("mean", "std", "limit"):
             if len(getattr(self, name)) != 6:
-                raise ConfigError(f"view prior: {name} needs 6 numbers {VIEW_NAMES}, got {len(getattr(self, name))}")
+                raise ConfigError(
+                    f"view prior: {name} needs 6 numbers {VIEW_NAMES}, got {len(getattr(self, name))}"
+                )
+        for name in ("std", "limit"):
+            if min(getattr(self, name)) < 0:
+                raise ConfigError(f"view prior: {name} is {getattr(self, name)}, expected numbers >= 0")
 
     def sample(self, n: int, generator: torch.Generator) -> Float[Tensor, "n 6"]:
         """n independent views."""

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import types
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from lift3d.cameras import ViewPrior
 from lift3d.errors import ConfigError
@@ -31,8 +31,8 @@ class LossWeights:
     view_light: float = 1.0  # lambda_vl
     features: float = 1.0  # lambda_d, discriminator features in step 2
     mask: float = 0.0  # lambda_m, 0.2 where masks are used
-    eikonal: float = 0.1
-    perceptual: float = 0.1
+    eikonal: float = 0.1  # (|grad F_s| - 1)^2 in step 3
+    perceptual: float = 0.1  # LPIPS of the patches of step 3
     delta: float = 0.01  # mean square of the latent offset in step 2
     beta: float = 3e-5  # of the chromaticity-based smoothness
 
@@ -53,7 +53,7 @@ class Schedule:
     size: int  # working size, pixels
     n_samples: int  # GAN samples
     n_rerendered: int  # m, pseudo images per sample and stage
-    n_stages: int
+    n_stages: int  # how often explore -> align -> exploit is repeated
     explore_first: int  # iterations of step 1 in the first stage
     explore: int  # iterations of step 1 in the other stages
     align: int  # iterations of step 2
@@ -67,10 +67,10 @@ class Schedule:
 class Refinement:
     """Shading-based refinement of one image (Tables 5 and 6)."""
 
-    iterations: int = 1000
-    sigma: tuple[float, float] = (1.0, 1.0)
-    smooth_albedo: float = 0.5
-    smooth_specular: float = 0.2
+    iterations: int = 1000  # on the one target image
+    sigma: tuple[float, float] = (1.0, 1.0)  # fraction of open encoding bands, at the start and the end
+    smooth_albedo: float = 0.5  # lambda_reg1
+    smooth_specular: float = 0.2  # lambda_reg2
 
 
 @dataclass(frozen=True)
@@ -87,28 +87,28 @@ class BatchConfig:
 class Preset:
     """Everything that defines a lifted GAN and its training."""
 
-    name: str
+    name: str  # what --dataset calls it
     size: int  # working size of encoders and training, pixels
     radii: tuple[float, float, float]  # ellipsoid that exploration starts from, world units
-    view_prior: ViewPrior
-    light_prior: LightPrior
+    view_prior: ViewPrior  # of the re-rendered views
+    light_prior: LightPrior  # of the re-rendered lights
     joint: Schedule | None  # None: this category is only trained per instance
-    instance: tuple[Schedule, ...]
+    instance: tuple[Schedule, ...]  # instance-specific fine-tuning, one after the other
     refine: Refinement = Refinement()
-    shape: FieldConfig = FieldConfig(256, 8, 4)
-    material: FieldConfig = FieldConfig(256, 4, 6)
+    shape: FieldConfig = FieldConfig(256, 8, 4)  # F_s
+    material: FieldConfig = FieldConfig(256, 4, 6)  # F_m
     n_code: int = 512  # channels of E_I's code
     encoder_width: float = 1.0  # factor on the channels of Tables 1 and 2
     light_range: tuple[float, float] = (1.0, 1.0)  # l_x, l_y where E_l's tanh is 1
     negative_range: float = 0.0  # k_n where E_l's tanh is 1; 0: no negative shading term
-    background: float | None = None  # constant behind the object, [0, 1]; None: rays that miss the sphere are ignored
+    background: float | None = None  # grey behind the object, [0, 1]; None: rays that miss it are ignored
     masks: str = "none"  # "none", "background" (whatever differs from the constant) or "files"
     weights: LossWeights = LossWeights()
     rates: LearningRates = LearningRates()
     sampling: SamplingConfig = SamplingConfig()
-    batch: BatchConfig = field(default_factory=BatchConfig)
+    batch: BatchConfig = BatchConfig()
     truncation: float = 0.7  # psi of the samples that are lifted
-    license: str = "the licence of the GAN"
+    license: str = "the licence of the GAN"  # of images and models made with this preset
 
     def to_json(self) -> str:
         """All settings as JSON."""
@@ -116,8 +116,12 @@ class Preset:
 
     @staticmethod
     def from_json(text: str) -> "Preset":
-        """Inverse of ``to_json``; unknown and missing keys raise ``ConfigError``."""
-        return _build(Preset, json.loads(text), "preset")
+        """Inverse of ``to_json``; unknown and missing keys and wrong types raise ``ConfigError``."""
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            raise ConfigError(f"preset is not JSON: {error}") from error
+        return _build(Preset, value, "preset")
 
 
 def _build(kind: object, value: object, where: str) -> object:
@@ -128,23 +132,35 @@ def _build(kind: object, value: object, where: str) -> object:
             return None
         return _build(next(a for a in arguments if a is not type(None)), value, where)
     if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        known = {f.name: f for f in dataclasses.fields(kind)}
-        for key in value:
-            if key not in known:
-                raise ConfigError(f"{where}: unknown setting {key!r}, known are {', '.join(known)}")
-        required = {
-            name for name, f in known.items()
-            if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        }  # fmt: skip
-        if missing := required - value.keys():
-            raise ConfigError(f"{where}: setting {min(missing)!r} is missing")
-        return kind(**{key: _build(hints[key], item, f"{where}.{key}") for key, item in value.items()})
+        return _build_dataclass(kind, value, where)
     if origin is tuple:
-        inner = arguments[0]
-        return tuple(_build(inner, item, where) for item in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return _build_tuple(arguments, value, where)
+    if kind is float and type(value) is int:
         return float(value)
-    if not isinstance(value, kind):
+    if type(value) is not kind:  # not isinstance: True is no number
         raise ConfigError(f"{where} is {value!r}, expected {kind.__name__}")
     return value
+
+
+def _build_dataclass(kind: type, value: object, where: str) -> object:
+    """A JSON object as a dataclass."""
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where} is {value!r}, expected an object with the settings of {kind.__name__}")
+    known = {f.name: f for f in dataclasses.fields(kind)}
+    for key in value:
+        if key not in known:
+            raise ConfigError(f"{where}: unknown setting {key!r}, known are {', '.join(known)}")
+    for name, f in known.items():
+        if name not in value and f.default is dataclasses.MISSING:
+            raise ConfigError(f"{where}: setting {name!r} is missing")
+    hints = typing.get_type_hints(kind)
+    return kind(**{key: _build(hints[key], item, f"{where}.{key}") for key, item in value.items()})
+
+
+def _build_tuple(arguments: tuple[object, ...], value: object, where: str) -> tuple[object, ...]:
+    """A JSON array as tuple[x, ...] or as a tuple of fixed length."""
+    if not isinstance(value, list):
+        raise ConfigError(f"{where} is {value!r}, expected a list")
+    if arguments[-1] is not Ellipsis and len(value) != len(arguments):
+        raise ConfigError(f"{where} has {len(value)} numbers, expected {len(arguments)}")
+    return tuple(_build(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))

@@ -1,7 +1,8 @@
 """Positional encoding with a window that opens coarse to fine.
 
-``x -> (x, sin 2^k x, cos 2^k x)`` for k = 0..n-1 (Mildenhall et al. 2020, without pi, as NeuS). ``open_bands`` is the fraction of
-bands that is open; a half-open band is weighted by the cosine window of Nerfies (Park et al. 2021, eq. 8).
+``x -> (x, sin 2^k x, cos 2^k x)`` for k = 0..n-1 (Mildenhall et al. 2020, without pi, as NeuS).
+``open_bands`` is the fraction of bands that is open, lowest first; a half-open band is weighted by the cosine
+window of Nerfies (Park et al. 2021, eq. 8). The raw coordinates are always there.
 """
 
 import math
@@ -16,7 +17,7 @@ def encoded_size(n_frequencies: int, n_inputs: int = 3) -> int:
     return n_inputs * (1 + 2 * n_frequencies)
 
 
-def window(n_frequencies: int, open_bands: float) -> Float[Tensor, "n"]:
+def window(n_frequencies: int, open_bands: float) -> Float[Tensor, " n"]:
     """Weights of the bands in [0, 1] for a fraction of open bands in [0, 1]."""
     position = (open_bands * n_frequencies - torch.arange(n_frequencies)).clamp(0, 1)
     return (1 - torch.cos(math.pi * position)) / 2

@@ -1,8 +1,9 @@
 """The two conditional fields of GAN2X: ``SDFField`` F_s and ``MaterialField`` F_m (method.md, section 1).
 
-Points are [b, p, 3] in the world frame, one code [b, c] per object. The code enters every hidden layer as a learned bias that starts
-at zero, so an untrained field is the same for all objects. F_s is an analytic ellipsoid plus a learned residual that starts at zero:
-the convex prior of the exploration step is exact, whatever the width of the network.
+Points are [b, p, 3] in the world frame, one code [b, c] per object. The code enters every hidden layer as a
+learned bias that starts at zero, so an untrained field is the same for all objects. F_s is an analytic
+ellipsoid plus a learned residual that starts at zero: the convex prior of the exploration step is exact,
+whatever the width of the network.
 """
 
 from collections.abc import Callable
@@ -21,16 +22,21 @@ SHININESS_RANGE = (4.0, 100.0)  # Table 4
 
 
 def ellipsoid_sdf(points: Float[Tensor, "*s 3"], radii: Float[Tensor, "3"]) -> Float[Tensor, "*s 1"]:
-    """Signed distance to an axis-aligned ellipsoid, exact to first order at its surface (and everywhere for a sphere)."""
+    """Signed distance to an axis-aligned ellipsoid, exact to first order at its surface.
+
+    For a sphere it is exact everywhere but within 1e-5 of the centre, where rounding is guarded.
+    """
     k0 = (points / radii).square().sum(-1, keepdim=True).add(1e-12).sqrt()
     k1 = (points / radii.square()).square().sum(-1, keepdim=True).add(1e-12).sqrt()
     return k0 * (k0 - 1.0) / k1
 
 
 class ConditionalMLP(nn.Module):
-    """Hidden layers with weight norm, a per-object bias from the code, and one skip connection of the input."""
+    """Hidden layers with weight norm and a bias from the code; layer ``skip`` sees the input again."""
 
-    def __init__(self, n_in: int, n_hidden: int, n_layers: int, n_code: int, skip: int | None, act: nn.Module) -> None:
+    def __init__(
+        self, n_in: int, n_hidden: int, n_layers: int, n_code: int, skip: int | None, act: nn.Module
+    ) -> None:
         super().__init__()
         self.skip, self.act = skip, act
         sizes = [n_in] + [n_hidden] * n_layers
@@ -43,7 +49,8 @@ class ConditionalMLP(nn.Module):
 
     def forward(self, x: Float[Tensor, "b p i"], code: Float[Tensor, "b c"]) -> Float[Tensor, "b p h"]:
         h = x
-        for i, (layer, bias) in enumerate(zip(self.layers, self.biases(code).chunk(len(self.layers), -1), strict=True)):
+        biases = self.biases(code).chunk(len(self.layers), -1)
+        for i, (layer, bias) in enumerate(zip(self.layers, biases, strict=True)):
             h = self.act(layer(torch.cat((h, x), -1) if i == self.skip else h) + bias[:, None])
         return h
 
@@ -67,6 +74,7 @@ class SDFField(nn.Module):
     def forward(
         self, points: Float[Tensor, "b p 3"], code: Float[Tensor, "b c"], open_bands: float = 1.0
     ) -> tuple[Float[Tensor, "b p 1"], Float[Tensor, "b p h"]]:
+        """Signed distances and the last hidden layer; ``open_bands`` as in encoding.py."""
         feature = self.body(encode(points, self.n_frequencies, open_bands), code)
         return ellipsoid_sdf(points, self.radii) + self.head(feature), feature
 
@@ -94,6 +102,7 @@ class MaterialField(nn.Module):
         code: Float[Tensor, "b c"],
         open_bands: float = 1.0,
     ) -> Material:
+        """Material of surface points; ``open_bands`` as in encoding.py."""
         x = torch.cat((encode(points, self.n_frequencies, open_bands), normal, feature), -1)
         raw = torch.sigmoid(self.head(self.body(x, code)))
         low, high = SHININESS_RANGE
@@ -116,9 +125,12 @@ def condition(
     material: MaterialField,
     code: Float[Tensor, "b c"],
     open_bands: float = 1.0,
-    mirror: Float[Tensor, "b"] | None = None,
+    mirror: Float[Tensor, " b"] | None = None,
 ) -> Surface:
-    """The surface of each code; ``mirror`` is +1 or -1 per object: -1 reflects shape and material at x = 0."""
+    """The surface of each code; ``mirror`` is +1 or -1 per object: -1 reflects shape and material at x = 0.
+
+    F_m sees points and normals where the network has learned them, so its material moves with the shape.
+    """
     flip = code.new_ones(len(code), 1, 3)
     if mirror is not None:
         flip = torch.cat((mirror[:, None, None], flip[..., 1:]), -1)
@@ -131,7 +143,10 @@ def condition(
 def sdf_and_gradient(
     surface: Surface, points: Float[Tensor, "b p 3"], create_graph: bool
 ) -> tuple[Float[Tensor, "b p 1"], Float[Tensor, "b p h"], Float[Tensor, "b p 3"]]:
-    """Signed distance, feature and spatial gradient by automatic differentiation."""
+    """Signed distance, feature and spatial gradient by automatic differentiation.
+
+    Without ``create_graph`` the graph is used up: detach the results, or call this under ``no_grad``.
+    """
     with torch.enable_grad():
         if not points.requires_grad:  # otherwise the graph leads on to the cameras
             points = points.detach().requires_grad_(True)

@@ -1,7 +1,7 @@
-"""Gradient-safe vector maths. Vectors are the last axis; ``eps`` guards every division and square root."""
+"""Vector maths whose gradients stay finite, also where a vector vanishes. Vectors are the last axis."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -11,8 +11,8 @@ def dot(a: Float[Tensor, "*#s 3"], b: Float[Tensor, "*#s 3"]) -> Float[Tensor, "
 
 
 def normalize(v: Float[Tensor, "*#s 3"], eps: float = 1e-12) -> Float[Tensor, "*s 3"]:
-    """``v / |v|`` with a finite gradient at 0 (where the result is 0)."""
-    return v * torch.rsqrt(dot(v, v).clamp_min(eps * eps)) if eps else v / v.norm(dim=-1, keepdim=True)
+    """``v / max(|v|, eps)``: 0 at 0, where the gradient is the finite 1 / eps."""
+    return v * torch.rsqrt(dot(v, v).clamp_min(eps * eps))
 
 
 def reflect(direction: Float[Tensor, "*#s 3"], normal: Float[Tensor, "*#s 3"]) -> Float[Tensor, "*s 3"]:
@@ -21,19 +21,20 @@ def reflect(direction: Float[Tensor, "*#s 3"], normal: Float[Tensor, "*#s 3"]) -
 
 
 def angle_deg(a: Float[Tensor, "*#s 3"], b: Float[Tensor, "*#s 3"]) -> Float[Tensor, "*s"]:
-    """Angle in degrees between two directions of any length; exact near 0 and 180 (atan2 of cross and dot)."""
+    """Angle in degrees between directions of any length (atan2 of cross and dot: exact near 0 and 180)."""
     cross = torch.linalg.cross(a, b).norm(dim=-1)
     return torch.rad2deg(torch.atan2(cross, (a * b).sum(-1)))
 
 
 def ray_sphere(
     origins: Float[Tensor, "*#s 3"], directions: Float[Tensor, "*#s 3"], radius: float = 1.0
-) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"], "Tensor"]:
-    """Entry and exit distance of unit-direction rays through the sphere around the origin, and which rays hit it.
+) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"], Bool[Tensor, "*s"]]:
+    """Entry and exit distance of unit-direction rays through the sphere around the origin, and which hit it.
 
     A ray that misses gets its point of closest approach twice, so that downstream arithmetic stays finite.
     """
     b = (origins * directions).sum(-1)
     discriminant = b * b - ((origins * origins).sum(-1) - radius * radius)
-    half = discriminant.clamp_min(0.0).sqrt()
-    return -b - half, -b + half, discriminant > 0
+    hit = discriminant > 0
+    half = torch.where(hit, torch.where(hit, discriminant, 1.0).sqrt(), 0.0)  # sqrt has no gradient at 0
+    return -b - half, -b + half, hit

@@ -1,7 +1,8 @@
 """Lights: one directional light in object space plus ambient.
 
-A light is l = normalise(l_x, l_y, 1), from the surface towards the light, in the world frame: it turns with the head, not with the
-camera. Coefficients: ambient k_a, diffuse (and specular) k_d, negative term k_n (0 where unused); see shading.py.
+A light is l = normalise(l_x, l_y, 1), from the surface towards the light, in the world frame: it turns with
+the head, not with the camera. Coefficients: ambient k_a, diffuse (and specular) k_d, negative term k_n (0
+where unused); see shading.py. As a vector, a light is (k_a, k_d, l_x, l_y, k_n).
 """
 
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class Lights:
         return Lights(normalize(torch.stack((x, y, torch.ones_like(x)), -1)), ambient, diffuse, negative)
 
     def to_vector(self) -> Float[Tensor, "*s 5"]:
-        """Inverse of ``from_vector``."""
+        """Inverse of ``from_vector``, whose lights all stand in front of the object: direction z > 0."""
         x, y, z = self.direction.unbind(-1)
         return torch.stack((self.ambient, self.diffuse, x / z, y / z, self.negative), -1)
 
@@ -43,12 +44,17 @@ class Lights:
         return Lights(direction, self.ambient[index], self.diffuse[index], self.negative[index])
 
     def __getitem__(self, index: object) -> "Lights":
-        return Lights(self.direction[index], self.ambient[index], self.diffuse[index], self.negative[index])
+        """The lights at an index, mask or slice of the batch axes; None and an ellipsis work as in torch."""
+        batch = index if isinstance(index, tuple) else (index,)
+        direction = self.direction[(*batch, slice(None))]
+        return Lights(direction, self.ambient[index], self.diffuse[index], self.negative[index])
 
 
 @dataclass(frozen=True)
 class LightPrior:
-    """Uniform ranges; ``ambient`` is drawn around ``level - coupling * diffuse`` so that exposure stays level."""
+    """Uniform ranges (low, high). The ambient term is not independent: k_a = u - coupling * k_d with u
+    uniform in ``level``, so that the exposure stays level.
+    """
 
     l_x: tuple[float, float] = (-1.0, 1.0)
     l_y: tuple[float, float] = (-0.2, 0.8)
@@ -74,8 +80,11 @@ class LightPrior:
         return torch.stack((ambient, diffuse, x, y, uniform(self.negative)), -1)
 
     def mean(self) -> Float[Tensor, "5"]:
-        """Centre of the ranges, (k_a, k_d, l_x, l_y, k_n)."""
-        centre = lambda bounds: (bounds[0] + bounds[1]) / 2  # noqa: E731
+        """Expected light, (k_a, k_d, l_x, l_y, k_n)."""
+
+        def centre(bounds: tuple[float, float]) -> float:
+            return (bounds[0] + bounds[1]) / 2
+
         diffuse = centre(self.diffuse)
         ambient = centre(self.level) - self.coupling * diffuse
         return torch.tensor([ambient, diffuse, centre(self.l_x), centre(self.l_y), centre(self.negative)])

@@ -11,8 +11,8 @@ TOLERANCE = 0.10  # of [0, 1]: a colour channel that differs by more from the ba
 def background_masks(
     images: UInt8[Tensor, "n 3 h w"], background: float, tolerance: float = TOLERANCE
 ) -> Bool[Tensor, "n h w"]:
-    """Whatever differs from a constant background, holes filled (a white highlight inside a face is face)."""
+    """Whatever differs from a constant background in [0, 1], holes filled: a highlight on a face is face."""
     from scipy.ndimage import binary_fill_holes
 
     differs = (images.float() / 255.0 - background).abs().amax(1) > tolerance
-    return torch.from_numpy(np.stack([binary_fill_holes(m) for m in differs.numpy()]))
+    return torch.from_numpy(np.stack([binary_fill_holes(m) for m in differs.cpu().numpy()]))

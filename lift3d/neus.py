@@ -1,11 +1,17 @@
-"""NeuS volume rendering (Wang et al. 2021) of a ``Surface``; runs on learned fields and on analytic shapes alike.
+"""NeuS volume rendering (Wang et al. 2021) of a ``Surface``; runs on learned fields and on analytic shapes
+alike.
 
-b objects, r rays each, n samples a ray. ``sharpness`` is the inverse standard deviation s of the logistic density. Discrete
-opacities follow eq. 13: alpha_i = max((Phi(s f_i) - Phi(s f_{i+1})) / Phi(s f_i), 0), with the signed distances at the two ends of an
-interval extrapolated from its midpoint along the ray, so weights sum to at most 1.
+b objects, r rays each, n samples a ray. ``sharpness`` is the scale s of the logistic density s e^(-sf) / (1 +
+e^(-sf))^2 of the signed distance f: its width is 1 / s. Discrete opacities follow eq. 13:
 
-Training shades every sample and composites colours (``render_rays``). Maps composite geometry and material, divide by the accumulated
-weight and are shaded once per light (``render_maps``): any number of lights costs one evaluation of the fields.
+    alpha_i = max((Phi(s f_i) - Phi(s f_{i+1})) / Phi(s f_i), 0)
+
+with the signed distances at the two ends of an interval extrapolated from its midpoint along the ray. Weights
+sum to at most 1 (and rounding).
+
+Training shades every sample and composites colours (``render_rays``). Maps composite geometry and material,
+divide by the accumulated weight and are shaded once per light (``render_maps``): any number of lights costs
+one evaluation of the fields.
 """
 
 from dataclasses import dataclass
@@ -29,7 +35,7 @@ class SamplingConfig:
     n_coarse: int = 36  # stratified in the unit sphere
     n_fine: int = 36  # from the coarse weights
     keep_coarse: bool = True  # render with coarse and fine samples (as published) or with the fine ones alone
-    coarse_sharpness: float = 32.0  # s of the density that places the fine samples
+    coarse_sharpness: float = 32.0  # s of the density that places the fine samples, 1 / world units
 
 
 @dataclass(frozen=True)
@@ -68,22 +74,25 @@ class RenderOutput:
 
 
 def alphas(
-    sdf: Float[Tensor, "*r n"], slope: Float[Tensor, "*r n"], delta: Float[Tensor, "*r n"], sharpness: Tensor | float
+    sdf: Float[Tensor, "*r n"],
+    slope: Float[Tensor, "*r n"],
+    delta: Float[Tensor, "*r n"],
+    sharpness: Tensor | float,
 ) -> Float[Tensor, "*r n"]:
-    """Opacity of intervals of length ``delta`` from the signed distance at the midpoint and its slope along the ray (<= 0)."""
+    """Opacity of intervals of length ``delta`` from signed distance and slope (<= 0) at their midpoints."""
     entry = torch.sigmoid((sdf - slope * delta / 2) * sharpness)
     leave = torch.sigmoid((sdf + slope * delta / 2) * sharpness)
     return ((entry - leave + 1e-5) / (entry + 1e-5)).clamp(0.0, 1.0)
 
 
-def alphas_from_ends(sdf: Float[Tensor, "*r m"], sharpness: Tensor | float) -> Float[Tensor, "*r k"]:
-    """Opacity of the k = m - 1 intervals between consecutive samples (eq. 13 itself)."""
+def alphas_from_ends(sdf: Float[Tensor, "*r m"], sharpness: Tensor | float) -> Float[Tensor, "*r m-1"]:
+    """Opacity of the intervals between consecutive samples (eq. 13 itself)."""
     phi = torch.sigmoid(sdf * sharpness)
     return ((phi[..., :-1] - phi[..., 1:] + 1e-5) / (phi[..., :-1] + 1e-5)).clamp(0.0, 1.0)
 
 
 def weights_from_alphas(alpha: Float[Tensor, "*r n"]) -> Float[Tensor, "*r n"]:
-    """alpha_i times the light that passes all intervals before i; sums to at most 1."""
+    """alpha_i times the light that passes all intervals before i; sums to at most 1 + 1e-7 n."""
     passed = torch.cumprod(1.0 - alpha + 1e-7, -1)
     return alpha * torch.cat((torch.ones_like(passed[..., :1]), passed[..., :-1]), -1)
 
@@ -96,11 +105,11 @@ def place_samples(
     config: SamplingConfig,
     generator: torch.Generator | None,
 ) -> Float[Tensor, "b r m"]:
-    """Sorted distances: coarse ones over the chord of the unit sphere, fine ones where a coarse rendering found weight."""
+    """Sorted distances: coarse over the chord of the unit sphere, fine where the coarse ones found weight."""
     near, far, _ = ray_sphere(origins, directions)
     coarse = stratified(near, far, config.n_coarse, generator)
     points = origins[..., None, :] + coarse[..., None] * directions[..., None, :]
-    sdf = surface.sdf(points.flatten(1, 2))[0].view_as(coarse)
+    sdf = surface.sdf(points.flatten(1, 2))[0].reshape(coarse.shape)
     weights = weights_from_alphas(alphas_from_ends(sdf, config.coarse_sharpness))
     fine = from_weights(coarse, weights, config.n_fine, generator)
     return torch.cat((coarse, fine), -1).sort(-1).values if config.keep_coarse else fine
@@ -118,7 +127,9 @@ def trace(
 ) -> RaySamples:
     """Samples, weights, normals and material along rays.
 
-    ``create_graph`` keeps the graph of the SDF's gradient (training of F_s); ``fixed_shape`` detaches everything but the material.
+    ``create_graph`` keeps the graph of the SDF and its gradient (training of F_s); ``fixed_shape`` detaches
+    both, and the feature: only the material (and ``sharpness``) gets gradients. Without either, call under
+    ``no_grad``. Distances are constants: gradients reach cameras through the points and directions.
     """
     t = place_samples(surface, origins, directions, config, generator)
     delta = t[..., 1:] - t[..., :-1]
@@ -130,9 +141,12 @@ def trace(
     normal = smooth_normal(gradient)
     material = surface.material(points, normal, feature)
     grid = t.shape
-    slope = (gradient.view(*grid, 3) * directions[..., None, :]).sum(-1)
-    weights = weights_from_alphas(alphas(sdf.view(grid), -torch.relu(-slope), delta, sharpness))
-    rows = lambda x: x.view(*grid, x.shape[-1])  # noqa: E731
+
+    def rows(x: Tensor) -> Tensor:
+        return x.reshape(*grid, x.shape[-1])
+
+    slope = (rows(gradient) * directions[..., None, :]).sum(-1)
+    weights = weights_from_alphas(alphas(sdf.reshape(grid), -torch.relu(-slope), delta, sharpness))
     return RaySamples(
         t,
         weights,
@@ -145,9 +159,11 @@ def trace(
 def render_rays(
     samples: RaySamples, directions: Float[Tensor, "b r 3"], lights: Lights, background: float | Tensor
 ) -> Float[Tensor, "b r 3"]:
-    """Colours of rays under one light per object [b]: each sample is shaded, then composited over the background."""
-    lamp = lights.per_point(2)
-    colors = shade(samples.normal, -directions[..., None, :].expand_as(samples.normal), samples.material, lamp)
+    """Colours of rays under one light per object [b]: each sample is shaded, then composited over the
+    background (a constant, or colours [b, r, 3]).
+    """
+    to_camera = -directions[..., None, :].expand_as(samples.normal)
+    colors = shade(samples.normal, to_camera, samples.material, lights.per_point(2))
     return samples.composite(colors) + (1.0 - samples.opacity[..., None]) * background
 
 
@@ -162,11 +178,15 @@ def render_maps(
     background: tuple[float, float, float] = (1.0, 1.0, 1.0),
     chunk: int = 4096,
 ) -> RenderOutput:
-    """Deferred volume rendering of one object (b = 1): v cameras, l lights, any l for one evaluation of the fields."""
+    """Deferred volume rendering of one object (b = 1) from v cameras under lights [l] or [v, l].
+
+    Any number of lights costs one evaluation of the fields. ``chunk`` rays are in memory at once.
+    """
     pixels = pixel_grid(size, cameras.rotation.device)
     n_views = len(cameras.rotation)
     maps = []
-    for origins, directions in zip(*(x.split(chunk, 1) for x in _all_rays(cameras, pixels, size)), strict=True):
+    rays = (x.split(chunk, 1) for x in _all_rays(cameras, pixels, size))
+    for origins, directions in zip(*rays, strict=True):
         s = trace(surface, origins, directions, sharpness, config)
         position = origins[..., None, :] + s.t[..., None] * directions[..., None, :]
         values = torch.cat(
@@ -180,7 +200,8 @@ def render_maps(
     normal = smooth_normal(normal)
     to_camera = smooth_normal(cameras.origins[:, None, None] - position)
     depth = cameras.z_depth(position.flatten(1, 2)).view(n_views, size, size)
-    return shade_maps(mask, depth, normal, to_camera, Material(albedo, specular, shininess), lights, background)
+    material = Material(albedo, specular, shininess)
+    return shade_maps(mask, depth, normal, to_camera, material, lights, background)
 
 
 def shade_maps(
@@ -192,7 +213,7 @@ def shade_maps(
     lights: Lights,
     background: tuple[float, float, float],
 ) -> RenderOutput:
-    """Shades maps of v views under lights [l] or [v, l]; the one place where a ``RenderOutput`` is put together."""
+    """Shades maps of v views under lights [l] or [v, l]; every ``RenderOutput`` is put together here."""
     lamp = lights.per_point(2)
     per_light = Material(*(x[:, None] for x in (material.albedo, material.specular, material.shininess)))
     factors = shading(normal[:, None], to_camera[:, None], per_light, lamp)
@@ -215,5 +236,6 @@ def shade_maps(
 def _all_rays(
     cameras: Cameras, pixels: Float[Tensor, "p 2"], size: int
 ) -> tuple[Float[Tensor, "1 vp 3"], Float[Tensor, "1 vp 3"]]:
+    """The rays of all views one after the other, as if of one object."""
     origins, directions = cameras.rays(pixels.expand(len(cameras.rotation), -1, -1), size)
     return origins.reshape(1, -1, 3), directions.reshape(1, -1, 3)

@@ -1,7 +1,8 @@
-"""Distances along rays. ``t`` is always the distance from the ray's origin; rays are [..., 3], samples the last axis.
+"""Distances along rays. ``t`` is always the distance from the ray's origin; samples are the last axis.
 
-Coarse: stratified between entry and exit of the unit sphere. Fine: drawn from the piecewise-constant density of coarse weights by
-inverting its cumulative distribution.
+Coarse: stratified between entry and exit of the unit sphere. Fine: drawn from the piecewise-constant density
+of coarse weights by inverting its cumulative distribution. Random numbers are drawn on the CPU, from a CPU
+generator.
 """
 
 import torch
@@ -14,17 +15,21 @@ def stratified(
 ) -> Float[Tensor, "*r n"]:
     """One sample in each of n equal bins; bin centres where ``generator`` is None."""
     shape = (*near.shape, n)
-    jitter = near.new_full(shape, 0.5) if generator is None else torch.rand(shape, generator=generator).to(near)
+    if generator is None:
+        jitter = near.new_full(shape, 0.5)
+    else:
+        jitter = torch.rand(shape, generator=generator).to(near)
     return near[..., None] + (far - near)[..., None] * (torch.arange(n, device=near.device) + jitter) / n
 
 
 def from_weights(
     t: Float[Tensor, "*r m"], weights: Float[Tensor, "*r k"], n: int, generator: torch.Generator | None
 ) -> Float[Tensor, "*r n"]:
-    """n sorted samples whose density on interval [t_i, t_{i+1}] is proportional to ``weights_i`` (k = m - 1).
+    """n sorted samples; interval [t_i, t_{i+1}] gets them with probability ``weights_i`` / sum (k = m - 1).
 
-    Quantiles are stratified and jittered; midpoints where ``generator`` is None. All-zero weights give the uniform density over
-    intervals.
+    Inside an interval the density is uniform. Quantiles are stratified and jittered; midpoints where
+    ``generator`` is None. Every weight is raised by 1e-5: where all are zero, every interval is as probable
+    as the others.
     """
     pdf = weights + 1e-5
     cdf = torch.cumsum(pdf / pdf.sum(-1, keepdim=True), -1)
@@ -34,4 +39,4 @@ def from_weights(
     right = torch.searchsorted(cdf, u.contiguous(), right=True).clamp(1, t.shape[-1] - 1)
     c0, c1 = cdf.gather(-1, right - 1), cdf.gather(-1, right)
     t0, t1 = t.gather(-1, right - 1), t.gather(-1, right)
-    return t0 + (u - c0) / (c1 - c0).clamp_min(1e-9) * (t1 - t0)
+    return t0 + ((u - c0) / (c1 - c0).clamp_min(1e-9)).clamp_max(1.0) * (t1 - t0)

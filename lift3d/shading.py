@@ -2,8 +2,9 @@
 
     C = a * (k_a + k_d max(n.l, 0) + k_n min(n.l, 0)) + s k_d [n.l > 0] max(r.o, 1e-4)^p,   clamped to >= 0
 
-with unit normal n, unit direction o towards the camera, r = 2 (n.l) n - l. True Phong (r.o, not n.h); display-referred values;
-directions in the world frame. All arguments broadcast, so one set of maps can be shaded under many lights.
+with unit normal n, unit direction o towards the camera, r = 2 (n.l) n - l. True Phong (r.o, not n.h);
+display-referred values; directions in the world frame. All arguments broadcast, so one set of maps can be
+shaded under many lights.
 """
 
 from dataclasses import dataclass
@@ -36,13 +37,13 @@ class Shading:
 def shading(
     normal: Float[Tensor, "*#s 3"], to_camera: Float[Tensor, "*#s 3"], material: Material, lights: Lights
 ) -> Shading:
-    """Diffuse and specular factors of every point; ``lights`` fields must broadcast against the points' batch axes."""
+    """Diffuse and specular factors of every point; ``lights`` must broadcast against the points' axes."""
     direction = lights.direction
-    ambient, diffuse, negative = lights.ambient[..., None], lights.diffuse[..., None], lights.negative[..., None]
+    ambient, diffuse, negative = (x[..., None] for x in (lights.ambient, lights.diffuse, lights.negative))
     cosine = dot(normal, direction)
     factor = ambient + diffuse * cosine.clamp_min(0.0) + negative * cosine.clamp_max(0.0)
     lobe = dot(reflect(direction, normal), to_camera).clamp_min(1e-4) ** material.shininess
-    return Shading(factor, torch.where(cosine > 0, material.specular * diffuse * lobe, torch.zeros_like(lobe)))
+    return Shading(factor, torch.where(cosine > 0, material.specular * diffuse * lobe, 0.0))
 
 
 def shade(

@@ -34,13 +34,14 @@ def _seeds() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests download nothing: no weights are fetched, with a network or without."""
+def _offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test downloads weights or finds downloaded ones, so that tests do the same on every machine."""
 
     def refuse(url: str, *_: object, **__: object) -> None:
         raise URLError(f"tests stay offline: {url}")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.getbasetemp() / "no-weights"))
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ from lift3d.export.hdf5_verify import verify
 from lift3d.export.hdf5_writer import DatasetWriter, write_reference
 
 N = 6
-CRASHES = int(os.environ.get("LIFT3D_TEST_CRASHES", 16))  # of each kind; 300 have been tried
+CRASHES = int(os.environ.get("LIFT3D_TEST_CRASHES", 12))  # of each kind; 300 were tried once
 
 
 @pytest.fixture(scope="module")
@@ -243,13 +243,13 @@ def test_kill_minus_nine_and_resume(tmp_path: Path) -> None:
     lengths = make(path, n)
     program = [sys.executable, str(Path(__file__).with_name("hdf5_samples.py")), str(path), str(n)]
     rng = np.random.default_rng(0)
-    for _ in range(6):
+    for _ in range(4):
         with subprocess.Popen(program, stdout=subprocess.PIPE) as child:
             child.stdout.read(int(rng.integers(5, 25)))  # a byte per sample handed to the writer
             time.sleep(rng.uniform(0, 0.02))
             child.send_signal(signal.SIGKILL)
-        seen.append(check(path, lengths, at_most=12))
-    assert seen == sorted(seen) and seen[-1] >= 6
+        seen.append(check(path, lengths, at_most=6))
+    assert seen == sorted(seen) and seen[-1] >= 4
 
 
 def test_full_disk_keeps_what_is_done_and_continues(tmp_path: Path) -> None:

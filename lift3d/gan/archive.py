@@ -1,7 +1,8 @@
-"""The zip archives that ``torch.save`` has written since PyTorch 1.6: one pickle, and one uncompressed entry per storage.
+"""The zip archives that ``torch.save`` has written since PyTorch 1.6: one pickle, and one uncompressed entry
+per storage.
 
-Only what the pickle refers to is looked at, in place; nothing is inflated. Errors are predicates, as in ``unpickle.py``.
-"""
+Only what the pickle refers to is looked at, in place; nothing is inflated. Errors are predicates, as in
+``unpickle.py``."""
 
 import io
 import struct
@@ -9,8 +10,9 @@ import zipfile
 import zlib
 
 from lift3d.errors import CheckpointError, CorruptFile
+from lift3d.gan.machine import Budget
 from lift3d.gan.storages import Storage
-from lift3d.gan.unpickle import Budget, storage_identity, unpickle
+from lift3d.gan.unpickle import storage_identity, unpickle
 
 _MAX_ENTRIES = 20_000  # a training checkpoint with both optimizers has some thousand
 _ENTRY_MAGIC = b"PK\x01\x02"
@@ -20,9 +22,15 @@ _LOCAL_HEADER = struct.Struct("<4s22xHH")  # magic, lengths of name and extra fi
 def unpickle_archive(data: memoryview, budget: Budget) -> object:
     """The value in an archive; its tensors stay views of ``data``."""
     entries = _entries(data)
-    tops = [name.removesuffix("/data.pkl") for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
+    tops = [
+        name.removesuffix("/data.pkl")
+        for name in entries
+        if name.endswith("/data.pkl") and name.count("/") == 1
+    ]
     if len(tops) != 1:
-        raise CheckpointError("is a zip archive, but not one of PyTorch: unpack it and give the checkpoint in it")
+        raise CheckpointError(
+            "is a zip archive, but not one of PyTorch: unpack it and give the checkpoint in it"
+        )
     (top,) = tops
     if f"{top}/constants.pkl" in entries:
         raise CheckpointError(
@@ -55,7 +63,9 @@ def _entries(data: memoryview) -> dict[str, zipfile.ZipInfo]:
 def _content(data: memoryview, entry: zipfile.ZipInfo) -> memoryview:
     """The bytes of an uncompressed entry, in place, after their checksum was found right."""
     if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
-        raise CorruptFile("is compressed inside, which PyTorch never does: unpack it and pack it uncompressed")
+        raise CorruptFile(
+            "is compressed inside, which PyTorch never does: unpack it and pack it uncompressed"
+        )
     header = data[entry.header_offset : entry.header_offset + _LOCAL_HEADER.size]
     if len(header) < _LOCAL_HEADER.size:
         raise CorruptFile("is truncated: an entry of the archive lies behind its end; get the file again")

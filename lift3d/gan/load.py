@@ -1,26 +1,47 @@
-"""Reading and writing 2D GANs.
+"""2D GANs from files, and into files.
 
-The native file is safetensors: tensors ``g.*`` (the averaged generator) and ``d.*``, and one JSON text ``lift3d`` in the
-metadata with both configs, the source and the licence. Nothing in a file is ever executed.
-"""
+Three kinds are read: the native one (safetensors: tensors ``g.*`` of the averaged generator and ``d.*``, and
+one JSON text with both configs, the source and the licence), NVLabs pickles ("nvlabs") and checkpoints of
+rosinality's code ("rosinality"). Nothing in a file is executed, every tensor must fit, and what a file lacks
+is filled only with a note. Reading takes at most three times the file's size: shapes are compared before
+anything is allocated."""
 
-import json
-import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
-from lift3d.errors import CheckpointError, CorruptFile
-from lift3d.gan.stylegan2 import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
+from lift3d.checkpoint import fill as fill
+from lift3d.checkpoint import is_finite, misfit, read_tensors, write_tensors
+from lift3d.errors import CheckpointError, ConfigError, CorruptFile
+from lift3d.gan import nvlabs, rosinality
+from lift3d.gan.archive import unpickle_archive
+from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig
+from lift3d.gan.ops import fir_filter
+from lift3d.gan.prior import mean_w
+from lift3d.gan.storages import StoredTensor
+from lift3d.gan.stylegan2 import Discriminator, Generator
+from lift3d.gan.machine import Budget
+from lift3d.gan.unpickle import unpickle, unpickle_legacy
 
 FORMAT = "lift3d.gan/1"
 Config = TypeVar("Config", GeneratorConfig, DiscriminatorConfig)
+Network = TypeVar("Network", Generator, Discriminator)
+Tensors = Mapping[str, StoredTensor | Tensor]
+
+_LICENCES = {
+    "nvlabs": "none stated; NVIDIA publishes such files for non-commercial use only",
+    "rosinality": "none stated; what was converted from NVIDIA's files is for non-commercial use only",
+}
+_NO_MEAN = "has no latent_avg: the mean of w was estimated from 4096 samples"
+_NO_NOISE = "has no noise maps: zeros are taken, so images with constant noise differ from the original's"
+_LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 @dataclass(frozen=True)
@@ -32,7 +53,90 @@ class LoadedGan:
     w_avg: Float[Tensor, " w_dim"]
     kind: str  # "lift3d", "nvlabs" or "rosinality"
     source: str  # the file it came from
-    licence: str  # as stated in the file; "" if it states none
+    licence: str  # as stated in the file, or what is known of its kind
+    notes: tuple[str, ...] = ()  # what the file lacks and was filled
+
+
+@dataclass(frozen=True)
+class GanDescription:
+    """What a GAN file is."""
+
+    kind: str  # "lift3d", "nvlabs" or "rosinality"
+    resolution: int  # pixels per side
+    channels: tuple[int, ...]  # widths for r = 4, 8, ..., resolution
+    architecture: str  # of the generator: "skip", "resnet" or "orig"
+    z_dim: int
+    w_dim: int
+    c_dim: int  # 0: unconditional
+    n_mapping_layers: int
+    discriminator: bool  # whether it is there
+    licence: str  # as stated in the file, or what is known of its kind
+    source: str  # the file that a converted one was made from; "" if none is stated
+    notes: tuple[str, ...]  # what the file lacks and ``load`` fills
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """A file, its tensors still unread."""
+
+    kind: str
+    generator: GeneratorConfig
+    g_tensors: Tensors
+    discriminator: DiscriminatorConfig | None
+    d_tensors: Tensors
+    licence: str
+    source: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def load(path: str | Path, average: bool = True) -> LoadedGan:
+    """The GAN in a file, in single precision on the CPU; ``average`` False takes the generator of the last
+    training step.
+
+    Raises ``CheckpointError`` for files of other kinds, ``CorruptFile`` for truncated and hostile ones. Warns
+    of ``notes``."""
+    with _naming(path):
+        contents = _read(path, average)
+        stored = [
+            t
+            for t in (*contents.g_tensors.values(), *contents.d_tensors.values())
+            if isinstance(t, StoredTensor)
+        ]
+        if sum(tensor.nbytes for tensor in stored) > Path(path).stat().st_size:
+            raise CorruptFile("is damaged: its tensors overlap")
+        generator = _build(Generator, contents.generator, contents.g_tensors)
+        if _NO_MEAN in contents.notes:
+            generator.mapping.w_avg.copy_(mean_w(generator))
+        discriminator = contents.discriminator and _build(
+            Discriminator, contents.discriminator, contents.d_tensors
+        )
+    for note in contents.notes:
+        warnings.warn(f"{path} {note}", stacklevel=2)
+    w_avg = generator.mapping.w_avg
+    return LoadedGan(
+        generator, discriminator, w_avg, contents.kind, str(path), contents.licence, contents.notes
+    )
+
+
+def describe(path: str | Path) -> GanDescription:
+    """What ``load`` would load, without reading the weights; raises what ``load`` raises."""
+    with _naming(path):
+        contents = _read(path, average=True)
+    g = contents.generator
+    return GanDescription(
+        contents.kind,
+        g.resolution,
+        g.channels,
+        g.architecture,
+        g.z_dim,
+        g.w_dim,
+        g.c_dim,
+        g.n_mapping_layers,
+        contents.discriminator is not None,
+        contents.licence,
+        contents.source,
+        contents.notes,
+    )
 
 
 def save_gan(
@@ -41,87 +145,177 @@ def save_gan(
     discriminator: Discriminator | None = None,
     licence: str = "",
     dtype: torch.dtype = torch.float16,
+    source: str = "",
 ) -> None:
-    """Writes a native file in half (or any float) precision; the old file stays until the new one is complete."""
+    """Writes a native file in half (or any float) precision; the old file stays until the new one is
+    complete.
+    """
     modules = {"g": generator} if discriminator is None else {"g": generator, "d": discriminator}
     tensors = {f"{k}.{name}": t.to(dtype) for k, m in modules.items() for name, t in m.state_dict().items()}
-    about = {"format": FORMAT, "licence": licence, "generator": asdict(generator.config)}
+    for name, tensor in tensors.items():
+        if not is_finite(tensor):
+            raise CheckpointError(f"{path} could not be written: {name} exceeds {dtype}; choose float32")
+    about = {"format": FORMAT, "licence": licence, "source": source, "generator": asdict(generator.config)}
     if discriminator is not None:
         about["discriminator"] = asdict(discriminator.config)
     write_tensors(path, tensors, about)
 
 
-def load(path: str | Path) -> LoadedGan:
-    """The GAN in a native file, in single precision on the CPU."""
-    about, tensors = read_tensors(path)
-    if about.get("format") != FORMAT:
-        raise CheckpointError(f"{path} has format {about.get('format')!r}, expected {FORMAT!r}")
-    generator = Generator(config_from(GeneratorConfig, about["generator"], path))
-    fill(generator, tensors, "g.", path)
-    discriminator = None
-    if "discriminator" in about:
-        discriminator = Discriminator(config_from(DiscriminatorConfig, about["discriminator"], path))
-        fill(discriminator, tensors, "d.", path)
-        discriminator.requires_grad_(False).eval()
-    generator.requires_grad_(False).eval()
-    return LoadedGan(
-        generator, discriminator, generator.mapping.w_avg, "lift3d", str(path), about.get("licence", "")
-    )
-
-
-def write_tensors(path: str | Path, tensors: dict[str, Tensor], about: dict) -> None:
-    """Atomically writes a safetensors file with ``about`` as JSON in its metadata."""
-    path = Path(path)
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(save(contiguous, {"lift3d": json.dumps(about)}))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-
-
-def read_tensors(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
-    """The JSON and the tensors of a file of ``write_tensors``."""
-    if not Path(path).is_file():
-        raise CheckpointError(f"{path} does not exist")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            text = (file.metadata() or {}).get("lift3d")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-        about = json.loads(text) if text else None
-    except (SafetensorError, ValueError) as error:
-        raise CorruptFile(f"{path} is truncated or not a safetensors file: {error}") from error
-    if not isinstance(about, dict):
-        raise CheckpointError(f"{path} was not written by lift3d: its metadata has no 'lift3d' entry")
-    return about, tensors
-
-
 def config_from(kind: type[Config], values: dict, path: str | Path) -> Config:
     """A config from its JSON form; unknown and missing keys are errors."""
     unknown = set(values) - {field.name for field in fields(kind)}
-    if unknown or "channels" not in values:
+    if unknown or not isinstance(values.get("channels"), list):
         problem = f"unknown {sorted(unknown)}" if unknown else "no 'channels'"
         raise CheckpointError(f"{path}: {kind.__name__} has {problem}; was it written by another version?")
     return kind(**{**values, "channels": tuple(values["channels"])})
 
 
-def fill(module: nn.Module, tensors: dict[str, Tensor], prefix: str, path: str | Path) -> None:
-    """Copies every tensor named ``prefix...``; names, shapes and finiteness are checked, nothing is left out."""
-    given = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-    own = module.state_dict()
-    if given.keys() != own.keys():
-        missing, extra = sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys())
-        raise CheckpointError(
-            f"{path} does not fit the network: missing {missing[:3]}, unexpected {extra[:3]}"
-        )
-    for name, tensor in given.items():
-        if tensor.shape != own[name].shape:
+@contextmanager
+def _naming(path: str | Path) -> Iterator[None]:
+    """Puts the file's name before errors about its content."""
+    try:
+        yield
+    except ConfigError as error:
+        raise CheckpointError(f"{path} does not describe a network: {error}") from error
+    except (CheckpointError, CorruptFile) as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise type(error)(f"{path} {error}") from error
+
+
+def _read(path: str | Path, average: bool) -> _Contents:
+    """Recognises a file by its first bytes and reads it as far as its settings and the places of its tensors."""
+    if not Path(path).is_file():
+        raise CheckpointError("does not exist" if not Path(path).exists() else "is no file")
+    with open(path, "rb") as file:
+        start = file.read(300)
+    if start[8:9] == b"{":
+        return _native(path, average)
+    is_archive, is_pickle = (
+        start[:4] == b"PK\x03\x04",
+        start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05",
+    )
+    if not is_archive and not is_pickle:
+        raise CorruptFile(_unknown(start))
+    content = memoryview(Path(path).read_bytes())
+    budget = Budget(len(content))
+    if is_archive:
+        return _from_rosinality(unpickle_archive(content, budget), average)
+    if start.startswith(_LEGACY_START):
+        return _from_rosinality(unpickle_legacy(content, budget), average)
+    return _from_nvlabs(unpickle(content, budget), average)
+
+
+def _unknown(start: bytes) -> str:
+    """What to say of a file that starts like this."""
+    remedy = "get the file again"
+    if start.lstrip()[:1] == b"<":
+        remedy = "it is a web page, so download the file itself"
+    elif start.startswith(b"version https://git-lfs"):
+        remedy = "it is a pointer of Git LFS, so run `git lfs pull`"
+    elif start[:2] == b"\x1f\x8b" or start[257:262] == b"ustar":
+        remedy = "it is a packed archive, so unpack it and give the checkpoint in it"
+    elif start.startswith(b"\x89HDF"):
+        remedy = "it is an HDF5 file, so look at it with `lift3d info`"
+    return f"is truncated or not a safetensors file, NVLabs pickle or PyTorch checkpoint: {remedy}"
+
+
+def _native(path: str | Path, average: bool) -> _Contents:
+    about, tensors = read_tensors(path)
+    stated = about.get("format")
+    if stated != FORMAT:
+        remedy = "give a 2D GAN"
+        if str(stated).startswith("lift3d.lifted/"):
+            remedy = "it is a lifted 3D model, which `lift3d sample --model` takes; give a 2D GAN"
+        elif str(stated).startswith("lift3d.gan-training/"):
+            remedy = "it is a training checkpoint; give the network-*.safetensors beside it"
+        raise CheckpointError(f"has format {ascii(stated)[:60]}, expected {FORMAT!r}: {remedy}")
+    if not average:
+        raise CheckpointError("holds the averaged generator only: leave out the request for the other one")
+    configs = [about.get("generator"), about.get("discriminator", {})]
+    texts = [about.get("licence", ""), about.get("source", "")]
+    if not all(isinstance(c, dict) for c in configs) or not all(isinstance(text, str) for text in texts):
+        raise CorruptFile("is damaged: its configuration is incomplete")
+    parts = [
+        {name[2:]: t for name, t in tensors.items() if name.startswith(prefix)} for prefix in ("g.", "d.")
+    ]
+    if len(parts[0]) + len(parts[1]) != len(tensors) or bool(parts[1]) != bool(configs[1]):
+        raise CorruptFile("is damaged: its tensors are not those of the networks it describes")
+    return _Contents(
+        "lift3d",
+        config_from(GeneratorConfig, configs[0], path),
+        parts[0],
+        config_from(DiscriminatorConfig, configs[1], path) if configs[1] else None,
+        parts[1],
+        *texts,
+    )
+
+
+def _from_nvlabs(value: object, average: bool) -> _Contents:
+    generator, discriminator = nvlabs.networks(value, average)
+    g_config, g_tensors = nvlabs.generator(generator)
+    d_config, d_tensors = (None, {}) if discriminator is None else nvlabs.discriminator(discriminator)
+    for tensors in (g_tensors, d_tensors):
+        filters = {name: tensors.pop(name) for name in list(tensors) if name.endswith("resample_filter")}
+        _check_filters(filters, 1.0)
+    return _Contents("nvlabs", g_config, g_tensors, d_config, d_tensors, _LICENCES["nvlabs"])
+
+
+def _from_rosinality(value: object, average: bool) -> _Contents:
+    generator, discriminator, mean = rosinality.networks(value, average)
+    g_config, g_tensors, filters = rosinality.generator(generator, mean)
+    _check_filters(filters, 4.0)
+    notes, filled = [], {}
+    if mean is None:
+        notes.append(_NO_MEAN)
+        filled["mapping.w_avg"] = torch.zeros(g_config.w_dim)
+    silent = {
+        name.replace("noise_strength", "noise_const") for name in g_tensors if name.endswith("noise_strength")
+    }
+    if not silent & g_tensors.keys():
+        notes.append(_NO_NOISE)
+        for name in silent:
+            side = int(name.split(".")[1].removeprefix("b"))
+            filled[name] = torch.zeros(side, side)
+    d_config, d_tensors = None, {}
+    if discriminator is not None:
+        d_config, d_tensors, filters = rosinality.discriminator(discriminator)
+        _check_filters(filters, 1.0)
+    licence = _LICENCES["rosinality"]
+    return _Contents(
+        "rosinality", g_config, g_tensors | filled, d_config, d_tensors, licence, notes=tuple(notes)
+    )
+
+
+def _check_filters(filters: Mapping[str, StoredTensor], gain: float) -> None:
+    """All resampling filters must be the one that ours is."""
+    expected = fir_filter(torch.zeros(1)) * gain
+    for name, stored in filters.items():
+        if stored.shape != (4, 4) or not torch.allclose(stored.tensor(), expected, atol=1e-6):
             raise CheckpointError(
-                f"{path}: {name} has shape {tuple(tensor.shape)}, the network expects {tuple(own[name].shape)}"
+                f"has another resampling filter ({name}) than StyleGAN2: give an unmodified StyleGAN2"
             )
-        if not tensor.isfinite().all():
-            raise CorruptFile(f"{path}: {name} holds values that are not finite")
-    with torch.no_grad():
-        for name, tensor in given.items():
-            own[name].copy_(tensor)
+
+
+def _build(kind: type[Network], config: GeneratorConfig | DiscriminatorConfig, tensors: Tensors) -> Network:
+    """The network with these tensors, which are all it has."""
+    with torch.device("meta"):
+        network = kind(config)
+    problem = misfit(network.state_dict(), {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    if problem:
+        raise CheckpointError(problem)
+    own = {}
+    for name, tensor in tensors.items():
+        own[name] = tensor.tensor() if isinstance(tensor, StoredTensor) else _single(tensor)
+        if not is_finite(own[name]):
+            raise CorruptFile(f"is damaged: {name} holds values that are not finite")
+    network.load_state_dict(own, assign=True)
+    return network.requires_grad_(False).eval()
+
+
+def _single(tensor: Tensor) -> Tensor:
+    """A copy in single precision, channels-last where there are four axes."""
+    layout = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
+    if not tensor.is_floating_point():
+        raise CheckpointError(f"has weights of type {tensor.dtype}, expected floating-point numbers")
+    return tensor.to(torch.float32, memory_format=layout, copy=True)

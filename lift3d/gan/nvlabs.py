@@ -1,27 +1,26 @@
 """StyleGAN2 networks in the pickles of stylegan2-ada-pytorch and of the stylegan3 repository.
 
-Tensors already bear our names. Settings come from the attributes of the stored modules, not from the arguments they were made with,
-whose defaults stand in source text and differ between the repositories. All attributes that change the arithmetic are checked;
-half precision inside the original networks (``use_fp16``) only makes them faster and is ignored.
-Errors are predicates ("has ..."); ``load.py`` puts the file's name before them.
-"""
+Tensors already bear our names. Settings come from the attributes of the stored modules, not from the
+arguments they were made with, whose defaults stand in source text and differ between the repositories. All
+attributes that change the arithmetic are checked; half precision inside the original networks (``use_fp16``)
+only makes them faster and is ignored. Errors are predicates ("has ..."); ``load.py`` puts the file's name
+before them."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lift3d.errors import CheckpointError, CorruptFile
+from lift3d.gan.config import MAX_RESOLUTION, Architecture, DiscriminatorConfig, GeneratorConfig
 from lift3d.gan.ops import SQRT2
 from lift3d.gan.storages import StoredTensor
-from lift3d.gan.stylegan2 import Architecture, DiscriminatorConfig, GeneratorConfig
 from lift3d.gan.unpickle import Persistent
 
 _MAX_WIDTH = 1 << 16
-_MAX_RESOLUTION = 2048  # noise maps of larger ones would need more memory than their weights
 _MAX_DEPTH = 8  # of modules in modules
 _ALIAS_FREE = (
-    "is an alias-free StyleGAN3 generator (stylegan3-t or -r), and lift3d lifts StyleGAN2: give a StyleGAN2 pickle, which the same "
-    "repository trains (--cfg=stylegan2) and links to"
+    "is an alias-free StyleGAN3 generator (stylegan3-t or -r), and lift3d lifts StyleGAN2: give a StyleGAN2 "
+    "pickle, which the same repository trains (--cfg=stylegan2) and links to"
 )
 
 Tensors = dict[str, StoredTensor]
@@ -44,7 +43,9 @@ class Module:
         """An attribute that is a whole number, low to high."""
         value = self.get(attribute)
         if type(value) is not int or not low <= value <= high:
-            raise CheckpointError(f"has no usable {self.full(attribute)}, expected a number from {low} to {high}")
+            raise CheckpointError(
+                f"has no usable {self.full(attribute)}, expected a number from {low} to {high}"
+            )
         return value
 
     def expect(self, **expected: object) -> "Module":
@@ -57,7 +58,8 @@ class Module:
                 same = type(value) is type(target) and value == target
             if not same:
                 raise CheckpointError(
-                    f"has {self.full(attribute)} = {_shown(value)}, where StyleGAN2 has {target!r}: give an unmodified StyleGAN2"
+                    f"has {self.full(attribute)} = {_shown(value)}, where StyleGAN2 has {target!r}: give an "
+                    "unmodified StyleGAN2"
                 )
         return self
 
@@ -67,7 +69,8 @@ class Module:
         if not isinstance(record, Persistent) or record.class_name != class_name:
             found = _shown(record.class_name) if isinstance(record, Persistent) else "nothing"
             raise CheckpointError(
-                f"has {found} as {self.full(name)}, where StyleGAN2 has a {class_name}: give an unmodified StyleGAN2"
+                f"has {found} as {self.full(name)}, where StyleGAN2 has a {class_name}: give an unmodified "
+                "StyleGAN2"
             )
         return Module(record, self.full(name))
 
@@ -136,9 +139,13 @@ def networks(value: object, average: bool) -> tuple[Module, Module | None]:
     key = "G_ema" if average else "G"
     found, critic = value.get(key), value.get("D")
     if not isinstance(found, Persistent):
-        raise CheckpointError(f"has no {key}, the generator: give a complete snapshot (network-snapshot-*.pkl)")
+        raise CheckpointError(
+            f"has no {key}, the generator: give a complete snapshot (network-snapshot-*.pkl)"
+        )
     if found.class_name != "Generator":
-        raise CheckpointError(f"is a {_shown(found.class_name)}, no StyleGAN2 generator: give a StyleGAN2 network pickle")
+        raise CheckpointError(
+            f"is a {_shown(found.class_name)}, no StyleGAN2 generator: give a StyleGAN2 network pickle"
+        )
     if critic is None:
         return Module(found), None
     if not isinstance(critic, Persistent) or critic.class_name != "Discriminator":
@@ -159,7 +166,9 @@ def generator(network: Module) -> tuple[GeneratorConfig, Tensors]:
     for i, block in enumerate(blocks):
         for name, up in (("conv0", 2), ("conv1", 1)) if i > 0 else (("conv1", 1),):
             layer = block.child(name, "SynthesisLayer")
-            layer.expect(up=up, activation="lrelu", act_gain=SQRT2, padding=1, use_noise=noise).linear("affine")
+            layer.expect(up=up, activation="lrelu", act_gain=SQRT2, padding=1, use_noise=noise).linear(
+                "affine"
+            )
             clamped.append(layer)
         if i > 0 and architecture == "resnet":
             block.convolution("skip", "linear", up=2).expect(conv_clamp=None)
@@ -210,7 +219,10 @@ def discriminator(network: Module) -> tuple[DiscriminatorConfig, Tensors]:
         features = statistics.integer("num_channels", 1)
         group = None if statistics.get("group_size") is None else statistics.integer("group_size", 1)
     config = DiscriminatorConfig(
-        channels=(clamped[0].shape("weight", 4)[0], *(b.child("conv0", "Conv2dLayer").shape("weight", 4)[1] for b in blocks)),
+        channels=(
+            clamped[0].shape("weight", 4)[0],
+            *(b.child("conv0", "Conv2dLayer").shape("weight", 4)[1] for b in blocks),
+        ),
         c_dim=c_dim,
         cmap_dim=epilogue.integer("cmap_dim", 1) if c_dim else None,
         n_mapping_layers=n_layers,
@@ -226,7 +238,7 @@ def discriminator(network: Module) -> tuple[DiscriminatorConfig, Tensors]:
 
 def _n_blocks(network: Module) -> int:
     """Number of resolutions 4, 8, ..."""
-    resolution = network.integer("img_resolution", 8, _MAX_RESOLUTION)
+    resolution = network.integer("img_resolution", 8, MAX_RESOLUTION)
     if resolution & (resolution - 1):
         raise CheckpointError(f"makes {resolution}px images, expected a power of two")
     return resolution.bit_length() - 2
@@ -248,7 +260,9 @@ def _mapping(network: Module, c_dim: int) -> tuple[int, float]:
     n_layers = mapping.integer("num_layers", 1, 64)
     lr = mapping.child("fc0", "FullyConnectedLayer").get("bias_gain")
     if type(lr) not in (int, float) or not 0 < lr <= 1e3:
-        raise CheckpointError(f"has {mapping.full('fc0')}.bias_gain = {_shown(lr)}, expected a positive number")
+        raise CheckpointError(
+            f"has {mapping.full('fc0')}.bias_gain = {_shown(lr)}, expected a positive number"
+        )
     for i in range(n_layers):
         mapping.linear(f"fc{i}", "lrelu", lr)
     if c_dim:
@@ -263,7 +277,7 @@ def _clamp(layers: list[Module]) -> float | None:
         raise CheckpointError(f"has a conv_clamp of {_shown(clamp)}, expected a positive number or none")
     for layer in layers:
         layer.expect(conv_clamp=clamp)
-    return clamp
+    return None if clamp is None else float(clamp)
 
 
 def _shown(value: object) -> str:

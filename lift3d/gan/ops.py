@@ -1,10 +1,9 @@
 """The arithmetic of StyleGAN2 as pure functions.
 
-Conventions: images and features are ``n c h w``; s is a style (one factor per sample and input channel); weights are
-``out in kh kw`` and cross-correlated, never flipped. The FIR filter is f = outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64 everywhere.
-Fast on a CPU with channels-last features: there a depthwise convolution beats chained average pooling by 3-5x and
-slicing by 5-20x. Everything can be differentiated twice (R1).
-"""
+Conventions: images and features are ``n c h w``; s is a style (one factor per sample and input channel);
+weights are ``out in kh kw`` and cross-correlated, never flipped. The FIR filter is f = outer([1, 3, 3, 1],
+[1, 3, 3, 1]) / 64 everywhere. Fast on a CPU with channels-last features: there a depthwise convolution beats
+chained average pooling by 3-5x and slicing by 5-20x. Everything can be differentiated twice (R1). """
 
 from math import sqrt
 
@@ -71,11 +70,11 @@ def modulated_conv2d(
     gain: float = 1.0,
     eps: float = 1e-8,
 ) -> Float[Tensor, "n o h2 w2"]:
-    """gain * x convolved with weight * s, per sample; ``demodulate`` brings every filter of every sample to unit norm.
+    """gain * x convolved with weight * s, per sample; ``demodulate`` brings every filter of every sample to
+    unit norm.
 
-    k is odd; ``up`` doubles the size (k = 3). A convolution is linear in its input and in its filters, so the style may
-    scale the input and the norm the output: one shared filter bank instead of one per sample.
-    """
+    k is odd; ``up`` doubles the size (k = 3). A convolution is linear in its input and in its filters, so the
+    style may scale the input and the norm the output: one shared filter bank instead of one per sample. """
     if weight.shape[-1] == 1 and not demodulate and not up:
         return _mix_channels(x, weight[:, :, 0, 0] * gain * style.unsqueeze(1))
     x = x * style[:, :, None, None]
@@ -126,8 +125,8 @@ def modulated_conv2d_reference(
 def leaky_relu(x: Tensor, gain: float = 1.0, clamp: float | None = None) -> Tensor:
     """Slope 0.2 below zero, in place, then +-clamp * gain. The usual factor sqrt(2) * gain is already in x.
 
-    leaky_relu(a x) = a leaky_relu(x) for a > 0, so callers fold the factor into weights instead of spending a pass.
-    """
+    leaky_relu(a x) = a leaky_relu(x) for a > 0, so callers fold the factor into weights instead of spending a
+    pass. """
     x = F.leaky_relu_(x, 0.2)
     return x if clamp is None else x.clamp(-clamp * gain, clamp * gain)
 
@@ -135,11 +134,11 @@ def leaky_relu(x: Tensor, gain: float = 1.0, clamp: float | None = None) -> Tens
 def minibatch_std(
     x: Float[Tensor, "n c h w"], group_size: int | None, n_features: int = 1
 ) -> Float[Tensor, "n c_out h w"]:
-    """Appends, per feature group of channels, the mean over c, h, w of the standard deviation across a group of samples.
+    """Appends, per feature group of channels, the mean over c, h, w of the standard deviation across a group
+    of samples.
 
-    Sample i belongs to group i modulo n / group_size; ``group_size`` None means the whole batch, as does a batch
-    smaller than it; otherwise n must be a multiple of it.
-    """
+    Sample i belongs to group i modulo n / group_size; ``group_size`` None means the whole batch, as does a
+    batch smaller than it; otherwise n must be a multiple of it. """
     n, c, h, w = x.shape
     size = n if group_size is None else min(group_size, n)
     grouped = x.reshape(size, -1, n_features, c // n_features, h, w)

@@ -1,27 +1,30 @@
 """StyleGAN2 networks in the checkpoints of rosinality/stylegan2-pytorch, its forks, GAN2Shape and LiftedGAN.
 
-A checkpoint is a dict of state dicts: ``g_ema`` (averaged generator), ``g``, ``d``, perhaps ``latent_avg``, ``args`` and optimizers; or
-the generator's state dict alone. Settings are not stored: sizes and widths come from shapes, the rest is fixed.
-Errors are predicates ("has ..."); ``load.py`` puts the file's name before them.
-"""
+A checkpoint is a dict of state dicts: ``g_ema`` (averaged generator), ``g``, ``d``, perhaps ``latent_avg``,
+``args`` and optimizers; or the generator's state dict alone. Settings are not stored: sizes and widths come
+from shapes, the rest is fixed. Errors are predicates ("has ..."); ``load.py`` puts the file's name before
+them."""
 
 from lift3d.errors import CheckpointError
+from lift3d.gan.config import MAX_RESOLUTION, DiscriminatorConfig, GeneratorConfig
 from lift3d.gan.storages import StoredTensor
-from lift3d.gan.stylegan2 import DiscriminatorConfig, GeneratorConfig
 
-_MAX_BLOCKS = 10  # 2048px; noise maps of larger ones would need more memory than their weights
+_MAX_BLOCKS = MAX_RESOLUTION.bit_length() - 3  # without the one of r = 4
 _MAX_WIDTH = 1 << 16
 
 Tensors = dict[str, StoredTensor]
 
 
 def networks(value: object, average: bool) -> tuple[Tensors, Tensors | None, StoredTensor | None]:
-    """State dicts of generator (averaged, or as of the last step) and discriminator, and w's mean, as far as they are there."""
+    """State dicts of generator (averaged, or as of the last step) and discriminator, and w's mean, as far as
+    they are there.
+    """
     if type(value) is dict and "style.1.weight" in value:
         value = {"g_ema": value}
     if type(value) is not dict or not {"g_ema", "g"} & value.keys():
         raise CheckpointError(
-            "is a checkpoint of something else than StyleGAN2, such as a classifier: give a file with the state dicts g_ema and d"
+            "is a checkpoint of something else than StyleGAN2, such as a classifier: give a file with the state "
+            "dicts g_ema and d"
         )
     key = "g_ema" if average else "g"
     if not _is_state_dict(value.get(key)):
@@ -35,12 +38,16 @@ def networks(value: object, average: bool) -> tuple[Tensors, Tensors | None, Sto
 
 
 def generator(state: Tensors, mean: StoredTensor | None) -> tuple[GeneratorConfig, Tensors, Tensors]:
-    """Settings and tensors of a generator under our names, and its FIR filters (4 f). Noise maps and w's mean may be missing."""
+    """Settings and tensors of a generator under our names, and its FIR filters (4 f). Noise maps and w's mean
+    may be missing.
+    """
     state = dict(state)
     n = 1 + _count(state, "to_rgbs.{}.conv.weight", _MAX_BLOCKS)
     n_layers = _count(state, "style.{}.weight", 64, first=1)
     w_dim, z_dim = _shape(state, "style.1.weight", 2)
-    ours: Tensors = {} if mean is None else {"mapping.w_avg": mean.without(0) if len(mean.shape) == 2 else mean}
+    ours: Tensors = (
+        {} if mean is None else {"mapping.w_avg": mean.without(0) if len(mean.shape) == 2 else mean}
+    )
     for i in range(n_layers):
         for kind in ("weight", "bias"):
             ours[f"mapping.fc{i}.{kind}"] = _take(state, f"style.{i + 1}.{kind}")
@@ -110,14 +117,18 @@ def _modulated(state: Tensors, ours: str, theirs: str) -> Tensors:
 
 
 def _is_state_dict(value: object) -> bool:
-    return type(value) is dict and all(isinstance(v, StoredTensor) and type(k) is str for k, v in value.items())
+    return type(value) is dict and all(
+        isinstance(v, StoredTensor) and type(k) is str for k, v in value.items()
+    )
 
 
 def _count(state: Tensors, pattern: str, maximum: int, first: int = 0) -> int:
     """How many tensors of consecutive numbers there are: 1 to maximum."""
     n = next(i for i in range(maximum + 1) if pattern.format(first + i) not in state or i == maximum)
     if n == 0:
-        raise CheckpointError(f"has no {pattern.format(first)}: give a StyleGAN2 checkpoint of rosinality's code")
+        raise CheckpointError(
+            f"has no {pattern.format(first)}: give a StyleGAN2 checkpoint of rosinality's code"
+        )
     return n
 
 
@@ -140,5 +151,6 @@ def _require_empty(state: Tensors, network: str) -> None:
     if state:
         names = ", ".join(ascii(name)[1:60] for name in sorted(state)[:3])
         raise CheckpointError(
-            f"has {len(state)} tensors in its {network} that StyleGAN2 does not have ({names}): give an unmodified StyleGAN2"
+            f"has {len(state)} tensors in its {network} that StyleGAN2 does not have ({names}): give an unmodified "
+            "StyleGAN2"
         )

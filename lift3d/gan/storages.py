@@ -1,9 +1,9 @@
 """Tensors inside a checkpoint before anything is allocated for them: where their numbers lie, and how.
 
-A storage is a run of little-endian numbers of one type; a stored tensor is a view of it (offset, shape, strides in elements).
-The view is checked against the storage when it is described, so that reading can neither leave the storage nor grow it.
-Errors are predicates ("is damaged: ..."); ``load.py`` puts the file's name before them.
-"""
+A storage is a run of little-endian numbers of one type; a stored tensor is a view of it (offset, shape,
+strides in elements). The view is checked against the storage when it is described, so that reading can
+neither leave the storage nor grow it. Errors are predicates ("is damaged: ..."); ``load.py`` puts the file's
+name before them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -70,7 +70,9 @@ class StoredTensor:
     def without(self, *axes: int) -> "StoredTensor":
         """The same numbers without these axes, whose length must be 1."""
         if any(axis >= len(self.shape) or self.shape[axis] != 1 for axis in axes):
-            raise CheckpointError(f"has a tensor of shape {_short(self.shape)}, expected length 1 in axes {axes}")
+            raise CheckpointError(
+                f"has a tensor of shape {_short(self.shape)}, expected length 1 in axes {axes}"
+            )
         kept = [axis for axis in range(len(self.shape)) if axis not in axes]
         return replace(
             self, shape=tuple(self.shape[i] for i in kept), strides=tuple(self.strides[i] for i in kept)
@@ -80,7 +82,9 @@ class StoredTensor:
         """A copy in single precision, channels-last where there are four axes."""
         code = _FLOATS.get(self.storage.dtype)
         if code is None:
-            raise CheckpointError(f"has weights of type {self.storage.dtype}, expected floating-point numbers")
+            raise CheckpointError(
+                f"has weights of type {self.storage.dtype}, expected floating-point numbers"
+            )
         numbers = np.frombuffer(self.storage.read(), code)
         if len(numbers) != self.storage.count:
             raise CorruptFile(
@@ -94,7 +98,9 @@ class StoredTensor:
 
 
 def _single(view: np.ndarray) -> np.ndarray:
-    """A C-ordered float32 copy, without another copy on the way; 2-byte integers are the upper halves of floats."""
+    """A C-ordered float32 copy, without another copy on the way; 2-byte integers are the upper halves of
+    floats.
+    """
     if view.dtype != np.uint16:
         with np.errstate(over="ignore"):  # double precision beyond the range: found as infinite later
             return np.array(view, np.float32, order="C")

@@ -1,12 +1,10 @@
 """StyleGAN2 in plain PyTorch: the published arithmetic, the NVLabs names of modules and tensors.
 
-Symbols: z latent, c condition (one-hot), w intermediate latent, ws one w per layer ("n l w_dim"), r resolution of a block.
-Images are ``n 3 h w``, nominally in [-1, 1], not clamped. ``channels[i]`` is the width of the block of r = 4 * 2^i, so
-``channels`` fixes the resolution. Networks keep their weights channels-last; a tensor's device and dtype decide.
-"""
+Symbols: z latent, c condition (one-hot), w intermediate latent, ws one w per layer ("n l w_dim"), r
+resolution of a block. Images are ``n 3 h w``, nominally in [-1, 1], not clamped. Networks keep their weights
+channels-last; a tensor's device and dtype decide. """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import sqrt
 from typing import Literal
 
@@ -16,6 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lift3d.errors import ConfigError
+from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig
+from lift3d.gan.config import channels_for as channels_for
 from lift3d.gan.ops import (
     SQRT2,
     blur,
@@ -27,92 +27,26 @@ from lift3d.gan.ops import (
     upsample,
 )
 
-Architecture = Literal["skip", "resnet", "orig"]
 NoiseMode = Literal["random", "const", "none"]
 
 
-def _check(channels: tuple[int, ...], architecture: str) -> None:
-    if len(channels) < 2 or min(channels) < 1:
-        raise ConfigError(f"channels is {channels}, expected at least two positive widths, for r = 4, 8, ...")
-    if architecture not in ("skip", "resnet", "orig"):
-        raise ConfigError(f"architecture is {architecture!r}, expected 'skip', 'resnet' or 'orig'")
-
-
-@dataclass(frozen=True)
-class GeneratorConfig:
-    """Everything that fixes a generator's arithmetic except its tensors."""
-
-    channels: tuple[int, ...]  # width of the blocks r = 4, 8, ..., resolution
-    z_dim: int = 512
-    w_dim: int = 512
-    c_dim: int = 0  # 0: unconditional
-    n_mapping_layers: int = 8
-    mapping_lr: float = 0.01  # learning-rate multiplier inside the mapping network
-    architecture: Architecture = "skip"
-    conv_clamp: float | None = None  # activations are clamped to +- this
-    noise: bool = True  # False: layers have no noise inputs at all
-    demodulation_eps: float = 1e-8
-    demodulation_eps_per_input: bool = False  # rosinality: eps counts once per filter tap and input channel
-    image_channels: int = 3
-
-    def __post_init__(self) -> None:
-        _check(self.channels, self.architecture)
-
-    @property
-    def resolution(self) -> int:
-        return 4 << (len(self.channels) - 1)
-
-    @property
-    def n_ws(self) -> int:
-        return 2 * len(self.channels)
-
-
-@dataclass(frozen=True)
-class DiscriminatorConfig:
-    """Everything that fixes a discriminator's arithmetic except its tensors."""
-
-    channels: tuple[int, ...]  # width of the blocks r = 4, 8, ..., resolution
-    c_dim: int = 0  # 0: unconditional
-    cmap_dim: int | None = (
-        None  # width of the condition's embedding; None: channels[0], or 0 without a condition
-    )
-    n_mapping_layers: int = 8  # of the condition's mapping network
-    mapping_lr: float = 0.01
-    architecture: Architecture = "resnet"
-    conv_clamp: float | None = None
-    mbstd_group_size: int | None = 4  # None: the whole batch
-    mbstd_features: int = 1  # 0: no minibatch statistics
-    image_channels: int = 3
-
-    def __post_init__(self) -> None:
-        _check(self.channels, self.architecture)
-
-    @property
-    def resolution(self) -> int:
-        return 4 << (len(self.channels) - 1)
-
-    @property
-    def condition_features(self) -> int:
-        if self.c_dim == 0:
-            return 0
-        return self.channels[0] if self.cmap_dim is None else self.cmap_dim
-
-
-def channels_for(resolution: int, base: int, maximum: int) -> tuple[int, ...]:
-    """The published rule: min(base / r, maximum) for r = 4, 8, ..., resolution (a power of two >= 8)."""
-    if resolution < 8 or resolution & (resolution - 1):
-        raise ConfigError(f"resolution is {resolution}, expected a power of two of at least 8")
-    return tuple(min(base // (4 << i), maximum) for i in range(resolution.bit_length() - 2))
+def _normal(*shape: int, divisor: float = 1.0) -> Tensor:
+    """Initial weights, N(0, 1 / divisor^2); under ``torch.device("meta")``, where only shapes count, none are
+    drawn.
+    """
+    values = torch.empty(shape)
+    return values if values.is_meta else values.normal_().div_(divisor)
 
 
 class FullyConnected(nn.Module):
-    """Linear layer with run-time weight scaling lr / sqrt(in), optionally followed by sqrt(2) * leaky ReLU."""
+    """Linear layer with run-time weight scaling lr / sqrt(in), optionally followed by sqrt(2) * leaky ReLU.
+    """
 
     def __init__(
         self, n_in: int, n_out: int, activate: bool = False, lr: float = 1.0, bias: float = 0.0
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(n_out, n_in) / lr)
+        self.weight = nn.Parameter(_normal(n_out, n_in, divisor=lr))
         self.bias = nn.Parameter(torch.full((n_out,), bias))
         self.activate, self.lr = activate, lr
 
@@ -123,7 +57,9 @@ class FullyConnected(nn.Module):
 
 
 class MappingNetwork(nn.Module):
-    """z, c -> w: normalisation, then ``fc0`` ... ; ``w_avg`` is the running mean of w (absent in discriminators)."""
+    """z, c -> w: normalisation, then ``fc0`` ... ; ``w_avg`` is the running mean of w (absent in
+    discriminators).
+    """
 
     def __init__(
         self, z_dim: int, c_dim: int, w_dim: int, n_layers: int, lr: float = 0.01, average: bool = True
@@ -178,11 +114,11 @@ class SynthesisLayer(nn.Module):
     def __init__(self, config: GeneratorConfig, n_in: int, n_out: int, resolution: int, up: bool) -> None:
         super().__init__()
         self.affine = FullyConnected(config.w_dim, n_in, bias=1.0)
-        self.weight = nn.Parameter(torch.randn(n_out, n_in, 3, 3))
+        self.weight = nn.Parameter(_normal(n_out, n_in, 3, 3))
         self.bias = nn.Parameter(torch.zeros(n_out))
         if config.noise:
             self.noise_strength = nn.Parameter(torch.zeros([]))
-            self.register_buffer("noise_const", torch.randn(resolution, resolution))
+            self.register_buffer("noise_const", _normal(resolution, resolution))
         self.up, self.noise, self.clamp, self.resolution = up, config.noise, config.conv_clamp, resolution
         self.eps = config.demodulation_eps * (n_in * 9 if config.demodulation_eps_per_input else 1)
 
@@ -212,7 +148,7 @@ class ToRGB(nn.Module):
     def __init__(self, config: GeneratorConfig, n_in: int) -> None:
         super().__init__()
         self.affine = FullyConnected(config.w_dim, n_in, bias=1.0)
-        self.weight = nn.Parameter(torch.randn(config.image_channels, n_in, 1, 1))
+        self.weight = nn.Parameter(_normal(config.image_channels, n_in, 1, 1))
         self.bias = nn.Parameter(torch.zeros(config.image_channels))
         self.clamp = config.conv_clamp
 
@@ -223,13 +159,14 @@ class ToRGB(nn.Module):
 
 
 class SynthesisBlock(nn.Module):
-    """One resolution: ``const`` or ``conv0``, then ``conv1``, and ``torgb`` where the architecture has one."""
+    """One resolution: ``const`` or ``conv0``, then ``conv1``, and ``torgb`` where the architecture has one.
+    """
 
     def __init__(self, config: GeneratorConfig, i: int) -> None:
         super().__init__()
         width, resolution, last = config.channels[i], 4 << i, i == len(config.channels) - 1
         if i == 0:
-            self.const = nn.Parameter(torch.randn(width, 4, 4))
+            self.const = nn.Parameter(_normal(width, 4, 4))
         else:
             self.conv0 = SynthesisLayer(config, config.channels[i - 1], width, resolution, up=True)
             if config.architecture == "resnet":
@@ -269,7 +206,9 @@ class SynthesisBlock(nn.Module):
 
 
 class SynthesisNetwork(nn.Module):
-    """ws -> image; blocks ``b4``, ``b8``, ... A block's image layer shares its w with the next block's first layer."""
+    """ws -> image; blocks ``b4``, ``b8``, ... A block's image layer shares its w with the next block's first
+    layer.
+    """
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
@@ -341,7 +280,9 @@ class Generator(nn.Module):
 
 
 class Conv2d(nn.Module):
-    """Convolution with run-time weight scaling 1 / sqrt(fan in); resamples "up" or "down" by 2 through the FIR filter."""
+    """Convolution with run-time weight scaling 1 / sqrt(fan in); resamples "up" or "down" by 2 through the
+    FIR filter.
+    """
 
     def __init__(
         self,
@@ -354,7 +295,7 @@ class Conv2d(nn.Module):
         clamp: float | None = None,
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(n_out, n_in, size, size))
+        self.weight = nn.Parameter(_normal(n_out, n_in, size, size))
         self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
         self.activate, self.resample, self.clamp = activate, resample, clamp
 
@@ -375,7 +316,9 @@ class Conv2d(nn.Module):
 
 
 class DiscriminatorBlock(nn.Module):
-    """One resolution r -> r / 2: ``conv0``, ``conv1``; ``fromrgb`` where an image enters, ``skip`` if residual."""
+    """One resolution r -> r / 2: ``conv0``, ``conv1``; ``fromrgb`` where an image enters, ``skip`` if
+    residual.
+    """
 
     def __init__(self, config: DiscriminatorConfig, i: int) -> None:
         super().__init__()
@@ -402,7 +345,8 @@ class DiscriminatorBlock(nn.Module):
 
 
 class DiscriminatorEpilogue(nn.Module):
-    """The 4x4 end: minibatch statistics, ``conv``, ``fc``, ``out``; a condition is projected onto the output."""
+    """The 4x4 end: minibatch statistics, ``conv``, ``fc``, ``out``; a condition is projected onto the output.
+    """
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
@@ -457,7 +401,9 @@ class Discriminator(nn.Module):
         return self.b4(x, image, self.mapping(None, c) if self.config.c_dim > 0 else None)
 
     def features(self, images: Float[Tensor, "n 3 h w"], n_blocks: int = 4) -> list[Float[Tensor, "n _ _ _"]]:
-        """What the first ``n_blocks`` blocks (fewer if there are fewer) put out, r = h/2, h/4, ...; no more is computed."""
+        """What the first ``n_blocks`` blocks (fewer if there are fewer) put out, r = h/2, h/4, ...; no more
+        is computed.
+        """
         outputs = []
         for x, _ in self._blocks(images):
             outputs.append(x)

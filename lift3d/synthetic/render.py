@@ -1,7 +1,7 @@
 """Head renders with exact ground truth, through the project's own rasterizer and ``shade``.
 
-Item ``index`` of a split is (head, take): ``VIEWS_PER_HEAD`` takes share a head's shape and look and differ in view and light.
-Two renders of one item are bit-identical.
+A head of a split has ``VIEWS_PER_HEAD`` takes, which share its shape and look and differ in view and light.
+Two renders of one take are bit-identical.
 """
 
 from collections.abc import Iterator
@@ -13,18 +13,20 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lift3d.cameras import Cameras, ViewPrior
+from lift3d.geometry import normalize
 from lift3d.lights import LightPrior, Lights
+from lift3d.mesh import Mesh
 from lift3d.rasterize import Rasterizer, box_average, get_rasterizer, interpolate
 from lift3d.shading import Material, shade
-from lift3d.geometry import normalize
-from lift3d.mesh import Mesh
 from lift3d.synthetic.heads import HeadModel, load_head_model, sample_shape, stream
 from lift3d.synthetic.paint import Look, attributes, paint, sample_look
 
 VIEWS_PER_HEAD = 4
 BACKGROUND = 1.0  # white
 VIEW_PRIOR = ViewPrior(std=(0.13, 0.35, 0.04, 0.0, 0.0, 0.0), limit=(0.4, 0.9, 0.1, 0.0, 0.0, 0.0))
-LIGHT_PRIOR = LightPrior(l_x=(-1.0, 1.0), l_y=(-0.3, 0.9), diffuse=(0.35, 0.8), level=(0.9, 1.05), coupling=0.75)
+LIGHT_PRIOR = LightPrior(
+    l_x=(-1.0, 1.0), l_y=(-0.3, 0.9), diffuse=(0.35, 0.8), level=(0.9, 1.05), coupling=0.75
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class HeadRender:
 
 
 def _generator(split: str, kind: str, index: int) -> torch.Generator:
+    """The torch counterpart of ``stream``."""
     return torch.Generator().manual_seed(int(stream(split, kind, index).integers(2**62)))
 
 
@@ -56,36 +59,48 @@ def render_mesh(
     supersample: int = 2,
     rasterizer: Rasterizer | None = None,
 ) -> HeadRender:
-    """Render a head mesh (vertices in the head model's order) at one view under one light."""
+    """Renders a head mesh (vertices in the head model's order, with normals) at one view under one light."""
     return next(_takes(mesh, look, model, view[None], light[None], size, supersample, rasterizer))
 
 
-def _takes(mesh, look, model, views, lights, size, supersample, rasterizer) -> Iterator[HeadRender]:
+def _takes(
+    mesh: Mesh,
+    look: Look,
+    model: HeadModel,
+    views: Float[Tensor, "t 6"],
+    lights: Float[Tensor, "t 5"],
+    size: int,
+    supersample: int,
+    rasterizer: Rasterizer | None,
+) -> Iterator[HeadRender]:
+    """Renders of one head; the rasterizer's acceleration tree is built once."""
     faces = torch.from_numpy(mesh.faces)
     scene = (rasterizer or get_rasterizer("auto")).prepare(torch.from_numpy(mesh.vertices), faces)
     columns = torch.from_numpy(np.concatenate((mesh.vertices, mesh.normals, attributes(model)), -1))
+
+    def surface(cameras: Cameras, pixels: int) -> tuple[Tensor, Tensor, Tensor, Material]:
+        """Mask, position, normal and material of the pixels x pixels image."""
+        fragments = scene.fragments(cameras, pixels)
+        position, normal, paintable = interpolate(columns, faces, fragments).split((3, 3, 8), -1)
+        return fragments.mask, position, normalize(normal), paint(paintable, look, model)
+
     for view, light in zip(views, lights, strict=True):
         cameras, lamp = Cameras.from_view(view), Lights.from_vector(light)
-
-        def surface(pixels: int):
-            fragments = scene.fragments(cameras, pixels)
-            position, normal, paintable = interpolate(columns, faces, fragments).split((3, 3, 8), -1)
-            return fragments.mask, position, normalize(normal), paint(paintable, look, model)
-
-        mask, position, normal, material = fine = surface(size * supersample)
+        mask, position, normal, material = surface(cameras, size * supersample)
         color = shade(normal, normalize(cameras.origins - position), material, lamp).clamp(0, 1)
         color = torch.where(mask[..., None], color, torch.full_like(color, BACKGROUND))
-        mask, position, normal, material = fine if supersample == 1 else surface(size)
+        if supersample > 1:
+            color = box_average(color, supersample)
+            mask, position, normal, material = surface(cameras, size)
         inside = mask[..., None]
-        material = Material(*(x * inside for x in (material.albedo, material.specular, material.shininess)))
         yield HeadRender(
-            image=box_average(color, supersample) if supersample > 1 else color,
+            image=color,
             mask=mask,
             depth=cameras.z_depth(position.reshape(-1, 3)).reshape(mask.shape) * mask,
             normal=normal * inside,
-            albedo=material.albedo,
-            specular=material.specular[..., 0],
-            shininess=material.shininess[..., 0],
+            albedo=material.albedo * inside,
+            specular=material.specular[..., 0] * mask,
+            shininess=material.shininess[..., 0] * mask,
             view=view,
             light=light,
         )
@@ -98,7 +113,9 @@ def take_parameters(split: str, head: int, takes: int) -> tuple[Float[Tensor, "t
     return views, lights
 
 
-def render_head(split: str, head: int, size: int, supersample: int = 2, takes: int = VIEWS_PER_HEAD) -> list[HeadRender]:
+def render_head(
+    split: str, head: int, size: int, supersample: int = 2, takes: int = VIEWS_PER_HEAD
+) -> list[HeadRender]:
     """All takes of one head; take ``k`` is the same whatever ``takes`` is."""
     model = load_head_model()
     shape, look = sample_shape(model, split, head), sample_look(split, head)

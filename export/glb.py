@@ -1,0 +1,168 @@
+"""glTF 2.0 binary files of meshes, written and read without loss.
+
+glTF's axes are ours: y up, the front towards +z; lengths stay world units. NORMAL is per vertex. Colours per
+vertex are linear in glTF, so COLOR_0 = sRGB^-1 of the albedo (reading it back is exact to the last bit or the
+one before). Specular intensity and Phong exponent travel in the attributes ``_KS`` and ``_PHONG``, and as one
+physically based lobe of the whole mesh (``pbr``) in the material, which is what viewers show.
+"""
+
+import json
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lift3d import __version__
+from lift3d.color import linear_to_srgb, srgb_to_linear
+from lift3d.errors import CorruptFile
+from lift3d.export.pbr import mean_lobe
+from lift3d.export.whole_file import require_suffix, write_whole
+from lift3d.mesh import Mesh, drop_unreferenced
+
+MAGIC, VERSION, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
+FLOAT, UINT32 = 5126, 5125  # component types
+VERTEX_DATA, INDEX_DATA = 34962, 34963  # buffer view targets
+_DTYPE = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", UINT32: "<u4", FLOAT: "<f4"}
+_WIDTH = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
+_ATTRIBUTES = {"normals": "NORMAL", "specular": "_KS", "shininess": "_PHONG"}  # besides POSITION and COLOR_0
+
+
+def write_glb(mesh: Mesh, path: Path | str) -> None:
+    """Write a mesh; vertices that no face names are left out."""
+    write_whole(require_suffix(path, ".glb"), to_glb(mesh))
+
+
+def to_glb(mesh: Mesh) -> bytes:
+    """The bytes of a file with one scene, one node, one mesh."""
+    mesh, buffer = drop_unreferenced(mesh), _Buffer()
+    attributes = {"POSITION": buffer.add(mesh.vertices, VERTEX_DATA, bounds=True)}
+    if mesh.albedo is not None:
+        linear = srgb_to_linear(np.clip(mesh.albedo.astype(np.float64), 0.0, 1.0)).astype(np.float32)
+        attributes["COLOR_0"] = buffer.add(linear, VERTEX_DATA)
+    for name, attribute in _ATTRIBUTES.items():
+        if (array := getattr(mesh, name)) is not None:
+            attributes[attribute] = buffer.add(array, VERTEX_DATA)
+    indices = buffer.add(mesh.faces.astype(np.uint32).reshape(-1), INDEX_DATA)
+    primitive = {"attributes": attributes, "indices": indices, "material": 0, "mode": 4}
+    tree = {
+        "asset": {"version": "2.0", "generator": f"lift3d {__version__}"},
+        "extensionsUsed": ["KHR_materials_specular"],
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"name": "lift3d", "mesh": 0}],
+        "meshes": [{"name": "lift3d", "primitives": [primitive]}],
+        "materials": [_material(mesh)],
+        "accessors": buffer.accessors,
+        "bufferViews": buffer.views,
+        "buffers": [{"byteLength": len(buffer.data)}],
+    }
+    text = json.dumps(tree, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 4)
+    chunks = [(JSON_CHUNK, text), (BINARY_CHUNK, bytes(buffer.data))]
+    body = b"".join(struct.pack("<II", len(data), kind) + data for kind, data in chunks)
+    return struct.pack("<III", MAGIC, VERSION, 12 + len(body)) + body
+
+
+def _material(mesh: Mesh) -> dict:
+    """One non-metallic lobe; the colour comes from COLOR_0 (a texture would multiply it)."""
+    roughness, f0 = mean_lobe(mesh)
+    strength = f0 / 0.04  # relative to glTF's dielectric
+    specular = {"specularFactor": min(strength, 1.0), "specularColorFactor": [max(strength, 1.0)] * 3}
+    return {
+        "name": "lift3d",
+        "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": roughness},
+        "extensions": {"KHR_materials_specular": specular},
+        "doubleSided": False,
+        "extras": {"lift3d": {"_KS": "specular intensity", "_PHONG": "Phong exponent of (r.v)"}},
+    }
+
+
+@dataclass
+class _Buffer:
+    """The binary chunk, with a view and an accessor per array."""
+
+    data: bytearray = field(default_factory=bytearray)
+    views: list[dict] = field(default_factory=list)
+    accessors: list[dict] = field(default_factory=list)
+
+    def add(self, array: NDArray, target: int, bounds: bool = False) -> int:
+        """Append an array [n] or [n, k]; its accessor's number. Elements of 4 bytes keep all aligned."""
+        array = np.ascontiguousarray(array)
+        kind = FLOAT if array.dtype == np.float32 else UINT32
+        width = 1 if array.ndim == 1 else array.shape[1]
+        accessor = {
+            "bufferView": len(self.views),
+            "componentType": kind,
+            "count": len(array),
+            "type": next(name for name, n in _WIDTH.items() if n == width),
+        }
+        if bounds:
+            accessor |= {"min": array.min(0).tolist(), "max": array.max(0).tolist()}
+        self.accessors.append(accessor)
+        self.views.append(
+            {"buffer": 0, "byteOffset": len(self.data), "byteLength": array.nbytes, "target": target}
+        )
+        self.data += array.astype(array.dtype.newbyteorder("<")).tobytes()
+        return len(self.accessors) - 1
+
+
+def read_glb(path: Path | str) -> Mesh:
+    """The first mesh of a file: all that ``write_glb`` wrote, of other programs' files shape and colours."""
+    try:
+        tree, data = _chunks(Path(path).read_bytes())
+        primitive = tree["meshes"][0]["primitives"][0]
+        arrays = {name: _array(tree, data, i) for name, i in primitive["attributes"].items()}
+        vertices = arrays["POSITION"].astype(np.float32)
+        if "indices" in primitive:
+            faces = _array(tree, data, primitive["indices"])
+        else:
+            faces = np.arange(len(vertices))
+        if faces.ndim != 1 or faces.dtype.kind not in "iu":
+            raise ValueError("its indices are no integers")
+        faces = faces.reshape(-1, 3).astype(np.int64)
+        if faces.size and not 0 <= faces.min() <= faces.max() < len(vertices):
+            raise ValueError(f"its faces name vertex {faces.max()} of {len(vertices)}")
+        found = {name: arrays[attribute] for name, attribute in _ATTRIBUTES.items() if attribute in arrays}
+        if "COLOR_0" in arrays:
+            found["albedo"] = linear_to_srgb(arrays["COLOR_0"][:, :3].astype(np.float64)).astype(np.float32)
+        return Mesh(vertices, faces.astype(np.int32), **found)
+    except (OSError, AttributeError, KeyError, IndexError, TypeError, ValueError, struct.error) as error:
+        raise CorruptFile(
+            f"{path} is not a whole glTF binary file with a mesh ({error}); export it again"
+        ) from error
+
+
+def _chunks(file: bytes) -> tuple[dict, bytes]:
+    """The JSON tree and the binary chunk."""
+    magic, version, length = struct.unpack_from("<III", file)
+    if (magic, version) != (MAGIC, VERSION) or length != len(file):
+        raise ValueError(f"header {magic:#x} {version} {length}, file of {len(file)} bytes")
+    n_json, kind = struct.unpack_from("<II", file, 12)
+    n_binary, second = struct.unpack_from("<II", file, 20 + n_json)
+    if (kind, second) != (JSON_CHUNK, BINARY_CHUNK):
+        raise ValueError("chunks are not JSON, then binary")
+    return json.loads(file[20 : 20 + n_json]), file[28 + n_json : 28 + n_json + n_binary]
+
+
+def _array(tree: dict, data: bytes, number: int) -> NDArray:
+    """An accessor as [n] or [n, k]; integers that stand for fractions are divided."""
+    accessor = tree["accessors"][number]
+    view = tree["bufferViews"][accessor["bufferView"]]
+    dtype, width, count = (
+        np.dtype(_DTYPE[accessor["componentType"]]),
+        _WIDTH[accessor["type"]],
+        accessor["count"],
+    )
+    start = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
+    stride = view.get("byteStride", width * dtype.itemsize)
+    row = np.dtype({"names": ["x"], "formats": [(dtype, (width,))], "itemsize": stride})
+    end = start + (count - 1) * stride + width * dtype.itemsize
+    if count < 1 or start < 0 or end > len(data):
+        raise ValueError(f"accessor {number} leaves the binary chunk")
+    padded = data[start:end] + bytes(stride - width * dtype.itemsize)
+    values = np.frombuffer(padded, row, count)["x"]
+    if accessor.get("normalized"):
+        values = values.astype(np.float32) / np.iinfo(dtype).max
+    return np.ascontiguousarray(values[:, 0] if width == 1 else values)

@@ -1,0 +1,26 @@
+"""Small files appear at their path whole or not at all."""
+
+import os
+from pathlib import Path
+
+from lift3d.errors import ConfigError, Lift3DError
+
+
+def write_whole(path: Path | str, data: bytes) -> None:
+    """Write a file in one rename; what was there is replaced."""
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        raise Lift3DError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def require_suffix(path: Path | str, suffix: str) -> Path:
+    """The path, if its name says what will be in it."""
+    if Path(path).suffix.lower() != suffix:
+        raise ConfigError(f"{path} does not end in {suffix}; give a name that does")
+    return Path(path)

@@ -1,0 +1,108 @@
+"""Files of tensors: safetensors with one JSON text, ``lift3d``, in the metadata. No pickle, so nothing in a
+file is executed.
+
+A file is replaced only by a complete one, and copied into a network only as a whole: every name, every shape,
+finite numbers."""
+
+import errno
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from lift3d.errors import CheckpointError, CorruptFile
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def write_tensors(path: str | Path, tensors: dict[str, Tensor], about: dict) -> None:
+    """Writes a file with ``about`` as its JSON; the old file stays until the new one is complete.
+
+    Raises ``CheckpointError`` where the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    data = save(contiguous, {"lift3d": json.dumps(about)})
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        if error.errno in _FULL:
+            remedy = f"the disk is full; make {len(data) / 1e6:.0f} MB of room and run the command again"
+        else:
+            remedy = f"{error.strerror}; choose a path in a folder that exists and that you may write"
+        raise CheckpointError(f"{path} could not be written: {remedy}") from error
+
+
+def read_tensors(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
+    """The JSON and the tensors of a file of ``write_tensors``; the tensors may be views of the file."""
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path} does not exist")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            text = (file.metadata() or {}).get("lift3d")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        about = json.loads(text) if text else None
+    except (SafetensorError, ValueError, RecursionError) as error:
+        with open(path, "rb") as file:
+            foreign = file.read(2) in (b"PK", *(bytes([0x80, protocol]) for protocol in range(2, 6)))
+        if foreign:
+            raise CheckpointError(
+                f"{path} is a pickle or PyTorch checkpoint, expected a safetensors file of lift3d; a 2D GAN becomes "
+                "one by `lift3d gan convert`"
+            ) from error
+        raise CorruptFile(f"{path} is truncated or not a safetensors file: {error}") from error
+    if not isinstance(about, dict):
+        raise CheckpointError(f"{path} was not written by lift3d: its metadata has no 'lift3d' entry")
+    return about, tensors
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, path: str | Path) -> None:
+    """Copies every tensor named ``prefix...`` into the module, which has exactly these."""
+    given = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    own = module.state_dict()
+    problem = misfit(own, {name: tuple(tensor.shape) for name, tensor in given.items()})
+    if problem:
+        raise CheckpointError(f"{path} {problem}")
+    for name, tensor in given.items():
+        if not is_finite(tensor):
+            raise CorruptFile(f"{path} is damaged: {name} holds values that are not finite")
+    with torch.no_grad():
+        for name, tensor in given.items():
+            own[name].copy_(tensor)
+
+
+def misfit(own: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """What keeps tensors of these shapes from being copied into a network's own, if anything."""
+    if shapes.keys() != own.keys():
+        missing, extra = sorted(own.keys() - shapes.keys()), sorted(shapes.keys() - own.keys())
+        return f"does not fit the network: missing {_listed(missing)}, unexpected {_listed(extra)}"
+    for name, shape in shapes.items():
+        if shape != tuple(own[name].shape):
+            expected = tuple(own[name].shape)
+            return f"does not fit the network: {name} has shape {shape}, the network expects {expected}"
+    return None
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all numbers are; needs no memory of the tensor's size."""
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return True
+    return bool(torch.stack(tensor.aminmax()).isfinite().all())
+
+
+def _listed(names: list[str]) -> str:
+    """The first few names, cut to a printable length."""
+    return ", ".join(ascii(name[:80])[1:-1] for name in names[:3]) or "nothing"

@@ -1,0 +1,215 @@
+"""The state of a GAN training: networks, optimizers, random numbers and counters; its file; growing to
+another resolution.
+
+Amounts of training are counted in images. The file (format "lift3d.gan-training/1") continues a run exactly.
+"""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lift3d.checkpoint import fill, is_finite, read_tensors, write_tensors
+from lift3d.errors import CheckpointError, ConfigError, TrainingDiverged
+from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig
+from lift3d.gan.load import config_from
+from lift3d.gan.stylegan2 import Discriminator, DiscriminatorBlock, Generator
+
+FORMAT = "lift3d.gan-training/1"
+ADAM_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class GanTrainConfig:
+    """Everything that fixes a run except its images."""
+
+    generator: GeneratorConfig
+    discriminator: DiscriminatorConfig
+    batch_size: int = 32
+    g_lr: float = 0.0025
+    d_lr: float = 0.0025
+    r1_gamma: float = 0.1  # weight of the gradient penalty; grows with the image's number of pixels
+    r1_interval: int = 16  # iterations between penalties
+    ema_images: float = 10_000.0  # half-life of the averaged generator, in images
+    ema_rampup: float = 0.05  # the half-life is at most this share of the images seen
+    w_avg_decay: float = 0.995  # per iteration
+    style_mixing: float = 0.9  # probability of a second latent per sample
+    mirror: bool = True  # half of the real images are flipped left-right
+    checkpoint_every: int = 20_000  # images
+    log_every: int = 1_000  # images
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.generator.resolution != self.discriminator.resolution:
+            raise ConfigError(
+                f"the generator makes {self.generator.resolution}px images, the discriminator reads "
+                f"{self.discriminator.resolution}px: give both the same number of channels"
+            )
+        if self.generator.c_dim or self.discriminator.c_dim:
+            raise ConfigError("c_dim is not 0, but the trainer is unconditional: set c_dim = 0")
+
+
+@dataclass(frozen=True)
+class GanTrainState:
+    """A run at one moment. Steps update its networks in place and return the state that follows."""
+
+    config: GanTrainConfig
+    generator: Generator
+    discriminator: Discriminator
+    generator_ema: Generator
+    g_optimizer: torch.optim.Adam
+    d_optimizer: torch.optim.Adam
+    rng: torch.Generator
+    images_seen: int = 0
+    iteration: int = 0
+
+
+def new_state(config: GanTrainConfig, device: torch.device | str = "cpu") -> GanTrainState:
+    """Freshly initialised networks, from the config's seed alone (PyTorch's own random state is left as it
+    was).
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        generator = Generator(config.generator).to(device)
+        discriminator = Discriminator(config.discriminator).to(device)
+    lazy = config.r1_interval / (config.r1_interval + 1)
+    return GanTrainState(
+        config,
+        generator,
+        discriminator,
+        copy.deepcopy(generator).requires_grad_(False).eval(),
+        torch.optim.Adam(generator.parameters(), config.g_lr, (0.0, 0.99)),
+        torch.optim.Adam(discriminator.parameters(), config.d_lr * lazy, (0.0, 0.99**lazy)),
+        torch.Generator(device).manual_seed(config.seed),
+    )
+
+
+def _networks(state: GanTrainState) -> dict[str, nn.Module]:
+    return {"g": state.generator, "d": state.discriminator, "g_ema": state.generator_ema}
+
+
+def _moments(state: GanTrainState) -> Iterator[tuple[str, torch.optim.Adam, nn.Parameter]]:
+    for prefix, optimizer, network in (
+        ("g_adam", state.g_optimizer, state.generator),
+        ("d_adam", state.d_optimizer, state.discriminator),
+    ):
+        for name, parameter in network.named_parameters():
+            yield f"{prefix}.{name}", optimizer, parameter
+
+
+def save_state(path: str | Path, state: GanTrainState) -> None:
+    """Writes everything that an exact continuation needs, in full precision."""
+    for key, network in _networks(state).items():
+        for name, tensor in network.state_dict().items():
+            if not is_finite(tensor):
+                raise TrainingDiverged(
+                    f"{key}.{name} is no longer finite after {state.images_seen} images; the last checkpoint is kept"
+                )
+    tensors = {
+        f"{k}.{name}": t for k, net in _networks(state).items() for name, t in net.state_dict().items()
+    }
+    for name, optimizer, parameter in _moments(state):
+        for key, value in optimizer.state[parameter].items():
+            tensors[f"{name}.{key}"] = value
+    tensors["rng"] = state.rng.get_state()
+    about = {
+        "format": FORMAT,
+        "config": asdict(state.config),
+        "images_seen": state.images_seen,
+        "iteration": state.iteration,
+    }
+    write_tensors(path, tensors, about)
+
+
+def load_state(
+    path: str | Path, config: GanTrainConfig | None = None, device: torch.device | str = "cpu"
+) -> GanTrainState:
+    """The state that ``save_state`` wrote. ``config`` may change the settings, not the networks (None: as
+    stored).
+    """
+    about, tensors = _read(path)
+    stored = dict(about["config"])
+    stored["generator"] = config_from(GeneratorConfig, stored["generator"], path)
+    stored["discriminator"] = config_from(DiscriminatorConfig, stored["discriminator"], path)
+    config = config or GanTrainConfig(**stored)
+    if (config.generator, config.discriminator) != (stored["generator"], stored["discriminator"]):
+        raise CheckpointError(
+            f"{path} holds other networks: {stored['generator']}, {stored['discriminator']}"
+        )
+    state = new_state(config, device)
+    for key, network in _networks(state).items():
+        fill(network, tensors, f"{key}.", path)
+    for name, optimizer, parameter in _moments(state):
+        step = tensors.get(f"{name}.step")
+        if step is None:
+            continue  # a parameter that never had a gradient
+        moments = {key: torch.empty_like(parameter).copy_(tensors[f"{name}.{key}"]) for key in ADAM_MOMENTS}
+        optimizer.state[parameter] = {"step": step, **{key: m.detach() for key, m in moments.items()}}
+    state.rng.set_state(tensors["rng"])
+    return replace(state, images_seen=about["images_seen"], iteration=about["iteration"])
+
+
+def _read(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
+    about, tensors = read_tensors(path)
+    if about.get("format") != FORMAT:
+        raise CheckpointError(f"{path} has format {about.get('format')!r}, expected {FORMAT!r}")
+    return about, tensors
+
+
+@torch.no_grad()
+def grow_from(state: GanTrainState, path: str | Path) -> int:
+    """Copies every network tensor whose name and shape match a smaller run's checkpoint; returns how many.
+
+    Both networks start as what they were: the new image layer of the generator is zero, and the new block of
+    the discriminator reduces an image to what the smaller network's first layer made of it
+    (``_pass_through``).
+    """
+    _, tensors = _read(path)
+    matches = 0
+    for key, network in _networks(state).items():
+        for name, tensor in network.state_dict().items():
+            source = tensors.get(f"{key}.{name}")
+            if source is not None and source.shape == tensor.shape:
+                tensor.copy_(source)
+                matches += 1
+            elif name.endswith("torgb.weight"):
+                tensor.zero_()
+    half = state.config.discriminator.resolution // 2
+    image_layer = [tensors.get(f"d.b{half}.fromrgb.{name}") for name in ("weight", "bias")]
+    if image_layer[0] is not None:
+        _pass_through(getattr(state.discriminator, f"b{2 * half}"), *image_layer)
+    if matches == 0:
+        raise CheckpointError(
+            f"{path} has no tensor that fits this network: compare the channels of both runs"
+        )
+    return matches
+
+
+def _pass_through(
+    block: DiscriminatorBlock, weight: Float[Tensor, "o c 1 1"], bias: Float[Tensor, " o"]
+) -> None:
+    """Makes a residual block compute the smaller network's image layer (weight, bias) of its halved image.
+
+    Colours travel as pairs +c, -c, from which a leaky ReLU of slope 0.2 loses nothing: c = (f(c) - f(-c)) /
+    1.2. Layers keep sqrt(2) of their activation; weights are stored times sqrt(fan in). Channels beyond the
+    pairs stay random.
+    """
+    colors, width = weight.shape[1], block.conv0.weight.shape[1]
+    if not block.residual or width < 2 * colors or len(bias) != block.conv1.weight.shape[0]:
+        return
+    pairs = torch.cat((torch.eye(colors), -torch.eye(colors)))  # [2c, c]
+    back = pairs.T / (1.2 * 2**0.5)  # [c, 2c]: pairs after an activation -> colours
+    block.fromrgb.weight[: 2 * colors, :, 0, 0] = pairs * colors**0.5
+    block.fromrgb.bias[: 2 * colors] = 0
+    scale = (9 * width) ** 0.5
+    block.conv0.weight[: 2 * colors] = 0
+    block.conv0.weight[: 2 * colors, : 2 * colors, 1, 1] = pairs @ back * scale
+    block.conv0.bias[: 2 * colors] = 0
+    block.conv1.weight.zero_()
+    block.conv1.weight[:, : 2 * colors, 1, 1] = weight[:, :, 0, 0] / colors**0.5 @ back * scale * 2**0.5
+    block.conv1.bias.copy_(bias * 2**0.5)
+    block.skip.weight.zero_()

@@ -1,0 +1,103 @@
+"""``lift3d export``: meshes of datasets and of models, and bad input."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from click.testing import CliRunner, Result
+
+import lift3d
+from lift3d.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def written(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of two samples."""
+    path = tmp_path_factory.mktemp("data") / "faces.h5"
+    small = ["--n", "2", "--views", "1", "--lights", "1", "--size", "16", "--model", str(tiny_model)]
+    result = CliRunner().invoke(main, ["sample", "--out", str(path), *small])
+    assert result.exit_code == 0, result.output
+    return path
+
+
+@pytest.fixture
+def folder(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with ``faces.h5`` in it."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(written, "faces.h5")
+    return tmp_path
+
+
+def export(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["export", *(str(argument) for argument in arguments)])
+
+
+def test_a_sample_of_a_dataset(folder: Path) -> None:
+    result = export("faces.h5", "--sample", 1, "--out", "head.glb")
+    assert result.exit_code == 0, result.output
+    stored = lift3d.open_dataset("faces.h5").mesh(1)
+    assert result.stdout == f"head.glb: {len(stored.vertices)} vertices, {len(stored.faces)} faces\n"
+    head = trimesh.load("head.glb", force="mesh", process=False)
+    assert np.allclose(head.vertices, stored.vertices, atol=1e-6)
+    assert (head.faces == stored.faces).all()
+    kept = export("faces.h5", "--out", "head.glb")
+    assert (kept.exit_code, "head.glb exists; --overwrite replaces it" in kept.stderr) == (1, True)
+    assert export("faces.h5", "--out", "head.glb", "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["head.obj", "head.ply", "HEAD.GLB"])
+def test_the_name_decides_the_format(folder: Path, name: str) -> None:
+    result = export("faces.h5", "--out", name)
+    assert result.exit_code == 0, result.output
+    head = trimesh.load(name, force="mesh", process=False)
+    assert len(head.faces) == len(lift3d.open_dataset("faces.h5").mesh(0).faces)
+
+
+def test_a_model_gives_the_mesh_that_the_dataset_stored(folder: Path, tiny_model: Path) -> None:
+    result = export("--model", tiny_model, "--seed", 1, "--out", "head.glb")
+    assert result.exit_code == 0, result.output
+    head = trimesh.load("head.glb", force="mesh", process=False)
+    assert np.allclose(head.vertices, lift3d.open_dataset("faces.h5").mesh(1).vertices, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "give either a dataset (faces.h5 --sample 0) or a model"),
+        (["faces.h5", "--model", "demo"], "give either a dataset"),
+        (["faces.h5", "--seed", 1], "--seed does not go with a dataset"),
+        (["--model", "demo", "--sample", 1], "--sample does not go with a model"),
+        (["faces.h5", "--sample", 2], "faces.h5 has no finished sample 2; it has 2, counted from 0"),
+        (["faces.h5", "--sample", -1], "faces.h5 has no finished sample -1"),
+        (["nothing.h5"], "nothing.h5 is not a file"),
+        (["--model", "nobody"], "there is no model file nobody"),
+        (["--model", "faces.h5"], "faces.h5 is truncated or not a safetensors file"),
+        (["faces.h5", "--out", "no/head.glb"], "no is no folder"),
+        (
+            ["faces.h5", "--out", "head.xyz"],
+            "head.xyz has no known format, expected a name that ends in .glb, .obj, .ply",
+        ),
+    ],
+)
+def test_bad_options(folder: Path, arguments: list[object], sentence: str) -> None:
+    result = export("--out", "head.glb", *arguments)
+    assert result.exit_code == 1, result.output
+    assert sentence in result.stderr and result.stderr.count("\n") == 1
+    assert [path.name for path in folder.iterdir()] == ["faces.h5"]
+
+
+def test_a_truncated_dataset(folder: Path) -> None:
+    data = Path("faces.h5").read_bytes()
+    Path("faces.h5").write_bytes(data[: len(data) // 2])
+    result = export("faces.h5", "--out", "head.glb")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: faces.h5") and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("option", "value"), [("--trunc", 1.5), ("--resolution", 1), ("--threads", 0)])
+def test_numbers_out_of_range(folder: Path, tiny_model: Path, option: str, value: object) -> None:
+    result = export("--model", tiny_model, option, value, "--out", "head.glb")
+    assert result.exit_code == 1, result.output
+    assert "expected" in result.stderr and result.stderr.count("\n") == 1
