@@ -60,8 +60,8 @@ def read_tensors(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
             foreign = file.read(2) in (b"PK", *(bytes([0x80, protocol]) for protocol in range(2, 6)))
         if foreign:
             raise CheckpointError(
-                f"{path} is a pickle or PyTorch checkpoint, expected a safetensors file of lift3d; a 2D GAN becomes "
-                "one by `lift3d gan convert`"
+                f"{path} is a pickle or PyTorch checkpoint, expected a safetensors file of lift3d; "
+                "`lift3d gan convert` makes one of a 2D GAN"
             ) from error
         raise CorruptFile(f"{path} is truncated or not a safetensors file: {error}") from error
     if not isinstance(about, dict):

@@ -1,1 +1,8 @@
-"""2D GANs: StyleGAN2 networks, their files, their latent prior, and a small trainer."""
+"""2D GANs: StyleGAN2 networks, their files, their latent prior, and a small trainer.
+
+``lift3d.gan.load(path)`` reads a GAN; the module of that name is reached by ``from lift3d.gan.load import ...`` only.
+"""
+
+from lift3d.gan.load import LoadedGan, describe, load, save_gan
+
+__all__ = ["LoadedGan", "describe", "load", "save_gan"]

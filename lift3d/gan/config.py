@@ -95,7 +95,7 @@ def _check(config: GeneratorConfig | DiscriminatorConfig) -> None:
     channels = config.channels
     if not 2 <= len(channels) <= MAX_RESOLUTION.bit_length() - 2:
         raise ConfigError(
-            f"channels has {len(channels)} widths, expected one for each of r = 4, 8, ..., up to {MAX_RESOLUTION}"
+            f"channels has {len(channels)} widths, expected one for each r = 4, 8, ..., <= {MAX_RESOLUTION}"
         )
     for width in channels:
         _check_number("a width in channels", width, 1)

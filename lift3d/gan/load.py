@@ -23,11 +23,11 @@ from lift3d.errors import CheckpointError, ConfigError, CorruptFile
 from lift3d.gan import nvlabs, rosinality
 from lift3d.gan.archive import unpickle_archive
 from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig
+from lift3d.gan.machine import Budget
 from lift3d.gan.ops import fir_filter
 from lift3d.gan.prior import mean_w
 from lift3d.gan.storages import StoredTensor
 from lift3d.gan.stylegan2 import Discriminator, Generator
-from lift3d.gan.machine import Budget
 from lift3d.gan.unpickle import unpickle, unpickle_legacy
 
 FORMAT = "lift3d.gan/1"
@@ -147,9 +147,7 @@ def save_gan(
     dtype: torch.dtype = torch.float16,
     source: str = "",
 ) -> None:
-    """Writes a native file in half (or any float) precision; the old file stays until the new one is
-    complete.
-    """
+    """Writes a native file in half (or any float) precision; replaces an old one when it is complete."""
     modules = {"g": generator} if discriminator is None else {"g": generator, "d": discriminator}
     tensors = {f"{k}.{name}": t.to(dtype) for k, m in modules.items() for name, t in m.state_dict().items()}
     for name, tensor in tensors.items():
@@ -184,7 +182,7 @@ def _naming(path: str | Path) -> Iterator[None]:
 
 
 def _read(path: str | Path, average: bool) -> _Contents:
-    """Recognises a file by its first bytes and reads it as far as its settings and the places of its tensors."""
+    """Recognises a file and reads it up to its settings and the places of its tensors."""
     if not Path(path).is_file():
         raise CheckpointError("does not exist" if not Path(path).exists() else "is no file")
     with open(path, "rb") as file:

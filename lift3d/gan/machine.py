@@ -39,7 +39,7 @@ class Inert:
 
 @dataclass(frozen=True)
 class Name:
-    """An accepted global, not imported. ``build`` stands in for calling it; None: it is only ever mentioned."""
+    """An accepted global, not imported; ``build`` stands in for calling it (None: it cannot be)."""
 
     name: str
     build: Callable[..., object] | None

@@ -49,7 +49,7 @@ class Module:
         return value
 
     def expect(self, **expected: object) -> "Module":
-        """The module itself, after its attributes were found to have these values (numbers: to a millionth)."""
+        """The module, after its attributes were found to have these values (numbers: to a millionth)."""
         for attribute, target in expected.items():
             value = self.get(attribute)
             if type(target) in (int, float) and type(value) in (int, float):

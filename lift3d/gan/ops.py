@@ -3,7 +3,8 @@
 Conventions: images and features are ``n c h w``; s is a style (one factor per sample and input channel);
 weights are ``out in kh kw`` and cross-correlated, never flipped. The FIR filter is f = outer([1, 3, 3, 1],
 [1, 3, 3, 1]) / 64 everywhere. Fast on a CPU with channels-last features: there a depthwise convolution beats
-chained average pooling by 3-5x and slicing by 5-20x. Everything can be differentiated twice (R1). """
+chained average pooling by 3-5x and slicing by 5-20x. Everything can be differentiated twice (R1).
+"""
 
 from math import sqrt
 
@@ -74,7 +75,8 @@ def modulated_conv2d(
     unit norm.
 
     k is odd; ``up`` doubles the size (k = 3). A convolution is linear in its input and in its filters, so the
-    style may scale the input and the norm the output: one shared filter bank instead of one per sample. """
+    style may scale the input and the norm the output: one shared filter bank instead of one per sample.
+    """
     if weight.shape[-1] == 1 and not demodulate and not up:
         return _mix_channels(x, weight[:, :, 0, 0] * gain * style.unsqueeze(1))
     x = x * style[:, :, None, None]
@@ -126,7 +128,8 @@ def leaky_relu(x: Tensor, gain: float = 1.0, clamp: float | None = None) -> Tens
     """Slope 0.2 below zero, in place, then +-clamp * gain. The usual factor sqrt(2) * gain is already in x.
 
     leaky_relu(a x) = a leaky_relu(x) for a > 0, so callers fold the factor into weights instead of spending a
-    pass. """
+    pass.
+    """
     x = F.leaky_relu_(x, 0.2)
     return x if clamp is None else x.clamp(-clamp * gain, clamp * gain)
 
@@ -138,7 +141,8 @@ def minibatch_std(
     of samples.
 
     Sample i belongs to group i modulo n / group_size; ``group_size`` None means the whole batch, as does a
-    batch smaller than it; otherwise n must be a multiple of it. """
+    batch smaller than it; otherwise n must be a multiple of it.
+    """
     n, c, h, w = x.shape
     size = n if group_size is None else min(group_size, n)
     grouped = x.reshape(size, -1, n_features, c // n_features, h, w)

@@ -33,7 +33,11 @@ def mean_w(generator: Generator, n: int = 4096, seed: int = 0) -> Float[Tensor, 
 
 @torch.no_grad()
 def sample_images(
-    generator: Generator, z: Float[Tensor, "n z"], psi: float = 0.7, noise_mode: NoiseMode = "const"
+    generator: Generator,
+    z: Float[Tensor, "n z"],
+    psi: float = 0.7,
+    noise_mode: NoiseMode = "const",
+    c: Float[Tensor, "n c"] | None = None,
 ) -> Float[Tensor, "n 3 h w"]:
-    """Images in [-1, 1] for given latents."""
-    return generator(z, psi=psi, noise_mode=noise_mode).clamp(-1.0, 1.0)
+    """Images in [-1, 1] for given latents, and conditions where the generator has them."""
+    return generator(z, c, psi=psi, noise_mode=noise_mode).clamp(-1.0, 1.0)

@@ -16,15 +16,13 @@ Tensors = dict[str, StoredTensor]
 
 
 def networks(value: object, average: bool) -> tuple[Tensors, Tensors | None, StoredTensor | None]:
-    """State dicts of generator (averaged, or as of the last step) and discriminator, and w's mean, as far as
-    they are there.
-    """
+    """State dicts of generator (averaged, or as of the last step) and discriminator, and the mean of w."""
     if type(value) is dict and "style.1.weight" in value:
         value = {"g_ema": value}
     if type(value) is not dict or not {"g_ema", "g"} & value.keys():
         raise CheckpointError(
-            "is a checkpoint of something else than StyleGAN2, such as a classifier: give a file with the state "
-            "dicts g_ema and d"
+            "is a checkpoint of something else than StyleGAN2, such as a classifier: give a file with the "
+            "state dicts g_ema and d"
         )
     key = "g_ema" if average else "g"
     if not _is_state_dict(value.get(key)):
@@ -151,6 +149,6 @@ def _require_empty(state: Tensors, network: str) -> None:
     if state:
         names = ", ".join(ascii(name)[1:60] for name in sorted(state)[:3])
         raise CheckpointError(
-            f"has {len(state)} tensors in its {network} that StyleGAN2 does not have ({names}): give an unmodified "
-            "StyleGAN2"
+            f"has {len(state)} tensors in its {network} that StyleGAN2 does not have ({names}): give an "
+            "unmodified StyleGAN2"
         )

@@ -69,9 +69,7 @@ class GanTrainState:
 
 
 def new_state(config: GanTrainConfig, device: torch.device | str = "cpu") -> GanTrainState:
-    """Freshly initialised networks, from the config's seed alone (PyTorch's own random state is left as it
-    was).
-    """
+    """New networks, from the config's seed alone (PyTorch's own random state stays as it was)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         generator = Generator(config.generator).to(device)
@@ -107,7 +105,8 @@ def save_state(path: str | Path, state: GanTrainState) -> None:
         for name, tensor in network.state_dict().items():
             if not is_finite(tensor):
                 raise TrainingDiverged(
-                    f"{key}.{name} is no longer finite after {state.images_seen} images; the last checkpoint is kept"
+                    f"{key}.{name} is not finite after {state.images_seen} images; "
+                    "the last checkpoint is kept: resume it with a lower learning rate or a larger r1_gamma"
                 )
     tensors = {
         f"{k}.{name}": t for k, net in _networks(state).items() for name, t in net.state_dict().items()
@@ -128,9 +127,7 @@ def save_state(path: str | Path, state: GanTrainState) -> None:
 def load_state(
     path: str | Path, config: GanTrainConfig | None = None, device: torch.device | str = "cpu"
 ) -> GanTrainState:
-    """The state that ``save_state`` wrote. ``config`` may change the settings, not the networks (None: as
-    stored).
-    """
+    """The state in a file; ``config`` may change the settings, not the networks (None: as stored)."""
     about, tensors = _read(path)
     stored = dict(about["config"])
     stored["generator"] = config_from(GeneratorConfig, stored["generator"], path)

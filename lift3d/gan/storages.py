@@ -59,7 +59,7 @@ class StoredTensor:
         fits = prod(self.shape) <= count and (0 in self.shape or self.offset + last < count)
         if len(self.shape) > _MAX_AXES or not fits:
             raise CorruptFile(
-                f"is damaged: a tensor of shape {_short(self.shape)} does not fit its storage of {count} numbers"
+                f"is damaged: a tensor of shape {_short(self.shape)} exceeds its storage of {count} numbers"
             )
 
     @property
@@ -98,9 +98,7 @@ class StoredTensor:
 
 
 def _single(view: np.ndarray) -> np.ndarray:
-    """A C-ordered float32 copy, without another copy on the way; 2-byte integers are the upper halves of
-    floats.
-    """
+    """A C-ordered float32 copy in one step; 2-byte integers are the upper halves of floats (bfloat16)."""
     if view.dtype != np.uint16:
         with np.errstate(over="ignore"):  # double precision beyond the range: found as infinite later
             return np.array(view, np.float32, order="C")

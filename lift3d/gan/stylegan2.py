@@ -2,7 +2,8 @@
 
 Symbols: z latent, c condition (one-hot), w intermediate latent, ws one w per layer ("n l w_dim"), r
 resolution of a block. Images are ``n 3 h w``, nominally in [-1, 1], not clamped. Networks keep their weights
-channels-last; a tensor's device and dtype decide. """
+channels-last; a tensor's device and dtype decide.
+"""
 
 from collections.abc import Iterator
 from math import sqrt
@@ -31,16 +32,13 @@ NoiseMode = Literal["random", "const", "none"]
 
 
 def _normal(*shape: int, divisor: float = 1.0) -> Tensor:
-    """Initial weights, N(0, 1 / divisor^2); under ``torch.device("meta")``, where only shapes count, none are
-    drawn.
-    """
+    """N(0, 1 / divisor^2); none are drawn under ``torch.device("meta")``, where only shapes count."""
     values = torch.empty(shape)
     return values if values.is_meta else values.normal_().div_(divisor)
 
 
 class FullyConnected(nn.Module):
-    """Linear layer with run-time weight scaling lr / sqrt(in), optionally followed by sqrt(2) * leaky ReLU.
-    """
+    """Linear layer, weights scaled by lr / sqrt(in) at run time; perhaps sqrt(2) * leaky ReLU."""
 
     def __init__(
         self, n_in: int, n_out: int, activate: bool = False, lr: float = 1.0, bias: float = 0.0
@@ -57,9 +55,7 @@ class FullyConnected(nn.Module):
 
 
 class MappingNetwork(nn.Module):
-    """z, c -> w: normalisation, then ``fc0`` ... ; ``w_avg`` is the running mean of w (absent in
-    discriminators).
-    """
+    """z, c -> w: normalisation, then ``fc0``, ...; ``w_avg`` is the mean of w (not in discriminators)."""
 
     def __init__(
         self, z_dim: int, c_dim: int, w_dim: int, n_layers: int, lr: float = 0.01, average: bool = True
@@ -159,8 +155,7 @@ class ToRGB(nn.Module):
 
 
 class SynthesisBlock(nn.Module):
-    """One resolution: ``const`` or ``conv0``, then ``conv1``, and ``torgb`` where the architecture has one.
-    """
+    """``const`` or ``conv0``, then ``conv1``, and ``torgb`` where the architecture has one."""
 
     def __init__(self, config: GeneratorConfig, i: int) -> None:
         super().__init__()
@@ -206,9 +201,7 @@ class SynthesisBlock(nn.Module):
 
 
 class SynthesisNetwork(nn.Module):
-    """ws -> image; blocks ``b4``, ``b8``, ... A block's image layer shares its w with the next block's first
-    layer.
-    """
+    """ws -> image by ``b4``, ``b8``, ...; a block's image layer shares its w with the next block's conv0."""
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
@@ -280,9 +273,7 @@ class Generator(nn.Module):
 
 
 class Conv2d(nn.Module):
-    """Convolution with run-time weight scaling 1 / sqrt(fan in); resamples "up" or "down" by 2 through the
-    FIR filter.
-    """
+    """Convolution, weights scaled by 1 / sqrt(fan in) at run time; FIR-filtered "up" or "down" by 2."""
 
     def __init__(
         self,
@@ -316,9 +307,7 @@ class Conv2d(nn.Module):
 
 
 class DiscriminatorBlock(nn.Module):
-    """One resolution r -> r / 2: ``conv0``, ``conv1``; ``fromrgb`` where an image enters, ``skip`` if
-    residual.
-    """
+    """r -> r / 2: ``conv0``, ``conv1``; ``fromrgb`` where an image enters, ``skip`` if residual."""
 
     def __init__(self, config: DiscriminatorConfig, i: int) -> None:
         super().__init__()
@@ -345,8 +334,7 @@ class DiscriminatorBlock(nn.Module):
 
 
 class DiscriminatorEpilogue(nn.Module):
-    """The 4x4 end: minibatch statistics, ``conv``, ``fc``, ``out``; a condition is projected onto the output.
-    """
+    """Minibatch statistics, ``conv``, ``fc``, ``out`` at 4x4; a condition is projected onto the output."""
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
@@ -396,14 +384,12 @@ class Discriminator(nn.Module):
         self, images: Float[Tensor, "n 3 h w"], c: Float[Tensor, "n c"] | None = None
     ) -> Float[Tensor, "n 1"]:
         self._check_batch(len(images))
-        for x, image in self._blocks(images):
-            pass
+        for outputs in self._blocks(images):
+            x, image = outputs
         return self.b4(x, image, self.mapping(None, c) if self.config.c_dim > 0 else None)
 
     def features(self, images: Float[Tensor, "n 3 h w"], n_blocks: int = 4) -> list[Float[Tensor, "n _ _ _"]]:
-        """What the first ``n_blocks`` blocks (fewer if there are fewer) put out, r = h/2, h/4, ...; no more
-        is computed.
-        """
+        """Outputs of the first ``n_blocks`` blocks (or all), r = h/2, h/4, ...; no more is computed."""
         outputs = []
         for x, _ in self._blocks(images):
             outputs.append(x)

@@ -83,9 +83,7 @@ def r1_penalty(discriminator: Discriminator, reals: Float[Tensor, "n 3 h w"]) ->
 
 
 def _mixed_ws(state: GanTrainState, n: int) -> tuple[Float[Tensor, "n l w_dim"], Float[Tensor, " w_dim"]]:
-    """Layers before a random one take a first latent's w, the rest a second one's; also the mean of the first
-    w.
-    """
+    """A first latent's w before a random layer, a second one's from there; and the mean of the first w."""
     g, rng, device = state.generator, state.rng, state.rng.device
     n_ws = g.config.n_ws
     w1, w2 = g.mapping(torch.randn(2 * n, g.config.z_dim, generator=rng, device=device)).chunk(2)
@@ -117,7 +115,7 @@ def _average(average: nn.Module, current: nn.Module, n: int, half_life: float) -
 def read_batch(
     images: UInt8[np.ndarray, "count h w 3"], state: GanTrainState, n: int
 ) -> Float[Tensor, "n 3 r r"]:
-    """n random images in [-1, 1], box-averaged down to the network's resolution, mirrored half of the time."""
+    """n random images in [-1, 1], averaged down to the network's resolution, half of them mirrored."""
     resolution, rng = state.config.generator.resolution, state.rng
     index = torch.randint(len(images), (n,), generator=rng, device=rng.device).sort().values.cpu().numpy()
     batch = torch.from_numpy(images[index]).to(rng.device).permute(0, 3, 1, 2).float() / 127.5 - 1

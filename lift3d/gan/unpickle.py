@@ -84,7 +84,7 @@ def _nested_storage(data: memoryview, budget: Budget) -> Storage:
 
 
 def storage_identity(identity: object) -> tuple[torch.dtype, str, int]:
-    """dtype, name and number of elements in the persistent id ("storage", type, name, device, count[, None])."""
+    """Type, name and length in the persistent id ("storage", type, name, device, length[, None])."""
     if (
         type(identity) is tuple
         and len(identity) in (5, 6)
@@ -103,7 +103,7 @@ def storage_identity(identity: object) -> tuple[torch.dtype, str, int]:
     raise CorruptFile("is damaged: a storage is not described as one")
 
 
-# --- names -----------------------------------------------------------------------------------------------------
+# --- names ------------------------------------------------------------------------------------------
 
 
 def _finder(names: Names) -> Callable[[str], Name]:
@@ -131,7 +131,7 @@ def _refusal(name: str) -> CheckpointError | CorruptFile:
             "checkpoint that holds state_dicts"
         )
     return CorruptFile(
-        f"asks for {shown}, which no StyleGAN2 checkpoint needs, and nothing in it was executed: get the file from "
+        f"asks for {shown}, which no StyleGAN2 checkpoint needs, and nothing in it was executed: get it from "
         "another source, or save only the state_dicts of its networks"
     )
 
