@@ -1,5 +1,6 @@
 """``lift3d export``: one person as a mesh for other programs."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ def export(
     overwrite: bool,
     threads: int | None,
 ) -> None:
-    """Write the mesh of a DATASET's sample, or of a model's: .glb (glTF 2.0), .obj or .ply, by the name of --out."""
+    """Write the mesh of a DATASET's sample, or of a model's, in the format that --out is named for."""
     if (dataset is None) == (model is None):
         raise ConfigError("give either a dataset (faces.h5 --sample 0) or a model (--model demo --seed 7)")
     foreign = (
@@ -51,11 +52,12 @@ def export(
             )
     options.require_new(out, overwrite)
     options.use_device("cpu", threads)
-    write = _writer(out)
+    start, write = time.perf_counter(), _writer(out)
     cells = 128 if resolution is None else resolution
     mesh = _stored(dataset, sample or 0) if dataset else _lifted(model, seed or 0, trunc, cells)
     write(mesh, out)
-    click.echo(f"{out}: {len(mesh.vertices)} vertices, {len(mesh.faces)} faces")
+    seconds = time.perf_counter() - start
+    click.echo(f"{out}: {len(mesh.vertices)} vertices, {len(mesh.faces)} faces, in {seconds:.1f} s")
 
 
 def _writer(out: Path) -> Callable[["Mesh", Path], None]:

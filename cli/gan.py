@@ -1,5 +1,7 @@
-"""``lift3d gan``: train a 2D GAN, and look at one."""
+"""``lift3d gan``: train a 2D GAN, convert one, and look at one."""
 
+import math
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +14,19 @@ from lift3d.errors import ConfigError, CorruptFile
 if TYPE_CHECKING:
     import numpy as np
 
+    from lift3d.gan.load import LoadedGan
+
+MAX_SEEDS = 10_000
+BATCH = 8  # images drawn at a time
+
+raw = click.option(
+    "--raw", is_flag=True, help="The generator of the last training step instead of the average."
+)
+
 
 @click.group()
 def gan() -> None:
-    """Train a small StyleGAN2, or draw samples from a GAN file."""
+    """Train a small StyleGAN2; convert GAN files of other programs, or draw samples from them."""
 
 
 @gan.command()
@@ -48,9 +59,15 @@ def gan() -> None:
 @click.option(
     "--gamma", type=float, help="Weight of R1.  [default: 0.1 at 64 pixels, growing with their number]"
 )
+@click.option("--ema-kimg", type=float, default=10.0, show_default=True, help="Half-life of the average.")
 @click.option("--no-mirror", is_flag=True, help="Do not flip real images.")
+@click.option("--grow-from", type=options.PATH, help="Run at a lower resolution to start from.")
 @click.option(
-    "--grow-from", type=options.PATH, help="Checkpoint of a run at a lower resolution to start from."
+    "--checkpoint-kimg",
+    type=float,
+    default=20.0,
+    show_default=True,
+    help="Thousand images between checkpoints.",
 )
 @options.seed
 @options.resume
@@ -69,16 +86,21 @@ def train(
     batch: int,
     lr: float,
     gamma: float | None,
+    ema_kimg: float,
     no_mirror: bool,
     grow_from: Path | None,
+    checkpoint_kimg: float,
     seed: int,
     resume: bool,
     device: str,
     threads: int | None,
 ) -> None:
     """Train on IMAGES, a .npy file of uint8 [count, side, side, 3]."""
-    from lift3d.gan.stylegan2 import DiscriminatorConfig, GeneratorConfig, channels_for
-    from lift3d.gan.train import GanTrainConfig, train_gan
+    import torch
+
+    from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig, channels_for
+    from lift3d.gan.state import GanTrainConfig
+    from lift3d.gan.train import CHECKPOINT, train_gan
 
     if kimg is None and hours is None:
         raise ConfigError("the training has no end: give --kimg, --hours or both")
@@ -95,9 +117,14 @@ def train(
         g_lr=lr,
         d_lr=lr,
         r1_gamma=0.1 * (resolution / 64) ** 2 if gamma is None else gamma,
+        ema_images=ema_kimg * 1000,
         mirror=not no_mirror,
+        checkpoint_every=max(round(checkpoint_kimg * 1000), 1),
         seed=seed,
     )
+    if grow_from is not None and grow_from.is_dir():
+        grow_from = grow_from / CHECKPOINT
+    torch.set_flush_denormal(True)  # vanishing activations slow a CPU down tenfold
     where = options.use_device(device, threads)
     with RichObserver() as observer:
         state = train_gan(
@@ -116,29 +143,114 @@ def train(
 
 @gan.command()
 @click.argument("file", type=options.PATH)
+@click.argument("out", type=options.PATH)
+@click.option("--half", is_flag=True, help="Half precision: half the size, images equal to three digits.")
+@raw
+@options.overwrite
+def convert(file: Path, out: Path, half: bool, raw: bool, overwrite: bool) -> None:
+    """Write the GAN in FILE (NVLabs .pkl, rosinality .pt) to OUT, a safetensors file."""
+    import torch
+
+    from lift3d.gan.load import save_gan
+
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"OUT is {out}, expected a name that ends in .safetensors")
+    options.require_new(out, overwrite)
+    loaded = _load(file, raw)
+    dtype = torch.float16 if half else torch.float32
+    save_gan(out, loaded.generator, loaded.discriminator, loaded.licence, dtype, source=file.name)
+    config = loaded.generator.config
+    critic = "no discriminator" if loaded.discriminator is None else "its discriminator"
+    click.echo(
+        f"{out}: {config.resolution}px StyleGAN2 and {critic}, from {loaded.kind}; licence: {loaded.licence}"
+    )
+
+
+@gan.command()
+@click.argument("file", type=options.PATH)
 @click.option("--out", type=options.PATH, required=True, help="PNG to write.")
-@click.option("--n", type=int, default=64, show_default=True, help="Samples.")
+@click.option(
+    "--seeds", default="0-63", show_default=True, metavar="RANGES", help="One sample per seed, like 0-15,20."
+)
 @click.option("--columns", type=int, default=8, show_default=True, help="Samples per row.")
 @click.option(
     "--trunc", type=float, default=0.7, show_default=True, help="Truncation, 0 (the mean) to 1 (none)."
 )
-@options.seed
+@click.option("--class", "label", type=int, help="Class to draw, where the GAN has classes.")
+@raw
 @options.overwrite
-def sample(file: Path, out: Path, n: int, columns: int, trunc: float, seed: int, overwrite: bool) -> None:
+def sample(
+    file: Path,
+    out: Path,
+    seeds: str,
+    columns: int,
+    trunc: float,
+    label: int | None,
+    raw: bool,
+    overwrite: bool,
+) -> None:
     """Draw samples of the GAN in FILE as one picture."""
+    import torch
+
     from lift3d.color import to_uint8
-    from lift3d.gan.load import load
     from lift3d.gan.prior import sample_images, sample_z
     from lift3d.pictures import grid, save_png
 
-    if n < 1 or columns < 1:
-        raise ConfigError(f"--n is {n} and --columns is {columns}, expected at least 1")
+    if columns < 1:
+        raise ConfigError(f"--columns is {columns}, expected at least 1")
+    if not math.isfinite(trunc):
+        raise ConfigError(f"--trunc is {trunc}, expected a number, 0 to 1")
+    numbers = _seeds(seeds)
     options.require_new(out, overwrite)
-    generator = load(file).generator
-    images = sample_images(generator, sample_z(generator, n, seed), psi=trunc)
-    pictures = list(to_uint8(images.permute(0, 2, 3, 1).numpy() / 2 + 0.5))
-    save_png(out, grid([pictures[i : i + columns] for i in range(0, n, columns)]))
-    click.echo(f"{out}: {n} samples")
+    generator = _load(file, raw).generator
+    condition = _condition(generator.config.c_dim, label)
+    pictures = []
+    for i in range(0, len(numbers), BATCH):
+        z = torch.cat([sample_z(generator, 1, number) for number in numbers[i : i + BATCH]])
+        c = None if condition is None else torch.tensor(condition).expand(len(z), -1)
+        images = sample_images(generator, z, trunc, c=c).expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
+        pictures += list(to_uint8(images.numpy() / 2 + 0.5))
+    save_png(out, grid([pictures[i : i + columns] for i in range(0, len(pictures), columns)]))
+    click.echo(f"{out}: {len(pictures)} samples")
+
+
+def _load(file: Path, raw: bool) -> "LoadedGan":
+    """The GAN in a file; what the file lacks is said on stderr."""
+    from lift3d.gan.load import load
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = load(file, average=not raw)
+    for note in loaded.notes:
+        click.echo(f"{file} {note}", err=True)
+    return loaded
+
+
+def _seeds(text: str) -> list[int]:
+    """ "0-3,7" -> 0, 1, 2, 3, 7."""
+    numbers: list[int] = []
+    try:
+        for part in text.split(","):
+            first, dash, last = part.partition("-")
+            low, high = int(first), int(last if dash else first)
+            if high < low or len(numbers) + high - low >= MAX_SEEDS:
+                raise ValueError
+            numbers += range(low, high + 1)
+    except ValueError as error:
+        raise ConfigError(
+            f"--seeds is {text!r}, expected up to {MAX_SEEDS} numbers like 0-15 or 1,4,9"
+        ) from error
+    return numbers
+
+
+def _condition(c_dim: int, label: int | None) -> list[float] | None:
+    """A class as the one-hot vector that the networks take."""
+    if c_dim == 0 and label is None:
+        return None
+    if label is None or not 0 <= label < c_dim:
+        known = f"0 to {c_dim - 1}" if c_dim else "none: this GAN has no classes"
+        raise ConfigError(f"--class is {'not given' if label is None else label}, expected {known}")
+    return [float(i == label) for i in range(c_dim)]
 
 
 def _read_images(path: Path) -> "np.ndarray":

@@ -24,6 +24,9 @@ from lift3d.cli.progress import RichObserver
 @click.option(
     "--renderer", default="mesh", show_default=True, metavar="mesh|neus", help="How images are made."
 )
+@click.option(
+    "--mesh-resolution", type=int, default=128, show_default=True, help="Grid cells per side of a mesh."
+)
 @click.option("--contact-sheet", type=options.PATH, help="Also draw an overview of the file, a PNG.")
 @options.overwrite
 @options.resume
@@ -40,6 +43,7 @@ def sample(
     maps: str | None,
     gan: bool,
     renderer: str,
+    mesh_resolution: int,
     contact_sheet: Path | None,
     overwrite: bool,
     resume: bool,
@@ -60,6 +64,7 @@ def sample(
         maps=MAPS if maps is None else tuple(name.strip() for name in maps.split(",")),
         gan=gan,
         renderer=renderer,
+        mesh_resolution=mesh_resolution,
         model=Path(model).name,
     )
     if contact_sheet is not None:

@@ -192,9 +192,7 @@ def write_dataset(
         done=done,
         planned=plan.n,
         seconds=time.perf_counter() - start,
-        phases=PhaseSeconds(
-            run.render, run.project, run.wait + seconds.wait, seconds.deflate, seconds.commit
-        ),
+        phases=PhaseSeconds(run.render, run.project, run.wait, seconds.deflate, seconds.commit),
         interrupted=interrupted,
     )
 

@@ -164,13 +164,20 @@ def describe(path: Path) -> FileInfo:
         return FileInfo(
             path=Path(path),
             format_version=int(h5.attrs["format_version"]),
-            config=json.loads(h5.attrs["config"]),
+            config=_parsed(path, h5.attrs["config"]),
             planned=len(h5["done"]),
             done=int(h5["done"][:].sum()),
             nbytes=os.path.getsize(path),
             datasets=datasets,
             **words,
         )
+
+
+def _parsed(path: Path, text: str) -> dict:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise CorruptFile(f"{path}: attribute config is no JSON ({error}); write the file again") from error
 
 
 class LiftedDataset(Dataset[DatasetSample]):

@@ -44,11 +44,10 @@ _SPAN = {"vertices": "meshes/vertex_span", "faces": "meshes/face_span"}  # by th
 
 @dataclass(frozen=True)
 class WriterSeconds:
-    """Where a writer's time went."""
+    """Where the background's time went."""
 
     deflate: float  # summed over threads
-    commit: float  # writing and syncing, in the background
-    wait: float  # of the caller, while IN_FLIGHT samples were on their way
+    commit: float  # writing and syncing
 
 
 @dataclass(frozen=True)
@@ -81,9 +80,8 @@ class _Sample:
 class DatasetWriter:
     """The samples of a file that ``create`` made: fill the missing ones in any order, each once.
 
-    ``write`` returns at once; compression and commits run in the background. Errors of the background are
-    raised by the next ``write`` or by ``close``. One writer per file, which is locked; readers may open it
-    meanwhile.
+    Compression and commits run in the background; their errors are raised by the next ``write`` or by
+    ``close``. One writer per file, which is locked; readers may open it meanwhile.
     """
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
@@ -108,7 +106,7 @@ class DatasetWriter:
         self._pool = ThreadPoolExecutor(threads or len(os.sched_getaffinity(0)), thread_name_prefix="deflate")
         self._queue: queue.Queue[_Sample | None] = queue.Queue(IN_FLIGHT)
         self._error: BaseException | None = None
-        self._seconds = {"deflate": 0.0, "commit": 0.0, "wait": 0.0}
+        self._seconds = {"deflate": 0.0, "commit": 0.0}
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
         self._thread.start()
 
@@ -143,9 +141,7 @@ class DatasetWriter:
                 self._pool.submit(deflate, chunks[i : i + step]) for i in range(0, len(chunks), step)
             ]
         self._taken[number] = True
-        start = time.perf_counter()
-        self._queue.put(_Sample(number, rows, counts, jobs))
-        self._seconds["wait"] += time.perf_counter() - start
+        self._queue.put(_Sample(number, rows, counts, jobs))  # waits while IN_FLIGHT others are on their way
 
     def close(self) -> None:
         """Commit what was handed over and close the file; raises what went wrong in the background."""

@@ -48,7 +48,7 @@ def test_train_resume_and_sample(folder: Path) -> None:
     (network,) = Path("run").glob("network-*.safetensors")
     assert load(network).generator.config.channels == (8, 8)
     drawn = CliRunner().invoke(
-        main, ["gan", "sample", str(network), "--out", "grid.png", "--n", "5", "--columns", "3"]
+        main, ["gan", "sample", str(network), "--out", "grid.png", "--seeds", "0-4", "--columns", "3"]
     )
     assert (drawn.exit_code, drawn.stdout) == (0, "grid.png: 5 samples\n"), drawn.output
     with Image.open("grid.png") as picture:
@@ -97,7 +97,11 @@ def test_images_that_are_none(folder: Path) -> None:
     [
         (["nothing.safetensors", "--out", "a.png"], "nothing.safetensors does not exist"),
         (["images.npy", "--out", "a.png"], "images.npy is truncated or not a safetensors file"),
-        (["images.npy", "--out", "a.png", "--n", "0"], "--n is 0 and --columns is 8, expected at least 1"),
+        (["images.npy", "--out", "a.png", "--columns", "0"], "--columns is 0, expected at least 1"),
+        (
+            ["images.npy", "--out", "a.png", "--seeds", "5-1"],
+            "--seeds is '5-1', expected up to 10000 numbers",
+        ),
         (["images.npy", "--out", "no/a.png"], "no is no folder"),
     ],
 )

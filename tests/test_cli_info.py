@@ -16,7 +16,20 @@ from lift3d.cli.main import main
 def written(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small dataset."""
     path = tmp_path_factory.mktemp("data") / "faces.h5"
-    small = ["--n", "1", "--views", "2", "--lights", "2", "--size", "16", "--model", str(tiny_model)]
+    small = [
+        "--n",
+        "1",
+        "--views",
+        "2",
+        "--lights",
+        "2",
+        "--size",
+        "16",
+        "--mesh-resolution",
+        "32",
+        "--model",
+        str(tiny_model),
+    ]
     result = CliRunner().invoke(main, ["sample", "--out", str(path), *small])
     assert result.exit_code == 0, result.output
     return path

@@ -91,13 +91,26 @@ def test_ctrl_c_in_a_terminal_leaves_a_file_that_resume_continues(tiny_model: Pa
         "--out",
         str(out),
     ]
-    command += ["--n", "200", "--size", "16", "--views", "1", "--lights", "1", "--threads", "1"]
+    command += [
+        "--n",
+        "200",
+        "--size",
+        "16",
+        "--views",
+        "1",
+        "--lights",
+        "1",
+        "--threads",
+        "1",
+        "--mesh-resolution",
+        "32",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while process.poll() is None and time.monotonic() < deadline and not (out.exists() and len(_done(out))):
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=240)
     assert process.returncode == 130, stderr
     assert "interrupted" in stderr and "Traceback" not in stderr
     done = len(_done(out))

@@ -18,7 +18,15 @@ Sample = Callable[..., Result]
 def sample(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sample:
     """Runs ``lift3d sample --out faces.h5`` in an empty folder, small unless told otherwise."""
     monkeypatch.chdir(tmp_path)
-    small = {"--model": tiny_model, "--n": 2, "--views": 2, "--lights": 2, "--size": 16, "--out": "faces.h5"}
+    small = {
+        "--out": "faces.h5",
+        "--model": tiny_model,
+        "--n": 2,
+        "--views": 2,
+        "--lights": 2,
+        "--size": 16,
+        "--mesh-resolution": 32,
+    }
 
     def run(*flags: str, **options: object) -> Result:
         given = small | {f"--{name.replace('_', '-')}": value for name, value in options.items()}
@@ -67,6 +75,7 @@ def test_what_exists_is_kept_unless_told_otherwise(sample: Sample) -> None:
         ({"seed": -1}, "seed is -1, expected 0"),
         ({"trunc": 1.5}, "truncation is 1.5, expected 0"),
         ({"maps": "albedo,colour"}, "maps: colour unknown, expected some of albedo"),
+        ({"mesh_resolution": 4}, "mesh_resolution is 4, expected 16 to 1024"),
         ({"renderer": "raytrace"}, "renderer is 'raytrace', expected one of mesh, neus"),
         ({"model": "nobody"}, "there is no model file nobody"),
         ({"device": "abacus"}, "unknown device 'abacus', expected auto, cpu, cuda or cuda:N"),

@@ -17,8 +17,8 @@ def vectors(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def test_dot_and_normalize_are_numpys() -> None:
     a, b = vectors(4, 5), vectors(5, seed=1)
-    np.testing.assert_allclose(dot(a, b)[..., 0], np.einsum("ijk,jk->ij", a, b))
-    np.testing.assert_allclose(normalize(a), a / np.linalg.norm(a, axis=-1, keepdims=True))
+    np.testing.assert_allclose(dot(a, b)[..., 0], np.einsum("ijk,jk->ij", a.numpy(), b.numpy()))
+    np.testing.assert_allclose(normalize(a), a.numpy() / np.linalg.norm(a, axis=-1, keepdims=True))
 
 
 def test_normalize_of_zero_is_zero_with_a_finite_gradient() -> None:
@@ -82,4 +82,5 @@ def test_ray_sphere_has_finite_gradients_also_for_rays_that_miss_or_touch() -> N
     assert near.tolist() == [4, 5, 5] and far.tolist() == [6, 5, 5]
     (gradient,) = torch.autograd.grad((near + 2 * far).sum(), origins)
     assert gradient.tolist() == [[0, 0, 3]] * 3
-    assert torch.autograd.gradcheck(lambda o: ray_sphere(o, directions)[:2], 3 * normalize(origins.detach()))
+    apart = torch.tensor([[0.3, 0.1, 5], [0.0, 2, 5]], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda o: ray_sphere(o, directions)[:2], apart)

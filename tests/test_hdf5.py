@@ -310,9 +310,14 @@ def test_writer_of_a_missing_or_foreign_file(tmp_path: Path) -> None:
 
 
 def test_two_writers(copy: Path) -> None:
-    other = "import sys; from lift3d.export.hdf5_writer import DatasetWriter; DatasetWriter(sys.argv[1])"
+    other = (
+        "import h5py, sys; from lift3d.export.hdf5_writer import DatasetWriter\n"
+        "print(h5py.File(sys.argv[1])['done'][:].sum(), flush=True)\n"
+        "DatasetWriter(sys.argv[1])"
+    )
     with DatasetWriter(copy):
         child = subprocess.run([sys.executable, "-c", other, str(copy)], capture_output=True, text=True)
+    assert child.stdout == f"{N}\n"  # reading is allowed
     assert "being written by another process" in child.stderr
 
 
@@ -459,6 +464,13 @@ def test_files_that_are_no_dataset(copy: Path, tmp_path: Path) -> None:
         h5["x"] = 1
     with pytest.raises(CorruptFile, match="is an HDF5 file of another program"):
         open_dataset(copy)
+
+
+def test_a_config_that_is_no_json(copy: Path) -> None:
+    with h5py.File(copy, "r+") as h5:
+        h5.attrs["config"] = "{"
+    with pytest.raises(CorruptFile, match="attribute config is no JSON"):
+        describe(copy)
 
 
 def test_a_file_from_the_future(copy: Path) -> None:

@@ -1,6 +1,6 @@
 """2D GANs: StyleGAN2 networks, their files, their latent prior, and a small trainer.
 
-``lift3d.gan.load(path)`` reads a GAN; the module of that name is reached by ``from lift3d.gan.load import ...`` only.
+``lift3d.gan.load(path)`` reads a GAN; ``from lift3d.gan.load import ...`` reaches the module of that name.
 """
 
 from lift3d.gan.load import LoadedGan, describe, load, save_gan

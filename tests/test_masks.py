@@ -1,0 +1,55 @@
+"""Masks from a constant background."""
+
+import numpy as np
+import torch
+
+from lift3d.masks import TOLERANCE, background_masks
+from lift3d.synthetic.render import BACKGROUND, render_head
+
+
+def picture(*objects: np.ndarray) -> torch.Tensor:
+    """White images with dark objects."""
+    image = np.full((len(objects), 3, *objects[0].shape), 255, np.uint8)
+    for i, mask in enumerate(objects):
+        image[i, :, mask] = 40
+    return torch.from_numpy(image)
+
+
+def disc(radius: float, x: float = 8, y: float = 8) -> np.ndarray:
+    rows, columns = np.mgrid[:16, :16]
+    return (rows - y) ** 2 + (columns - x) ** 2 <= radius**2
+
+
+def test_objects_are_what_differs_from_the_background() -> None:
+    first, second = disc(4), disc(3, 4, 10) | disc(2, 12, 3)
+    masks = background_masks(picture(first, second), 1.0)
+    assert np.array_equal(masks.numpy(), np.stack([first, second]))
+    assert not background_masks(picture(disc(0.5)) // 4 * 0 + 255, 1.0).any()
+
+
+def test_a_white_highlight_inside_an_object_belongs_to_it_and_a_bay_does_not() -> None:
+    ring = disc(6) & ~disc(2)
+    bay = disc(6).copy()
+    bay[8, 8:] = False
+    masks = background_masks(picture(ring, bay), 1.0).numpy()
+    assert np.array_equal(masks[0], disc(6))
+    assert np.array_equal(masks[1], bay)
+
+
+def test_one_channel_beyond_the_tolerance_is_enough() -> None:
+    image = torch.full((1, 3, 2, 2), 128, dtype=torch.uint8)
+    grey = 128 / 255
+    image[0, 1, 0, 0] += int(TOLERANCE * 255) + 1
+    image[0, 2, 1, 1] -= int(TOLERANCE * 255)
+    assert background_masks(image, grey).tolist() == [[[True, False], [False, False]]]
+    assert background_masks(image, grey, tolerance=0.05).tolist() == [[[True, False], [False, True]]]
+
+
+def test_masks_of_heads_are_their_true_masks_but_for_the_rim() -> None:
+    take = render_head("train", 3, 32, takes=1)[0]
+    image = (take.image.permute(2, 0, 1)[None] * 255).round().to(torch.uint8)
+    mask = background_masks(image, BACKGROUND)[0]
+    wrong = mask ^ take.mask
+    rim = torch.nn.functional.max_pool2d(take.mask[None].float(), 3, 1, 1)[0] > 0
+    assert wrong.sum() < 0.08 * take.mask.sum()
+    assert not (mask & ~rim).any()

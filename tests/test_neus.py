@@ -1,0 +1,382 @@
+"""Volume rendering against closed forms of a sphere and an ellipsoid, naive loops and finite differences.
+
+Tolerances on analytic shapes are about twice what was measured.
+"""
+
+import math
+from dataclasses import fields as names_of
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lift3d import neus
+from lift3d.cameras import Cameras, ViewPrior, pixel_grid
+from lift3d.fields import MaterialField, SDFField, Surface, condition, ellipsoid_sdf
+from lift3d.geometry import angle_deg, normalize, ray_sphere
+from lift3d.lights import LightPrior, Lights
+from lift3d.neus import RenderOutput, SamplingConfig
+from lift3d.shading import Material, shading
+
+SIZE = 16
+FINE = SamplingConfig(64, 64, coarse_sharpness=200.0)
+VIEWS = torch.tensor([[0.2, -0.5, 0.1, 0.03, -0.02, 0.0], [0.0] * 6])
+LIGHTS = torch.tensor([[0.4, 0.6, 0.5, 0.3, 0.0], [0.3, 0.7, -0.8, 0.2, 0.2], [0.2, 0.6, 0.9, -0.2, 0.1]])
+
+
+def material(points: Tensor, normal: Tensor, feature: Tensor) -> Material:
+    """Smooth in space, none of it constant."""
+    gloss, exponent = 0.3 + 0.2 * points[..., :1], 30 + 20 * points[..., 1:2]
+    return Material(0.5 + 0.4 * torch.sin(5 * points), gloss, exponent)
+
+
+class Ellipsoid:
+    """A surface that counts how often, and at how many points, its distance is evaluated."""
+
+    def __init__(self, *radii: float) -> None:
+        self.radii = torch.tensor(radii)
+        self.calls, self.points = 0, 0
+        self.surface = Surface(self.sdf, material)
+
+    def sdf(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        self.calls, self.points = self.calls + 1, self.points + points.shape[1]
+        return ellipsoid_sdf(points, self.radii.to(points)), points
+
+    def exact(self, cameras: Cameras, lights: Lights) -> tuple[RenderOutput, Tensor]:
+        """Maps of the first intersections [v, h, w] and the cosine between normal and ray."""
+        n_views = len(cameras.rotation)
+        origins, directions = cameras.rays(pixel_grid(SIZE).expand(n_views, -1, -1), SIZE)
+        unit = directions / self.radii
+        near, _, hit = ray_sphere(origins / self.radii, normalize(unit))
+        position = origins + (near / unit.norm(dim=-1))[..., None] * directions
+        normal = normalize(position / self.radii.square())
+        m = material(position, normal, position)
+        per_light = Material(m.albedo[:, None], m.specular[:, None], m.shininess[:, None])
+        lamp = lights.per_point(1)
+        factors = shading(normal[:, None], -directions[:, None], per_light, lamp)
+        colors = (per_light.albedo * factors.diffuse + factors.specular).clamp(0, 1)
+
+        def image(x: Tensor) -> Tensor:
+            return x.unflatten(-1, (SIZE, SIZE))
+
+        def picture(x: Tensor) -> Tensor:
+            return x.unflatten(-2, (SIZE, SIZE))
+
+        out = RenderOutput(
+            mask=image(hit), depth=image(cameras.z_depth(position)), normals=picture(normal),
+            albedo=picture(m.albedo), specular=image(m.specular[..., 0]),
+            shininess=image(m.shininess[..., 0]), diffuse_shading=image(factors.diffuse[..., 0]),
+            specular_shading=image(factors.specular[..., 0]), colors=picture(colors),
+        )  # fmt: skip
+        return out, image(-(normal * directions).sum(-1))
+
+
+# --- weights
+
+
+def test_opacities_at_interval_ends_are_equation_13() -> None:
+    sdf = torch.tensor([0.3, 0.1, -0.02, -0.1, 0.05, 0.2], dtype=torch.float64)
+    phi = [1 / (1 + math.exp(-20 * f)) for f in sdf.tolist()]
+    expected = [max((a - b) / a, 0) for a, b in zip(phi, phi[1:])]
+    assert neus.alphas_from_ends(sdf, 20.0).tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_opacities_at_midpoints_are_those_at_the_ends_of_a_linear_distance() -> None:
+    t = torch.tensor([0.0, 0.1, 0.3, 0.35, 0.6, 1.0], dtype=torch.float64)
+    ends, delta = 0.5 - 1.3 * t, t.diff()
+    middle = (ends[1:] + ends[:-1]) / 2
+    actual = neus.alphas(middle, torch.full_like(middle, -1.3), delta, 15.0)
+    torch.testing.assert_close(actual, neus.alphas_from_ends(ends, 15.0))
+
+
+def test_opacities_have_the_gradient_of_finite_differences() -> None:
+    generator = torch.Generator().manual_seed(0)
+    sdf, slope, delta = (torch.rand(8, generator=generator, dtype=torch.float64) for _ in range(3))
+    arguments = (sdf - 0.5, -0.1 - slope, 0.01 + 0.1 * delta, torch.tensor(20.0, dtype=torch.float64))
+    assert torch.autograd.gradcheck(neus.alphas, [x.requires_grad_(True) for x in arguments])
+    assert torch.autograd.gradcheck(lambda f, s: neus.alphas_from_ends(f, s), [arguments[0], arguments[3]])
+
+
+def test_weights_are_the_naive_loop() -> None:
+    alpha = torch.rand(3, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for row, weights in zip(alpha.tolist(), neus.weights_from_alphas(alpha).tolist()):
+        passed, expected = 1.0, []
+        for a in row:
+            expected.append(a * passed)
+            passed *= 1 - a
+        assert weights == pytest.approx(expected, abs=1e-6)
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=80))
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_weights_sum_to_at_most_one(alpha: list[float]) -> None:
+    weights = neus.weights_from_alphas(torch.tensor(alpha))
+    assert (weights >= 0).all()
+    assert weights.sum() <= 1 + 2e-7 * (len(alpha) + 1)  # the guard of the product, and rounding
+
+
+@given(st.lists(st.floats(-2, 2, width=32), min_size=2, max_size=60), st.floats(1, 2000, width=32))
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_any_distances_give_weights_that_sum_to_at_most_one(sdf: list[float], sharpness: float) -> None:
+    alpha = neus.alphas_from_ends(torch.tensor(sdf), sharpness)
+    assert ((0 <= alpha) & (alpha <= 1)).all()
+    assert neus.weights_from_alphas(alpha).sum() <= 1 + 2e-7 * (len(sdf) + 1)
+
+
+# --- samples
+
+
+def rays(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    return Cameras.from_view(VIEWS.to(dtype)).rays(pixel_grid(SIZE).to(dtype).expand(2, -1, -1), SIZE)
+
+
+@pytest.mark.parametrize("keep_coarse", [True, False])
+@pytest.mark.parametrize("jitter", [True, False])
+def test_samples_are_sorted_in_the_sphere_and_gather_at_the_surface(keep_coarse: bool, jitter: bool) -> None:
+    origins, directions = rays()
+    generator = torch.Generator().manual_seed(0) if jitter else None
+    config = SamplingConfig(20, 10, keep_coarse)
+    t = neus.place_samples(Ellipsoid(0.7, 0.7, 0.7).surface, origins, directions, config, generator)
+    assert t.shape == (2, SIZE**2, 30 if keep_coarse else 10)
+    assert (t.diff() >= -1e-6).all()
+    near, far, in_sphere = ray_sphere(origins, directions)
+    assert ((near[..., None] - 1e-5 <= t) & (t <= far[..., None] + 1e-5)).all()
+    missed = t[~in_sphere]
+    assert len(missed) and (missed.amax(-1) - missed.amin(-1)).max() < 1e-5  # no length outside the sphere
+    surface, _, hit = ray_sphere(origins, directions, 0.7)
+    close = ((t - surface[..., None]).abs() < 0.15).sum(-1)[hit].float()
+    assert close.mean() > 8 and close.min() >= 4  # of 10 fine ones; evenly spread ones would be 1.5
+
+
+def test_trace_samples_the_midpoints_and_takes_a_generator() -> None:
+    origins, directions = rays()
+    surface, config = Ellipsoid(0.7, 0.7, 0.7).surface, SamplingConfig(6, 4)
+    seeded = lambda: torch.Generator().manual_seed(3)  # noqa: E731
+    t = neus.place_samples(surface, origins, directions, config, seeded())
+    traced = neus.trace(surface, origins, directions, 50.0, config, seeded())
+    torch.testing.assert_close(traced.t, (t[..., 1:] + t[..., :-1]) / 2)
+    points = origins[..., None, :] + traced.t[..., None] * directions[..., None, :]
+    torch.testing.assert_close(traced.normal, normalize(points))
+    torch.testing.assert_close(traced.material.albedo, material(points, points, points).albedo)
+    plain = neus.trace(surface, origins, directions, 50.0, config)
+    assert torch.equal(plain.t, neus.trace(surface, origins, directions, 50.0, config).t)
+    assert not torch.equal(plain.t, traced.t)
+
+
+# --- analytic shapes
+
+
+@pytest.mark.parametrize("radii", [(0.7, 0.7, 0.7), (0.5, 0.72, 0.6)])
+@pytest.mark.parametrize(
+    ("config", "sharpness", "depth", "degrees", "color"),
+    [(FINE, 2000.0, 3e-4, 0.02, 2e-3), (SamplingConfig(), 1000.0, 1e-3, 0.1, 5e-3)],
+)
+def test_an_ellipsoid_has_its_exact_maps(
+    radii: tuple[float, ...],
+    config: SamplingConfig,
+    sharpness: float,
+    depth: float,
+    degrees: float,
+    color: float,
+) -> None:
+    cameras, lights, shape = Cameras.from_view(VIEWS), Lights.from_vector(LIGHTS), Ellipsoid(*radii)
+    out = neus.render_maps(shape.surface, cameras, lights, SIZE, sharpness, config)
+    true, cosine = shape.exact(cameras, lights)
+    assert torch.equal(out.mask, true.mask)
+    inner = true.mask & (cosine > 0.3)  # elsewhere a sample's width is a long way along the surface
+    assert inner.sum() > 0.8 * true.mask.sum() > 50
+    assert (out.depth - true.depth)[inner].abs().max() < depth
+    assert angle_deg(out.normals, true.normals)[inner].max() < degrees
+    assert (out.albedo - true.albedo)[inner].abs().max() < color
+    assert (out.specular - true.specular)[inner].abs().max() < color
+    assert (out.shininess - true.shininess)[inner].abs().max() < 100 * color
+    lit = inner[:, None].expand_as(out.diffuse_shading)
+    assert (out.diffuse_shading - true.diffuse_shading)[lit].abs().max() < color
+    assert (out.specular_shading - true.specular_shading)[lit].abs().max() < color
+    assert (out.colors - true.colors)[lit].abs().max() < color
+    torch.testing.assert_close(out.normals[out.mask].norm(dim=-1), torch.ones(int(out.mask.sum())))
+
+
+def test_rays_through_an_ellipsoid_have_the_colours_of_its_surface() -> None:
+    shape, lights = Ellipsoid(0.5, 0.72, 0.6), Lights.from_vector(LIGHTS[:2])
+    origins, directions = rays()
+    traced = neus.trace(shape.surface, origins, directions, 2000.0, FINE)
+    color = neus.render_rays(traced, directions, lights, 0.25)
+    true, cosine = shape.exact(Cameras.from_view(VIEWS), lights)
+    inside = (true.mask & (cosine > 0.3)).flatten(1)
+    for i in range(2):
+        exact = true.colors[i, i].flatten(0, 1)
+        assert (color[i].clamp_max(1) - exact)[inside[i]].abs().max() < 2e-3
+        outside = ~true.mask[i].flatten()
+        assert (color[i][outside] - 0.25).abs().max() < 4e-3  # empty intervals have an opacity of 1e-5
+    own = neus.render_rays(traced, directions, lights, torch.full((2, SIZE**2, 3), 0.25))
+    assert torch.equal(own, color)
+
+
+def test_maps_are_zero_and_colours_background_outside_the_mask() -> None:
+    out = neus.render_maps(
+        Ellipsoid(0.4, 0.4, 0.4).surface, Cameras.from_view(VIEWS), Lights.from_vector(LIGHTS), SIZE, 500.0,
+        SamplingConfig(12, 12), background=(0.1, 0.2, 0.3),
+    )  # fmt: skip
+    outside = ~out.mask
+    assert outside.any() and out.mask.any()
+    for name in ("depth", "normals", "albedo", "specular", "shininess"):
+        assert not getattr(out, name)[outside].any(), name
+    for shaded in (out.diffuse_shading, out.specular_shading):
+        assert not shaded[outside[:, None].expand_as(shaded)].any()
+    color = out.colors[outside[:, None].expand(out.colors.shape[:-1])]
+    assert torch.equal(color, torch.tensor([0.1, 0.2, 0.3]).expand_as(color))
+
+
+def test_composites_are_divided_by_the_accumulated_weight() -> None:
+    shape = Ellipsoid(0.7, 0.7, 0.7)  # so soft that no pixel is opaque
+    arguments = (Cameras.from_view(VIEWS), Lights.from_vector(LIGHTS), SIZE, 4.0, SamplingConfig(12, 12))
+    constant = Surface(shape.sdf, lambda x, n, f: replace(material(x, n, f), specular=0 * x[..., :1] + 0.3))
+    out = neus.render_maps(constant, *arguments)
+    inside = out.specular[out.mask]
+    torch.testing.assert_close(inside, torch.full_like(inside, 0.3))
+
+
+def test_the_shading_identity_holds_exactly() -> None:
+    out = neus.render_maps(
+        Ellipsoid(0.5, 0.72, 0.6).surface, Cameras.from_view(VIEWS), Lights.from_vector(LIGHTS), SIZE, 300.0,
+        SamplingConfig(16, 16),
+    )  # fmt: skip
+    color = out.albedo[:, None] * out.diffuse_shading[..., None] + out.specular_shading[..., None]
+    lit = out.mask[:, None].expand(out.colors.shape[:-1])
+    assert torch.equal(color.clamp(0, 1)[lit], out.colors[lit])
+
+
+# --- deferred shading
+
+
+def test_many_lights_are_each_light_alone_for_one_evaluation_of_the_field() -> None:
+    cameras, config = Cameras.from_view(VIEWS), SamplingConfig(12, 8)
+    lights = Lights.from_vector(LightPrior().sample(7, torch.Generator().manual_seed(0)))
+    shape = Ellipsoid(0.5, 0.72, 0.6)
+    together = neus.render_maps(shape.surface, cameras, lights, SIZE, 300.0, config)
+    cost = (shape.calls, shape.points)
+    assert cost == (2, 2 * SIZE**2 * (12 + 19))  # place, then evaluate the intervals
+    for i in range(7):
+        shape.calls = shape.points = 0
+        alone = neus.render_maps(shape.surface, cameras, lights[i : i + 1], SIZE, 300.0, config)
+        assert (shape.calls, shape.points) == cost
+        for f in names_of(RenderOutput):
+            whole, one = getattr(together, f.name), getattr(alone, f.name)
+            per_light = f.name in ("diffuse_shading", "specular_shading", "colors")
+            assert torch.equal(whole[:, i : i + 1] if per_light else whole, one), f.name
+
+
+def test_views_may_have_their_own_lights() -> None:
+    cameras, config = Cameras.from_view(VIEWS), SamplingConfig(12, 8)
+    surface = Ellipsoid(0.5, 0.72, 0.6).surface
+    vectors = torch.stack((LIGHTS[:2], LIGHTS[1:]))
+    own = neus.render_maps(surface, cameras, Lights.from_vector(vectors), SIZE, 300.0, config)
+    for v in range(2):
+        shared = neus.render_maps(surface, cameras, Lights.from_vector(vectors[v]), SIZE, 300.0, config)
+        assert torch.equal(own.colors[v], shared.colors[v])
+
+
+def test_chunks_of_rays_do_not_change_the_maps() -> None:
+    cameras, lights = Cameras.from_view(VIEWS), Lights.from_vector(LIGHTS)
+    shape, config = Ellipsoid(0.5, 0.72, 0.6), SamplingConfig(12, 8)
+    whole, parts = (
+        neus.render_maps(shape.surface, cameras, lights, SIZE, 300.0, config, chunk=n) for n in (4096, 37)
+    )
+    for f in names_of(RenderOutput):
+        torch.testing.assert_close(getattr(parts, f.name), getattr(whole, f.name))
+
+
+# --- gradients
+
+
+class Scene:
+    """Trained fields in double precision at fixed distances: what one training step differentiates."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.shape = SDFField(10, 3, 3, 4, (0.5, 0.72, 0.6)).double()
+        self.material = MaterialField(10, 2, 2, 10, 4).double()
+        with torch.no_grad():
+            for p in [*self.shape.parameters(), *self.material.parameters()]:
+                p += 0.05 * torch.randn(p.shape, generator=generator, dtype=p.dtype)
+        self.code = torch.randn(2, 4, generator=generator, dtype=torch.float64)
+        self.view = ViewPrior().sample(2, generator).double()
+        self.light = LightPrior(negative=(0.1, 0.2)).sample(2, generator).double()
+        self.sharpness = torch.tensor(20.0, dtype=torch.float64)
+        self.pixels = 3 + 10 * torch.rand(2, 3, 2, generator=generator, dtype=torch.float64)
+        surface, (origins, directions) = self.surface(self.code), self.rays(self.view)
+        t = neus.place_samples(surface, origins, directions, SamplingConfig(7, 5), generator)
+        monkeypatch.setattr(neus, "place_samples", lambda *_: t)
+
+    def surface(self, code: Tensor) -> Surface:
+        return condition(self.shape, self.material, code, 0.7, code.new_tensor([1.0, -1.0]))
+
+    def rays(self, view: Tensor) -> tuple[Tensor, Tensor]:
+        return Cameras.from_view(view).rays(self.pixels, SIZE)
+
+    def color(self, code: Tensor, view: Tensor, light: Tensor, sharpness: Tensor, **options: bool) -> Tensor:
+        origins, directions = self.rays(view)
+        traced = neus.trace(self.surface(code), origins, directions, sharpness, SamplingConfig(), **options)
+        return neus.render_rays(traced, directions, Lights.from_vector(light), 1.0)
+
+
+def test_code_view_light_and_sharpness_get_the_gradient_of_finite_differences(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene(monkeypatch)
+    weights = torch.rand(2, 3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    arguments = [x.requires_grad_(True) for x in (scene.code, scene.view, scene.light, scene.sharpness)]
+
+    def loss(*x: Tensor) -> Tensor:
+        return (weights * scene.color(*x, create_graph=True)).sum()
+
+    gradients = torch.autograd.grad(loss(*arguments), arguments)
+    assert all(gradient.abs().min() > 0 for gradient in gradients)  # every single number matters
+    assert torch.autograd.gradcheck(loss, arguments, atol=1e-6, rtol=1e-4)
+
+
+def test_parameters_of_both_fields_get_the_gradient_of_finite_differences(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene(monkeypatch)
+    fixed = (scene.code, scene.view, scene.light, scene.sharpness)
+    loss = lambda: scene.color(*fixed, create_graph=True).square().sum()  # noqa: E731
+    for field in (scene.shape, scene.material):
+        parameters = list(field.parameters())
+        gradients = torch.autograd.grad(loss(), parameters)
+        generator = torch.Generator().manual_seed(2)
+        steps = [1e-6 * torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters]
+        ends = []
+        for sign in (1, -2):
+            with torch.no_grad():
+                for p, step in zip(parameters, steps):
+                    p += sign * step
+            ends.append(loss().item())
+        expected = sum((g * s).sum() for g, s in zip(gradients, steps)).item()
+        assert abs(expected) > 1e-7
+        assert (ends[0] - ends[1]) / 2 == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_fixed_shape_trains_the_material_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(monkeypatch)
+    fixed = (scene.code, scene.view, scene.light, scene.sharpness)
+    free = scene.color(*fixed, create_graph=True)
+    color = scene.color(*fixed, create_graph=True, fixed_shape=True)
+    torch.testing.assert_close(color, free)
+    color.sum().backward()
+    assert all(p.grad is None for p in scene.shape.parameters())
+    assert all(p.grad.abs().sum() > 0 for p in scene.material.parameters())
+
+
+def test_maps_need_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape, field = SDFField(8, 2, 2, 3, (0.6, 0.6, 0.6)), MaterialField(8, 1, 2, 8, 3)
+    surface = condition(shape, field, torch.zeros(1, 3))
+    out = neus.render_maps(
+        surface, Cameras.from_view(VIEWS), Lights.from_vector(LIGHTS), 8, 100.0, SamplingConfig(8, 8)
+    )
+    assert not any(getattr(out, f.name).requires_grad for f in names_of(RenderOutput))
+    assert out.mask.any()

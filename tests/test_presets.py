@@ -1,0 +1,167 @@
+"""Presets against Tables 4 to 6 of the GAN2X supplement, typed off by hand."""
+
+import re
+
+import pytest
+
+from lift3d.cameras import DISTANCE
+from lift3d.config import Preset, Refinement, Schedule
+from lift3d.encoders import ANGLE_RANGE, SHIFT_RANGE
+from lift3d.errors import ConfigError
+from lift3d.fields import SHININESS_RANGE
+from lift3d.presets import DEMO, PRESETS, PROFILES, get_preset
+from lift3d.synthetic.render import BACKGROUND, LIGHT_PRIOR, VIEW_PRIOR
+
+PUBLISHED = ("celeba", "celeba-hq", "afhq-cat", "lsun-car")
+FACES = PUBLISHED[:3]
+
+
+def test_names_are_the_keys() -> None:
+    assert tuple(PRESETS) == (*PUBLISHED, "demo", "tiny")
+    assert all(preset.name == name for name, preset in PRESETS.items())
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_table_4(name: str) -> None:
+    preset = PRESETS[name]
+    assert SHININESS_RANGE == (4, 100)  # p
+    assert preset.weights.beta == 3e-5
+    assert preset.weights.view_light == 1.0  # lambda_vl
+    assert preset.weights.features == 1.0  # lambda_d
+    assert preset.weights.mask == (0.2 if name in ("celeba-hq", "lsun-car") else 0.0)  # lambda_m
+    assert (preset.masks == "none") == (preset.weights.mask == 0.0)
+    assert preset.rates.fields == 5e-4  # F_s and F_m
+    assert preset.rates.material_explore == 2e-3  # F_m in step 1
+    assert preset.rates.encoders == 2e-4  # all encoders
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_architecture_and_other_numbers_of_section_1(name: str) -> None:
+    preset = PRESETS[name]
+    assert (preset.shape.n_layers, preset.shape.n_hidden, preset.shape.n_frequencies) == (8, 256, 4)
+    assert (preset.material.n_layers, preset.material.n_hidden, preset.material.n_frequencies) == (4, 256, 6)
+    assert (preset.sampling.n_coarse, preset.sampling.n_fine, preset.sampling.keep_coarse) == (36, 36, True)
+    assert (preset.batch.n_rays, preset.batch.patch) == (512, 32)
+    assert (preset.weights.eikonal, preset.weights.perceptual) == (0.1, 0.1)
+    assert (preset.n_code, preset.encoder_width) == (512, 1.0)  # Table 2
+    assert preset.size == (128 if name == "celeba" else 256)
+
+
+@pytest.mark.parametrize(("name", "n", "m"), [("celeba", 1000, 32), ("celeba-hq", 200, 80), ("afhq-cat", 100, 160)])
+def test_table_5_joint_pre_training(name: str, n: int, m: int) -> None:
+    assert PRESETS[name].joint == Schedule(
+        size=PRESETS[name].size,
+        n_samples=n,
+        n_rerendered=m,
+        n_stages=5,
+        explore_first=50_000,
+        explore=30_000,
+        align=8_000,
+        exploit=50_000,
+        sigma=(0.3, 1.0),
+        smooth_albedo=0.2,
+        smooth_specular=0.1,
+    )
+
+
+@pytest.mark.parametrize(("name", "m"), [("celeba", 800), ("celeba-hq", 400), ("afhq-cat", 400)])
+def test_table_5_instance_specific_fine_tuning(name: str, m: int) -> None:
+    assert PRESETS[name].instance == (
+        Schedule(
+            size=PRESETS[name].size,
+            n_samples=1,
+            n_rerendered=m,
+            n_stages=3,
+            explore_first=6_000,
+            explore=6_000,
+            align=2_000,
+            exploit=15_000,
+            sigma=(0.8, 1.0),
+            smooth_albedo=0.2,
+            smooth_specular=0.1,
+        ),
+    )
+
+
+def test_table_6_has_no_joint_training_but_two_resolutions() -> None:
+    car = PRESETS["lsun-car"]
+    assert car.joint is None
+    assert car.instance == (
+        Schedule(
+            size=128,
+            n_samples=1,
+            n_rerendered=800,
+            n_stages=4,
+            explore_first=15_000,
+            explore=10_000,
+            align=4_000,
+            exploit=25_000,
+            sigma=(0.3, 1.0),
+            smooth_albedo=0.2,
+            smooth_specular=0.1,
+        ),
+        Schedule(
+            size=256,
+            n_samples=1,
+            n_rerendered=400,
+            n_stages=3,
+            explore_first=6_000,
+            explore=6_000,
+            align=2_000,
+            exploit=15_000,
+            sigma=(0.8, 1.0),
+            smooth_albedo=0.2,
+            smooth_specular=0.1,
+        ),
+    )
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_tables_5_and_6_shading_based_refinement(name: str) -> None:
+    expected = Refinement(iterations=1_000, sigma=(1.0, 1.0), smooth_albedo=0.5, smooth_specular=0.2)
+    assert PRESETS[name].refine == expected
+
+
+def test_joint_pre_training_is_460_thousand_iterations() -> None:
+    for name in FACES:
+        s = PRESETS[name].joint
+        assert s.explore_first + (s.n_stages - 1) * s.explore + s.n_stages * (s.align + s.exploit) == 460_000
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_priors_are_within_reach_of_the_encoders_and_the_frame(preset: Preset) -> None:
+    prior = preset.view_prior
+    reach = [abs(m) + min(limit, 4 * s) for m, s, limit in zip(prior.mean, prior.std, prior.limit)]
+    assert max(reach[:3]) <= ANGLE_RANGE + 1e-9 or preset.name == "lsun-car"
+    assert max(reach[3:]) <= SHIFT_RANGE
+    for bounds, scale in zip((preset.light_prior.l_x, preset.light_prior.l_y), preset.light_range):
+        assert max(map(abs, bounds)) <= scale
+    assert max(preset.radii) <= 0.98 < DISTANCE
+    assert preset.light_prior.level[0] - preset.light_prior.coupling * preset.light_prior.diffuse[1] > 0
+    for schedule in filter(None, (preset.joint, *preset.instance)):
+        assert preset.batch.patch <= schedule.size
+
+
+def test_demo_lifts_what_its_gan_was_trained_on() -> None:
+    assert (DEMO.view_prior, DEMO.light_prior, DEMO.background) == (VIEW_PRIOR, LIGHT_PRIOR, BACKGROUND)
+    assert DEMO.masks == "background" and DEMO.weights.mask > 0
+
+
+def test_quick_profile_shrinks_the_joint_schedule_alone() -> None:
+    quick, full = get_preset("demo", "quick"), get_preset("demo")
+    assert full is DEMO
+    assert quick.joint.n_stages == 2
+    for name in ("n_samples", "n_rerendered", "explore_first", "explore", "align", "exploit"):
+        assert 0 < getattr(quick.joint, name) < getattr(full.joint, name)
+    assert quick.joint.sigma == full.joint.sigma
+    assert (quick.name, quick.shape, quick.instance) == (full.name, full.shape, full.instance)
+    assert get_preset("lsun-car", "quick") == PRESETS["lsun-car"]
+
+
+def test_unknown_names_get_the_list_of_known_ones() -> None:
+    known = re.escape("'ffhq', known are celeba, celeba-hq, afhq-cat, lsun-car, demo, tiny")
+    with pytest.raises(ConfigError, match=f"unknown dataset {known}"):
+        get_preset("ffhq")
+    with pytest.raises(ConfigError, match="unknown profile 'slow', known are full, quick"):
+        get_preset("demo", "slow")
+    assert PROFILES == ("full", "quick")
