@@ -124,10 +124,10 @@ def test_heads_turn_and_lights_move_steadily() -> None:
 
 
 def test_draws_follow_the_priors() -> None:
-    drawn = [DatasetPlan(n=1, views=4).draw(i, ViewPrior(), LightPrior()) for i in range(500)]
+    drawn = [DatasetPlan(n=1, views=4).draw(i, ViewPrior(), LightPrior()) for i in range(200)]
     views, lights = (torch.cat(rows) for rows in zip(*drawn, strict=True))
     prior = ViewPrior()
-    assert (views.mean(0).abs() < 0.02).all()
+    assert (views.mean(0).abs() < 0.03).all()
     torch.testing.assert_close(views.std(0), torch.tensor(prior.std), atol=0.02, rtol=0.05)
     assert abs(lights[:, 2].mean()) < 0.05 and lights[:, 2].min() < -0.9 and lights[:, 2].max() > 0.9
 

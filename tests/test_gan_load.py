@@ -320,7 +320,7 @@ def test_descriptions(write, tmp_path: Path) -> None:
         ({"architecture": [1]}, "architecture is a list, expected 'skip'"),
         ({"mapping_lr": "x"}, "mapping_lr is 'x', expected a positive number"),
         ({"conv_clamp": float("nan")}, "conv_clamp is nan"),
-        ({"w_dim": 8}, r"mapping.fc0.weight has shape \(7, 5\), the network expects \(8, 5\)"),
+        ({"w_dim": 8}, r"mapping.fc0.bias has shape \(7,\), the network expects \(8,\)"),
         ({"colour": 1}, r"GeneratorConfig has unknown \['colour'\]"),
     ],
 )

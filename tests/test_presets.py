@@ -3,10 +3,10 @@
 import re
 
 import pytest
+import torch
 
-from lift3d.cameras import DISTANCE
 from lift3d.config import Preset, Refinement, Schedule
-from lift3d.encoders import ANGLE_RANGE, SHIFT_RANGE
+from lift3d.encoders import LightEncoder, ViewEncoder
 from lift3d.errors import ConfigError
 from lift3d.fields import SHININESS_RANGE
 from lift3d.presets import DEMO, PRESETS, PROFILES, get_preset
@@ -47,7 +47,9 @@ def test_architecture_and_other_numbers_of_section_1(name: str) -> None:
     assert preset.size == (128 if name == "celeba" else 256)
 
 
-@pytest.mark.parametrize(("name", "n", "m"), [("celeba", 1000, 32), ("celeba-hq", 200, 80), ("afhq-cat", 100, 160)])
+@pytest.mark.parametrize(
+    ("name", "n", "m"), [("celeba", 1000, 32), ("celeba-hq", 200, 80), ("afhq-cat", 100, 160)]
+)
 def test_table_5_joint_pre_training(name: str, n: int, m: int) -> None:
     assert PRESETS[name].joint == Schedule(
         size=PRESETS[name].size,
@@ -129,17 +131,23 @@ def test_joint_pre_training_is_460_thousand_iterations() -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
-def test_priors_are_within_reach_of_the_encoders_and_the_frame(preset: Preset) -> None:
-    prior = preset.view_prior
-    reach = [abs(m) + min(limit, 4 * s) for m, s, limit in zip(prior.mean, prior.std, prior.limit)]
-    assert max(reach[:3]) <= ANGLE_RANGE + 1e-9 or preset.name == "lsun-car"
-    assert max(reach[3:]) <= SHIFT_RANGE
-    for bounds, scale in zip((preset.light_prior.l_x, preset.light_prior.l_y), preset.light_range):
-        assert max(map(abs, bounds)) <= scale
-    assert max(preset.radii) <= 0.98 < DISTANCE
-    assert preset.light_prior.level[0] - preset.light_prior.coupling * preset.light_prior.diffuse[1] > 0
+def test_priors_are_within_reach_of_the_encoders(preset: Preset) -> None:
+    generator = torch.Generator().manual_seed(0)
+    views, lights = preset.view_prior.sample(500, generator), preset.light_prior.sample(500, generator)
+    view_encoder = ViewEncoder(8, 0.01)
+    light_encoder = LightEncoder(8, 0.01, preset.light_range, preset.negative_range)
+    torch.testing.assert_close(view_encoder.from_tanh(view_encoder.to_tanh(views)), views)
+    torch.testing.assert_close(light_encoder.from_tanh(light_encoder.to_tanh(lights)), lights)
+    assert (lights[:, :2] > 0).all()
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_sizes_fit_together(preset: Preset) -> None:
+    assert max(preset.radii) <= 0.98
     for schedule in filter(None, (preset.joint, *preset.instance)):
-        assert preset.batch.patch <= schedule.size
+        assert preset.batch.patch <= schedule.size <= preset.size
+    assert preset.batch.n_rays >= preset.batch.n_images
+    assert preset.masks in ("none", "background", "files")
 
 
 def test_demo_lifts_what_its_gan_was_trained_on() -> None:

