@@ -176,7 +176,7 @@ def render_maps(
     sharpness: float,
     config: SamplingConfig,
     background: tuple[float, float, float] = (1.0, 1.0, 1.0),
-    chunk: int = 4096,
+    chunk: int = 1024,
 ) -> RenderOutput:
     """Deferred volume rendering of one object (b = 1) from v cameras under lights [l] or [v, l].
 

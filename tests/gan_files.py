@@ -1,4 +1,4 @@
-"""Writers of GAN files as other programs write them, from our own networks: NVLabs pickles and rosinality checkpoints.
+"""Writers of GAN files as other programs write them, from our networks: NVLabs pickles, rosinality .pt files.
 
 No code of those programs is here: small stand-in classes bear the names that the pickles refer to.
 """
@@ -23,7 +23,7 @@ from lift3d.gan.stylegan2 import Discriminator, Generator
 FIR = fir_filter(torch.zeros(1))
 
 
-# --- NVLabs ----------------------------------------------------------------------------------------------------
+# --- NVLabs --------------------------------------------------------------------------------------------
 
 
 def _reconstruct_persistent_obj(meta: dict) -> None:
@@ -214,7 +214,7 @@ def nvlabs_generator(generator: Generator, fp16: bool = False) -> Stored:
 
 
 def nvlabs_discriminator(discriminator: Discriminator, frozen: int = 0) -> Stored:
-    """A discriminator; Freeze-D keeps the weights of the ``frozen`` blocks of highest resolution as buffers."""
+    """A discriminator; Freeze-D keeps the weights of the ``frozen`` largest blocks as buffers."""
     config, children = discriminator.config, {}
     for name, block in discriminator.named_children():
         if name == "mapping":
@@ -264,7 +264,7 @@ def snapshot(g_ema: Stored, d: Stored | None = None, g: Stored | None = None) ->
     }
 
 
-# --- rosinality ------------------------------------------------------------------------------------------------
+# --- rosinality ----------------------------------------------------------------------------------------
 
 
 def rosinality_generator(generator: Generator, noises: bool = True) -> dict[str, Tensor]:

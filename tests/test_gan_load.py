@@ -49,7 +49,7 @@ def write(tmp_path: Path):
     return write
 
 
-# --- NVLabs ----------------------------------------------------------------------------------------------------
+# --- NVLabs --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
@@ -172,12 +172,12 @@ def test_incomplete_nvlabs_networks_are_refused(write) -> None:
     refused("unknown version of torch_utils.persistence, expected version 6")
 
 
-# --- rosinality ------------------------------------------------------------------------------------------------
+# --- rosinality ----------------------------------------------------------------------------------------
 
 
-def checkpoint(g: Generator, d: Discriminator | None = None, **more: object) -> dict:
+def checkpoint(ema: Generator, d: Discriminator | None = None, **more: object) -> dict:
     critic = {} if d is None else {"d": files.rosinality_discriminator(d)}
-    return {"g_ema": files.rosinality_generator(g), **critic, **more}
+    return {"g_ema": files.rosinality_generator(ema), **critic, **more}
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -259,7 +259,7 @@ def test_half_precision_of_every_float_type(write) -> None:
         assert same(load(write(files.saved(value), "gan.pt")).generator, g)
 
 
-# --- native ----------------------------------------------------------------------------------------------------
+# --- native --------------------------------------------------------------------------------------------
 
 
 def test_conversion_is_exact_and_keeps_its_origin(write, tmp_path: Path) -> None:
@@ -337,7 +337,7 @@ def test_native_files_with_other_configurations_are_refused(
         load(tmp_path / "b.safetensors")
 
 
-# --- other kinds -----------------------------------------------------------------------------------------------
+# --- other kinds ---------------------------------------------------------------------------------------
 
 
 def test_other_kinds_are_named_with_their_remedy(write, tmp_path: Path, tiny_model: Path) -> None:

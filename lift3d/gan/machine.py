@@ -8,7 +8,7 @@ them."""
 
 import pickle
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import no_type_check
 
@@ -53,12 +53,12 @@ class Machine:
     def __init__(
         self,
         data: memoryview,
-        find: Callable[[str], Name],
+        names: Mapping[str, Callable[..., object] | None],
         budget: Budget,
         persistent: Callable[[object], object] | None = None,
         at: int = 0,
     ) -> None:
-        self.data, self.find, self.budget, self.persistent, self.at = data, find, budget, persistent, at
+        self.data, self.names, self.budget, self.persistent, self.at = data, names, budget, persistent, at
         self.stack: list = []
         self.below: list[list] = []  # the stacks under the open marks
         self.memo: dict[int, object] = {}
@@ -135,6 +135,10 @@ class Machine:
     def remember(self, index: int) -> None:
         """Puts the topmost value into the memo."""
         self.memo[index] = self.stack[-1]
+
+    def find(self, name: str) -> Name:
+        """An accepted global."""
+        return Name(name, self.names[name])
 
     def call(self, function: object, arguments: object) -> object:
         """What the stand-in for an accepted global makes of the arguments."""

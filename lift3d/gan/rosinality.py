@@ -147,7 +147,7 @@ def _take(state: Tensors, name: str, *axes: int) -> StoredTensor:
 def _require_empty(state: Tensors, network: str) -> None:
     """Nothing may be left over."""
     if state:
-        names = ", ".join(ascii(name)[1:60] for name in sorted(state)[:3])
+        names = ", ".join(ascii(name[:60])[1:-1] for name in sorted(state)[:3])
         raise CheckpointError(
             f"has {len(state)} tensors in its {network} that StyleGAN2 does not have ({names}): give an "
             "unmodified StyleGAN2"

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lift3d.checkpoint import fill, is_finite, read_tensors, write_tensors
 from lift3d.errors import CheckpointError, ConfigError, TrainingDiverged
 from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig
+from lift3d.gan.load import FORMAT as GAN_FORMAT
 from lift3d.gan.load import config_from
 from lift3d.gan.stylegan2 import Discriminator, DiscriminatorBlock, Generator
 
@@ -159,17 +160,20 @@ def _read(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
 
 @torch.no_grad()
 def grow_from(state: GanTrainState, path: str | Path) -> int:
-    """Copies every network tensor whose name and shape match a smaller run's checkpoint; returns how many.
+    """Copies every network tensor whose name and shape match another run's checkpoint or native GAN file (G_ema
+    then stands in for G); returns how many.
 
-    Both networks start as what they were: the new image layer of the generator is zero, and the new block of
+    From a smaller run, both networks start as what they were: the new image layer of the generator is zero, and the new block of
     the discriminator reduces an image to what the smaller network's first layer made of it
     (``_pass_through``).
     """
-    _, tensors = _read(path)
+    about, tensors = read_tensors(path)
+    if about.get("format") not in (FORMAT, GAN_FORMAT):
+        raise CheckpointError(f"{path} has format {about.get('format')!r}, expected {FORMAT!r} or {GAN_FORMAT!r}")
     matches = 0
     for key, network in _networks(state).items():
         for name, tensor in network.state_dict().items():
-            source = tensors.get(f"{key}.{name}")
+            source = tensors.get(f"{key}.{name}", tensors.get(f"g.{name}") if key == "g_ema" else None)
             if source is not None and source.shape == tensor.shape:
                 tensor.copy_(source)
                 matches += 1

@@ -6,7 +6,7 @@ the first sizes its memo by a number in the file; the second grows storages to w
 inflates archives, and before PyTorch 2.6 could be made to execute code in spite of ``weights_only``. Errors
 are predicates ("is damaged: ..."); ``load.py`` puts the file's name before them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,12 @@ from lift3d.gan.storages import DTYPES, Storage, StoredTensor
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _NUMBERS = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
 
-Names = Mapping[str, Callable[..., object] | None]
+
+class Names(dict[str, Callable[..., object] | None]):
+    """Accepted globals and their stand-ins (None: not to be called). Any other is refused with a remedy."""
+
+    def __missing__(self, name: str) -> None:
+        raise _refusal(name)
 
 
 @dataclass(frozen=True)
@@ -33,51 +38,58 @@ class Persistent:
 def unpickle(data: memoryview, budget: Budget, storage: Callable[[object], Storage] | None = None) -> object:
     """The value in a pickle. ``storage`` finds the numbers of tensors that are stored outside of it."""
     nested = {"torch.storage._load_from_bytes": lambda blob: _nested_storage(memoryview(blob), budget)}
-    return Machine(data, _finder(_NAMES | nested), budget, storage).run()
+    return Machine(data, Names(_NAMES | nested), budget, storage).run()
 
 
-def unpickle_legacy(data: memoryview, budget: Budget, names: Names | None = None) -> object:
-    """The value in a file of PyTorch before 1.6, or of ``_use_new_zipfile_serialization=False``.
+def unpickle_legacy(data: memoryview, budget: Budget) -> object:
+    """The value in a file of PyTorch before 1.6, or of ``_use_new_zipfile_serialization=False``."""
+    return _Legacy(data, budget).value(_NAMES)
 
-    Four pickles (magic number, version, system, the value), one with the order of storages, then for each
-    storage an eight-byte count and its numbers."""
-    at = 0
 
-    def following(names: Names, storage: Callable[[object], Storage] | None = None) -> object:
-        nonlocal at
-        machine = Machine(data, _finder(names), budget, storage, at)
-        value, at = machine.run(), machine.at
+class _Legacy:
+    """Four pickles (magic number, version, system, the value), one with the order of storages, then those:
+    an eight-byte count and the numbers of each.
+    """
+
+    def __init__(self, data: memoryview, budget: Budget) -> None:
+        self.data, self.budget, self.at = data, budget, 0
+        self.storages: dict[str, Storage] = {}
+        self.numbers: dict[str, memoryview] = {}
+
+    def value(self, names: Names) -> object:
+        """The fourth pickle's value, whose tensors can be read."""
+        if self._next(Names()) != _LEGACY_MAGIC or self._next(Names()) != _LEGACY_PROTOCOL:
+            raise CorruptFile("is damaged: it does not start like a file of PyTorch")
+        system = self._next(Names())
+        if type(system) is not dict or system.get("little_endian") is not True:
+            raise CorruptFile("is damaged: its numbers are not little-endian")
+        value, order = self._next(names), self._next(Names())
+        if type(order) is not list or sorted(str(key(name)) for name in order) != sorted(self.storages):
+            raise CorruptFile("is damaged: the storages it lists are not those it uses")
+        for name in order:
+            reader = Machine(self.data, Names(), self.budget, at=self.at)
+            storage = self.storages[name]
+            if reader.number("<q") != storage.count:
+                raise CorruptFile("is damaged: a storage is not as long as announced")
+            self.numbers[name], self.at = reader.take(storage.count * storage.dtype.itemsize), reader.at
         return value
 
-    if following({}) != _LEGACY_MAGIC or following({}) != _LEGACY_PROTOCOL:
-        raise CorruptFile("is damaged: it does not start like a file of PyTorch")
-    system = following({})
-    if type(system) is not dict or system.get("little_endian") is not True:
-        raise CorruptFile("is damaged: its numbers are not little-endian")
-    storages: dict[str, Storage] = {}
-    numbers: dict[str, memoryview] = {}
+    def _next(self, names: Names) -> object:
+        machine = Machine(self.data, names, self.budget, self._storage, self.at)
+        value, self.at = machine.run(), machine.at
+        return value
 
-    def storage(identity: object) -> Storage:
+    def _storage(self, identity: object) -> Storage:
         dtype, name, count = storage_identity(identity)
-        known = storages.setdefault(name, Storage(dtype, count, lambda: numbers[name]))
+        known = self.storages.setdefault(name, Storage(dtype, count, lambda: self.numbers[name]))
         if (known.dtype, known.count) != (dtype, count):
             raise CorruptFile("is damaged: it describes one storage in two ways")
         return known
 
-    value, order = following(_NAMES if names is None else names, storage), following({})
-    if type(order) is not list or sorted(map(str, map(key, order))) != sorted(storages):
-        raise CorruptFile("is damaged: the storages it lists are not those it uses")
-    for name in order:
-        reader = Machine(data, _finder({}), budget, at=at)
-        if reader.number("<q") != storages[name].count:
-            raise CorruptFile("is damaged: a storage is not as long as announced")
-        numbers[name], at = reader.take(storages[name].count * storages[name].dtype.itemsize), reader.at
-    return value
-
 
 def _nested_storage(data: memoryview, budget: Budget) -> Storage:
     """The numbers of a tensor in an NVLabs file: a legacy file that holds nothing but one storage."""
-    value = unpickle_legacy(data, budget, dict.fromkeys(DTYPES))
+    value = _Legacy(data, budget).value(_STORAGE_NAMES)
     if not isinstance(value, Storage):
         raise CorruptFile("is damaged: a tensor's numbers are not a storage")
     return value
@@ -104,17 +116,6 @@ def storage_identity(identity: object) -> tuple[torch.dtype, str, int]:
 
 
 # --- names ------------------------------------------------------------------------------------------
-
-
-def _finder(names: Names) -> Callable[[str], Name]:
-    """Accepts these names and no others."""
-
-    def find(name: str) -> Name:
-        if name not in names:
-            raise _refusal(name)
-        return Name(name, names[name])
-
-    return find
 
 
 def _refusal(name: str) -> CheckpointError | CorruptFile:
@@ -191,21 +192,24 @@ def _scalar(dtype: Inert, data: bytes | memoryview) -> float | int | bool:
     return number.item()
 
 
-_NAMES: Names = {
-    **dict.fromkeys(DTYPES),
-    "__builtin__.set": _set,
-    "_codecs.encode": _encode,
-    "argparse.Namespace": _inert,
-    "builtins.set": _set,
-    "collections.OrderedDict": _empty_dict,
-    "dnnlib.util.EasyDict": _empty_dict,
-    "numpy._core.multiarray._reconstruct": _inert,
-    "numpy._core.multiarray.scalar": _scalar,
-    "numpy.core.multiarray._reconstruct": _inert,
-    "numpy.core.multiarray.scalar": _scalar,
-    "numpy.dtype": _inert,
-    "numpy.ndarray": None,
-    "torch._utils._rebuild_parameter": _parameter,
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch_utils.persistence._reconstruct_persistent_obj": _persistent,
-}
+_STORAGE_NAMES = Names.fromkeys(DTYPES)
+_NAMES = Names(
+    {
+        **_STORAGE_NAMES,
+        "__builtin__.set": _set,
+        "_codecs.encode": _encode,
+        "argparse.Namespace": _inert,
+        "builtins.set": _set,
+        "collections.OrderedDict": _empty_dict,
+        "dnnlib.util.EasyDict": _empty_dict,
+        "numpy._core.multiarray._reconstruct": _inert,
+        "numpy._core.multiarray.scalar": _scalar,
+        "numpy.core.multiarray._reconstruct": _inert,
+        "numpy.core.multiarray.scalar": _scalar,
+        "numpy.dtype": _inert,
+        "numpy.ndarray": None,
+        "torch._utils._rebuild_parameter": _parameter,
+        "torch._utils._rebuild_tensor_v2": _tensor,
+        "torch_utils.persistence._reconstruct_persistent_obj": _persistent,
+    }
+)

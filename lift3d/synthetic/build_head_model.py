@@ -98,11 +98,11 @@ def cut_and_cap(vertices: NDArray, faces: NDArray, point: NDArray) -> tuple[obje
         return index[key]
 
     new_faces, rim = [], []
-    for face in faces:
+    for face in faces.tolist():
         if not above[face].any():
             continue
         polygon = []
-        for a, b in zip(face, np.roll(face, -1), strict=True):
+        for a, b in zip(face, face[1:] + face[:1], strict=True):
             if above[a]:
                 polygon.append((keep(a, a), False))
             if above[a] != above[b]:
