@@ -61,7 +61,7 @@ def gan() -> None:
 )
 @click.option("--ema-kimg", type=float, default=10.0, show_default=True, help="Half-life of the average.")
 @click.option("--no-mirror", is_flag=True, help="Do not flip real images.")
-@click.option("--grow-from", type=options.PATH, help="Run or GAN file to start from, of the same or half the resolution.")
+@click.option("--grow-from", type=options.PATH, help="Run or GAN file to start from.")
 @click.option(
     "--checkpoint-kimg",
     type=float,

@@ -1,4 +1,4 @@
-"""How long work in the core (training, sampling, downloading) reports: to an ``Observer`` that the caller passes.
+"""How long work in the core (training, sampling) reports: to an ``Observer`` that the caller passes.
 
 Rich progress bars and TensorBoard live behind this protocol in ``cli/``; the core never prints.
 """

@@ -44,8 +44,11 @@ def test_the_truth_has_no_error(renders):
 def test_rows_and_their_order(renders):
     rows = {name: measure(name, predictor, renders) for name, predictor in baselines().items()}
     assert list(rows) == [
-        "ellipsoid, canonical pose", "mean head, canonical pose", "random head, true pose", "mean head, true pose",
-    ]  # fmt: skip
+        "ellipsoid, canonical pose",
+        "mean head, canonical pose",
+        "random head, true pose",
+        "mean head, true pose",
+    ]
     best = rows["mean head, true pose"]
     for name in ("ellipsoid, canonical pose", "mean head, canonical pose"):
         assert best.mad_deg < rows[name].mad_deg and best.side_x100 < rows[name].side_x100

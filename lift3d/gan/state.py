@@ -160,16 +160,18 @@ def _read(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
 
 @torch.no_grad()
 def grow_from(state: GanTrainState, path: str | Path) -> int:
-    """Copies every network tensor whose name and shape match another run's checkpoint or native GAN file (G_ema
-    then stands in for G); returns how many.
+    """Copies every network tensor whose name and shape match another run's checkpoint or native GAN file
+    (its G_ema then stands in for G); returns how many.
 
-    From a smaller run, both networks start as what they were: the new image layer of the generator is zero, and the new block of
-    the discriminator reduces an image to what the smaller network's first layer made of it
-    (``_pass_through``).
+    From a smaller run, both networks start as what they were: the new image layer of the generator is zero,
+    and the new block of the discriminator reduces an image to what the smaller network's first layer made of
+    it (``_pass_through``).
     """
     about, tensors = read_tensors(path)
     if about.get("format") not in (FORMAT, GAN_FORMAT):
-        raise CheckpointError(f"{path} has format {about.get('format')!r}, expected {FORMAT!r} or {GAN_FORMAT!r}")
+        raise CheckpointError(
+            f"{path} has format {about.get('format')!r}, expected {FORMAT!r} or {GAN_FORMAT!r}"
+        )
     matches = 0
     for key, network in _networks(state).items():
         for name, tensor in network.state_dict().items():
