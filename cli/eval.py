@@ -17,20 +17,31 @@ Value = str | int | float | None
 @options.model
 @click.option("--heads", type=int, help="Use the first heads of the benchmark only.  [default: all]")
 @options.json_output
+@click.option(
+    "--relight",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Also relight this many GAN samples: do their projections follow?",
+)
 @options.threads
-def eval_command(model: str, heads: int | None, as_json: bool, threads: int | None) -> None:
+def eval_command(model: str, heads: int | None, as_json: bool, relight: int, threads: int | None) -> None:
     """Measure shape, material, view and light on held-out head renders, beside simpler predictors."""
     from lift3d import load
-    from lift3d.evaluate import N_HEADS, evaluate
+    from lift3d.evaluate import N_HEADS, evaluate, relighting
 
     options.use_device("cpu", threads)
     with RichObserver() as observer:
-        rows = [asdict(row) for row in evaluate(load(model), N_HEADS if heads is None else heads, observer)]
+        lifted = load(model)
+        rows = [asdict(row) for row in evaluate(lifted, N_HEADS if heads is None else heads, observer)]
+        light = {"relighting": asdict(relighting(lifted, relight, observer=observer))} if relight else {}
     rows = [{name: _known(value) for name, value in row.items()} for row in rows]
     if as_json:
-        click.echo(json.dumps({"rows": rows}))
+        click.echo(json.dumps({"rows": rows, **light}))
     else:
         click.echo(table([list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]))
+        for name, value in light.get("relighting", {}).items():
+            click.echo(f"correlation of requested and read {name} over {relight} projections: {value:.3f}")
 
 
 def _known(value: Value) -> Value:

@@ -80,6 +80,7 @@ class BatchConfig:
     n_images: int = 8  # images that share the random pixels of a step-3 iteration
     n_rays: int = 512  # random pixels, all images together
     patch: int = 32  # side of the patch that replaces them on every other iteration, on average
+    n_surface: int = 4096  # pixels of a step-1 iteration, where a pixel costs one point
     n_align: int = 16  # images of a step-2 iteration
 
 

@@ -184,6 +184,8 @@ def relighting(
     """Lights n GAN samples, each once by a light of the prior, at its own view; projects the render; reads
     the light back.
     """
+    if n < 2:
+        raise ConfigError(f"number of relit samples is {n}, expected at least 2 for a correlation")
     observer = observer or SilentObserver()
     lights = model.config.light_prior.sample(n, torch.Generator().manual_seed(seed))
     read = []

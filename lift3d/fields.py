@@ -92,7 +92,7 @@ class MaterialField(nn.Module):
         nn.init.zeros_(self.head.bias)
         with torch.no_grad():
             self.head.weight.mul_(0.1)
-            self.head.bias[3] = -2.0  # little specularity to begin with
+            self.head.bias[3] = -3.5  # little specularity to begin with
 
     def forward(
         self,

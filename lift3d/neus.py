@@ -123,21 +123,17 @@ def trace(
     config: SamplingConfig,
     generator: torch.Generator | None = None,
     create_graph: bool = False,
-    fixed_shape: bool = False,
 ) -> RaySamples:
     """Samples, weights, normals and material along rays.
 
-    ``create_graph`` keeps the graph of the SDF and its gradient (training of F_s); ``fixed_shape`` detaches
-    both, and the feature: only the material (and ``sharpness``) gets gradients. Without either, call under
+    ``create_graph`` keeps the graph of the SDF and its gradient (training); without it, call under
     ``no_grad``. Distances are constants: gradients reach cameras through the points and directions.
     """
     t = place_samples(surface, origins, directions, config, generator)
     delta = t[..., 1:] - t[..., :-1]
     t = t[..., :-1] + delta / 2
     points = (origins[..., None, :] + t[..., None] * directions[..., None, :]).flatten(1, 2)
-    sdf, feature, gradient = sdf_and_gradient(surface, points, create_graph and not fixed_shape)
-    if fixed_shape:
-        sdf, feature, gradient = sdf.detach(), feature.detach(), gradient.detach()
+    sdf, feature, gradient = sdf_and_gradient(surface, points, create_graph)
     normal = smooth_normal(gradient)
     material = surface.material(points, normal, feature)
     grid = t.shape
@@ -165,6 +161,47 @@ def render_rays(
     to_camera = -directions[..., None, :].expand_as(samples.normal)
     colors = shade(samples.normal, to_camera, samples.material, lights.per_point(2))
     return samples.composite(colors) + (1.0 - samples.opacity[..., None]) * background
+
+
+@torch.no_grad()
+def first_hits(
+    surface: Surface,
+    origins: Float[Tensor, "b r 3"],
+    directions: Float[Tensor, "b r 3"],
+    n_coarse: int = 16,
+    n_refine: int = 3,
+) -> tuple[Float[Tensor, "b r"], Bool[Tensor, "b r"]]:
+    """Distance of the first sign change of the SDF along each ray, and whether there is one.
+
+    ``n_coarse`` samples over the chord of the unit sphere, then ``n_refine`` steps of false position. What a
+    fixed shape needs: one point per ray, instead of a volume. A ray that misses gets the distance of its last
+    sample; so does one whose way through the shape falls between two samples.
+    """
+    near, far, _ = ray_sphere(origins, directions)
+    t = stratified(near, far, n_coarse, None)
+
+    def value(t: Float[Tensor, "b r m"]) -> Float[Tensor, "b r m"]:
+        points = origins[..., None, :] + t[..., None] * directions[..., None, :]
+        return surface.sdf(points.flatten(1, 2))[0].view_as(t)
+
+    f = value(t)
+    crosses = (f[..., :-1] > 0) & (f[..., 1:] <= 0)
+    hit = crosses.any(-1)
+    first = torch.where(hit, crosses.int().argmax(-1), t.shape[-1] - 2)[..., None]
+    t0, t1, f0, f1 = (
+        t.gather(-1, first),
+        t.gather(-1, first + 1),
+        f.gather(-1, first),
+        f.gather(-1, first + 1),
+    )
+    middle = t1
+    for _ in range(n_refine):
+        middle = torch.where(hit[..., None], t0 + (t1 - t0) * f0 / (f0 - f1).clamp_min(1e-9), t1)
+        f_middle = value(middle)
+        outside = f_middle > 0
+        t0, f0 = torch.where(outside, middle, t0), torch.where(outside, f_middle, f0)
+        t1, f1 = torch.where(outside, t1, middle), torch.where(outside, f1, f_middle)
+    return middle[..., 0], hit
 
 
 @torch.no_grad()

@@ -18,9 +18,12 @@ NAMES = [
 
 
 def test_rows_as_json(tiny_model: Path) -> None:
-    result = CliRunner().invoke(main, ["eval", "--model", str(tiny_model), "--heads", "1", "--json"])
+    result = CliRunner().invoke(
+        main, ["eval", "--model", str(tiny_model), "--heads", "1", "--relight", "2", "--json"]
+    )
     assert result.exit_code == 0, result.output
     rows = json.loads(result.stdout)["rows"]
+    assert json.loads(result.stdout)["relighting"].keys() == {"l_x", "l_y"}
     assert [row["name"] for row in rows] == NAMES
     for row in rows:
         assert row["side_x100"] > 0 and 0 < row["mad_deg"] < 180 and 0 < row["mask_iou"] <= 1

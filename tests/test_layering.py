@@ -31,7 +31,14 @@ LAYERS = (
     ("lift3d.cameras", "lift3d.lights"),
     ("lift3d.shading", "lift3d.encoding", "lift3d.sampling", "lift3d.mesh", "lift3d.gan"),
     ("lift3d.fields", "lift3d.neus", "lift3d.encoders", "lift3d.isosurface", "lift3d.rasterize"),
-    ("lift3d.perceptual", "lift3d.losses", "lift3d.metrics", "lift3d.pictures", "lift3d.synthetic"),
+    (
+        "lift3d.perceptual",
+        "lift3d.losses",
+        "lift3d.metrics",
+        "lift3d.masks",
+        "lift3d.pictures",
+        "lift3d.synthetic",
+    ),
     ("lift3d.presets", "lift3d.config"),
     ("lift3d.model",),
     ("lift3d.evaluate", "lift3d.train"),
@@ -52,7 +59,7 @@ MODULES = dict(modules())
 
 
 def imports(path: Path) -> Iterator[tuple[str, int]]:
-    """Modules imported anywhere in a file, and the line; ``from a import b`` is a.b where that is a module."""
+    """Modules imported anywhere in a file, and the line; ``from a import b`` is a.b where a.b is a module."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)

@@ -12,11 +12,13 @@ from torch import Tensor
 from lift3d import losses
 from lift3d.cameras import Cameras
 from lift3d.config import Schedule
+from lift3d.fields import sdf_and_gradient, smooth_normal
 from lift3d.gan.stylegan2 import Discriminator
 from lift3d.geometry import normalize
 from lift3d.lights import Lights
 from lift3d.model import LiftedGAN, resize
-from lift3d.neus import RaySamples, render_rays, trace
+from lift3d.neus import RaySamples, first_hits, render_rays, trace
+from lift3d.shading import shade
 from lift3d.train.loop import Group, Losses
 from lift3d.train.projected import Rerendered, SampleSet, to_float
 
@@ -68,7 +70,7 @@ def explore_loss(
     In the first stage, views and lights are the prior means.
     """
     config = model.config
-    index, pixels, is_patch = _draw(model, len(samples.w), rng)
+    index, pixels, is_patch = _draw(model, len(samples.w), config.batch.n_surface, rng)
     image = to_float(samples.images[index].to(model.device))
     rays = _rays(image, samples.masks[index].to(model.device), pixels.to(model.device), is_patch)
     if stage == 0:
@@ -79,12 +81,21 @@ def explore_loss(
             view, light = model.view_encoder(image), model.light_encoder(image)
     with torch.set_grad_enabled(stage == 0):
         code = model.image_encoder(image)
-    color, traced = _render(model, code, view, light, rays, rng, fixed_shape=True)
-    seen = rays.mask & (traced.opacity.detach() > 0.5)
+    origins, directions = Cameras.from_view(view).rays(rays.position, config.size)
+    surface = model.surface(code)
+    t, hit = first_hits(surface, origins, directions)
+    points = origins + t[..., None] * directions
+    _, feature, gradient = sdf_and_gradient(surface, points, create_graph=False)
+    normal = smooth_normal(gradient.detach())
+    material = surface.material(points, normal, feature.detach())
+    color = shade(normal, -directions, material, Lights.from_vector(light).per_point(1))
+    seen = rays.mask & hit
     terms = {"l1": losses.l1(color, rays.target, seen[..., None])}
     total = terms["l1"]
     if is_patch:
-        terms |= _smoothness(traced, rays, schedule, config.weights.beta)
+        terms["smooth"] = _smoothness(
+            material.albedo, material.specular, rays, seen, schedule, config.weights.beta
+        )
         total = total + terms["smooth"]
     return {"total": total, **terms}
 
@@ -123,7 +134,7 @@ def exploit_loss(
     """Step 3: geometry, material, views and lights from the projections and the samples' own images."""
     weights = model.config.weights
     n, m = rerendered.views.shape[:2]
-    index, pixels, is_patch = _draw(model, n, rng)
+    index, pixels, is_patch = _draw(model, n, model.config.batch.n_rays, rng)
     j = torch.randint(m + 1, index.shape, generator=rng)  # m stands for the sample's own image
     own = j == m
     j = j.clamp_max(m - 1)
@@ -160,25 +171,29 @@ def exploit_loss(
         side = (-1, rays.patch, rays.patch, 3)
         patches = [x.reshape(side).permute(0, 3, 1, 2) * 2 - 1 for x in (color, rays.target)]
         terms["perceptual"] = perceptual(*patches).mean()
-        terms |= _smoothness(traced, rays, schedule, weights.beta)
+        opacity = traced.opacity.detach()[..., None].clamp_min(1e-3)
+        albedo = traced.composite(traced.material.albedo) / opacity
+        specular = traced.composite(traced.material.specular) / opacity
+        seen = rays.mask & (traced.opacity > 0.5)
+        terms["smooth"] = _smoothness(albedo, specular, rays, seen, schedule, weights.beta)
         total = total + weights.perceptual * terms["perceptual"] + terms["smooth"]
     return {"total": total, **terms}
 
 
 def _draw(
-    model: LiftedGAN, n: int, rng: torch.Generator
+    model: LiftedGAN, n: int, n_rays: int, rng: torch.Generator
 ) -> tuple[Int[Tensor, " b"], Int[Tensor, "b r 2"], bool]:
     """Objects and pixels of one iteration: a coin decides between random pixels and patches [S]."""
     batch, size = model.config.batch, model.config.size
     is_patch = bool(torch.randint(2, (), generator=rng))
     if is_patch:
-        count = max(1, batch.n_rays // batch.patch**2)
+        count = max(1, n_rays // batch.patch**2)
         corner = torch.randint(size - batch.patch + 1, (count, 1, 2), generator=rng)
         y, x = torch.meshgrid(*(torch.arange(batch.patch),) * 2, indexing="ij")
         pixels = corner + torch.stack((x, y), -1).reshape(1, -1, 2)
     else:
         count = batch.n_images
-        pixels = torch.randint(size, (count, batch.n_rays // count, 2), generator=rng)
+        pixels = torch.randint(size, (count, n_rays // count, 2), generator=rng)
     return torch.randint(n, (count,), generator=rng), pixels, is_patch
 
 
@@ -204,7 +219,6 @@ def _render(
     rays: Rays,
     rng: torch.Generator,
     mirror: Float[Tensor, " b"] | None = None,
-    fixed_shape: bool = False,
 ) -> tuple[Float[Tensor, "b r 3"], RaySamples]:
     """Colours of rays at given views and lights; gradients flow into the fields, the code, the view and the
     light.
@@ -219,7 +233,6 @@ def _render(
         model.config.sampling,
         rng,
         create_graph=True,
-        fixed_shape=fixed_shape,
     )
     background = rays.target if model.config.background is None else model.config.background
     return render_rays(traced, directions, Lights.from_vector(light), background), traced
@@ -233,13 +246,20 @@ def _gradient(
     return torch.autograd.grad(sdf.sum(), points, create_graph=True)[0]
 
 
-def _smoothness(traced: RaySamples, rays: Rays, schedule: Schedule, beta: float) -> Losses:
-    """Chromaticity-based smoothness of the albedo and specularity maps of a patch."""
-    side = (-1, rays.patch, rays.patch)
-    opacity = traced.opacity.detach()[..., None].clamp_min(1e-3)
-    albedo = (traced.composite(traced.material.albedo) / opacity).view(*side, 3)
-    specular = (traced.composite(traced.material.specular) / opacity).view(*side, 1)
-    target, inside = rays.target.view(*side, 3), (rays.mask & (traced.opacity > 0.5)).view(side)
-    smooth_albedo = losses.smoothness(albedo, target, inside, beta)
-    smooth_specular = losses.smoothness(specular, target, inside, beta)
-    return {"smooth": schedule.smooth_albedo * smooth_albedo + schedule.smooth_specular * smooth_specular}
+def _smoothness(
+    albedo: Float[Tensor, "b r 3"],
+    specular: Float[Tensor, "b r 1"],
+    rays: Rays,
+    seen: Bool[Tensor, "b r"],
+    schedule: Schedule,
+    beta: float,
+) -> Float[Tensor, ""]:
+    """Chromaticity-based smoothness of the albedo and specularity maps of patches, weighted."""
+
+    def patches(x: Tensor) -> Tensor:
+        return x.view(-1, rays.patch, rays.patch, *x.shape[2:])
+
+    target, inside = patches(rays.target), patches(seen)
+    smooth_albedo = losses.smoothness(patches(albedo), target, inside, beta)
+    smooth_specular = losses.smoothness(patches(specular), target, inside, beta)
+    return schedule.smooth_albedo * smooth_albedo + schedule.smooth_specular * smooth_specular
