@@ -100,10 +100,9 @@ class MaterialField(nn.Module):
         normal: Float[Tensor, "b p 3"],
         feature: Float[Tensor, "b p f"],
         code: Float[Tensor, "b c"],
-        open_bands: float = 1.0,
     ) -> Material:
-        """Material of surface points; ``open_bands`` as in encoding.py."""
-        x = torch.cat((encode(points, self.n_frequencies, open_bands), normal, feature), -1)
+        """Material of surface points. All bands are open: a crude shape needs its texture."""
+        x = torch.cat((encode(points, self.n_frequencies), normal, feature), -1)
         raw = torch.sigmoid(self.head(self.body(x, code)))
         low, high = SHININESS_RANGE
         return Material(raw[..., :3], raw[..., 3:4], low + (high - low) * raw[..., 4:5])
@@ -136,7 +135,7 @@ def condition(
         flip = torch.cat((mirror[:, None, None], flip[..., 1:]), -1)
     return Surface(
         lambda x: shape(x * flip, code, open_bands),
-        lambda x, n, feature: material(x * flip, n * flip, feature, code, open_bands),
+        lambda x, n, feature: material(x * flip, n * flip, feature, code),
     )
 
 

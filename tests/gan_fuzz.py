@@ -1,8 +1,8 @@
 """Feeds mutated and random GAN files to ``load``: ``python tests/gan_fuzz.py [SMALL] [FULL] [SEED]``.
 
-Prints a JSON summary. Small files hold networks of 8 pixels; full-size ones of 256 pixels (200 MB). All must end
-in a loaded GAN or in a one-sentence ``Lift3DError``, within 3 times the file's size + 200 MB of memory. Each input
-follows from SEED and its number.
+Prints a JSON summary. Small files hold networks of 8 pixels; full-size ones of 256 pixels (200 MB). All must
+end in a loaded GAN or a one-sentence ``Lift3DError``, within 3 times the file's size + 200 MB of memory. Each
+input follows from SEED and its number.
 """
 
 import io

@@ -142,6 +142,15 @@ def test_a_mirrored_surface_is_the_surface_at_reflected_points() -> None:
     assert not torch.allclose(mixed.sdf(points)[0][0], plain.sdf(points)[0][0])
 
 
+def test_the_window_closes_bands_of_the_shape_but_not_of_the_material() -> None:
+    shape, material = fields()
+    code, points, feature = rand(1, N_CODE, seed=0), 0.7 * rand(1, 9, 3, seed=1), rand(1, 9, 12, seed=2)
+    narrow, wide = (condition(shape, material, code, bands) for bands in (0.3, 1.0))
+    assert not torch.allclose(narrow.sdf(points)[0], wide.sdf(points)[0])
+    one, other = (s.material(points, normalize(points), feature) for s in (narrow, wide))
+    assert torch.equal(one.albedo, other.albedo) and torch.equal(one.shininess, other.shininess)
+
+
 @pytest.mark.parametrize("mirror", [None, -1.0])
 @pytest.mark.parametrize("open_bands", [0.3, 1.0])
 def test_the_gradient_of_the_shape_is_that_of_finite_differences(

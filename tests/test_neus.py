@@ -255,14 +255,15 @@ def test_the_shading_identity_holds_exactly() -> None:
 
 def test_first_hits_of_an_ellipsoid_are_the_roots_of_its_quadratic() -> None:
     shape, (origins, directions) = Ellipsoid(0.5, 0.72, 0.6), rays()
-    t, hit = neus.first_hits(shape.surface, origins, directions)
+    t, hit = neus.first_hits(shape.surface, origins, directions, 24, 3)
     assert (shape.calls, shape.points) == (1 + 3, SIZE**2 * (24 + 3))
     unit = directions / shape.radii
     near, far, exact = ray_sphere(origins / shape.radii, normalize(unit))
     near, far = near / unit.norm(dim=-1), far / unit.norm(dim=-1)
     assert not (hit & ~exact).any()
     assert ((far - near)[exact & ~hit] < 2 / 24).all()  # shorter ways may fall between two samples
-    assert (t - near)[hit].abs().max() < 2e-4
+    error = (t - near)[hit].abs()
+    assert error.max() < 2e-3 and error.median() < 5e-5  # the worst are grazing rays
     assert not t.requires_grad
 
 
@@ -270,7 +271,7 @@ def test_more_steps_bring_first_hits_closer() -> None:
     surface, (origins, directions) = Ellipsoid(0.5, 0.72, 0.6).surface, rays(torch.float64)
     values = []
     for n in (1, 3, 8):
-        t, hit = neus.first_hits(surface, origins, directions, n_refine=n)
+        t, hit = neus.first_hits(surface, origins, directions, 24, n)
         points = origins + t[..., None] * directions
         values.append(surface.sdf(points)[0][..., 0][hit].abs().max().item())
     assert values[0] > 3 * values[1] > 9 * values[2] and values[2] < 1e-6
@@ -284,7 +285,7 @@ def test_the_first_of_several_surfaces_is_hit_and_a_miss_gets_the_last_sample() 
     origins = torch.tensor([[[0.0, 0, 5], [0.1, 0, 5], [0.0, 0, -5], [0.0, 0.9, 5], [0.0, 3, 5]]])
     directions = torch.tensor([0.0, 0, -1]).repeat(1, 5, 1)
     directions[0, 2] *= -1
-    t, hit = neus.first_hits(Surface(two_balls, material), origins, directions)
+    t, hit = neus.first_hits(Surface(two_balls, material), origins, directions, 24)
     assert hit.tolist() == [[True, True, True, False, False]]
     bump = 0.5 + (0.09 - 0.01) ** 0.5
     half = (1 - 0.81) ** 0.5

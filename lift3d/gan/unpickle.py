@@ -81,7 +81,8 @@ class _Legacy:
 
     def _storage(self, identity: object) -> Storage:
         dtype, name, count = storage_identity(identity)
-        known = self.storages.setdefault(name, Storage(dtype, count, lambda: self.numbers[name]))
+        numbers = self.numbers  # not self: a cycle would keep the file's bytes
+        known = self.storages.setdefault(name, Storage(dtype, count, lambda: numbers[name]))
         if (known.dtype, known.count) != (dtype, count):
             raise CorruptFile("is damaged: it describes one storage in two ways")
         return known
