@@ -2,7 +2,8 @@
 file is executed.
 
 A file is replaced only by a complete one, and copied into a network only as a whole: every name, every shape,
-finite numbers."""
+finite numbers.
+"""
 
 import errno
 import json
@@ -88,7 +89,7 @@ def misfit(own: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> 
     """What keeps tensors of these shapes from being copied into a network's own, if anything."""
     if shapes.keys() != own.keys():
         missing, extra = sorted(own.keys() - shapes.keys()), sorted(shapes.keys() - own.keys())
-        return f"does not fit the network: missing {_listed(missing)}, unexpected {_listed(extra)}"
+        return f"does not fit the network: missing {listed(missing)}, unexpected {listed(extra)}"
     for name, shape in shapes.items():
         if shape != tuple(own[name].shape):
             expected = tuple(own[name].shape)
@@ -103,6 +104,6 @@ def is_finite(tensor: Tensor) -> bool:
     return bool(torch.stack(tensor.aminmax()).isfinite().all())
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
     """The first few names, cut to a printable length."""
     return ", ".join(ascii(name[:80])[1:-1] for name in names[:3]) or "nothing"

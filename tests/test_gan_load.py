@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -417,6 +419,32 @@ def test_truncated_files(write) -> None:
         for share in (0.1, 0.5, 0.9, 0.999):
             with pytest.raises(CorruptFile, match=r"is (truncated|damaged)"):
                 load(write(content[: int(len(content) * share)]))
+
+
+def test_memory_is_three_times_the_file(tmp_path: Path) -> None:
+    g = Generator(GeneratorConfig((256, 256), 512, 512)).half()
+    contents = {
+        "pickle": files.dumps(files.snapshot(files.nvlabs_generator(g))),
+        "archive": files.saved({"g_ema": files.rosinality_generator(g), "latent_avg": g.mapping.w_avg}),
+        "legacy": files.saved(
+            {"g_ema": files.rosinality_generator(g), "latent_avg": g.mapping.w_avg}, legacy=True
+        ),
+    }
+    save_gan(tmp_path / "native", g)
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    small = files.dumps(files.snapshot(files.nvlabs_generator(generator())))
+    (tmp_path / "first").write_bytes(small)
+    names = ["first", *contents, "native", *contents, "native"]
+    script = Path(__file__).with_name("gan_probe.py")
+    paths = [tmp_path / name for name in names]
+    done = subprocess.run(
+        [sys.executable, script, *paths], capture_output=True, text=True, timeout=600, check=True
+    )
+    report = json.loads(done.stdout)
+    assert [result["outcome"] for result in report["results"]] == ["loaded"] * len(names)
+    for result in report["results"]:
+        assert result["peak"] - report["memory"] <= 3 * result["size"] + 20e6, result
 
 
 def test_a_lifted_model_is_not_read_from_a_pickle(write) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from lift3d.errors import CheckpointError, ConfigError, TrainingDiverged
+from lift3d.errors import CheckpointError, ConfigError, CorruptFile, TrainingDiverged
 from lift3d.gan.load import load
 from lift3d.gan.prior import sample_images, sample_z
 from lift3d.gan.stylegan2 import DiscriminatorConfig, GeneratorConfig
@@ -121,3 +121,21 @@ def test_wrong_images_configs_and_runs_are_refused(tmp_path, images):
         train_gan(images, tiny(), tmp_path)
     with pytest.raises(CheckpointError, match="holds other networks"):
         load_state(tmp_path / CHECKPOINT, tiny(3))
+
+
+def test_damaged_training_checkpoints_are_refused(tmp_path, images):
+    from lift3d.checkpoint import read_tensors, write_tensors
+
+    train_gan(images, tiny(), tmp_path, max_images=4)
+    about, tensors = read_tensors(tmp_path / CHECKPOINT)
+    for key in ("config", "images_seen"):
+        write_tensors(tmp_path / "a", tensors, {k: v for k, v in about.items() if k != key})
+        with pytest.raises(CorruptFile, match=f"a is damaged: its training state has no proper '{key}'"):
+            load_state(tmp_path / "a")
+    del tensors["g_adam.mapping.fc0.weight.exp_avg"]
+    write_tensors(tmp_path / "a", tensors, about)
+    with pytest.raises(CorruptFile, match="no proper 'g_adam.mapping.fc0.weight.exp_avg'"):
+        load_state(tmp_path / "a")
+    write_tensors(tmp_path / "a", tensors, {**about, "format": "other"})
+    with pytest.raises(CheckpointError, match="a has format 'other', expected 'lift3d.gan-training/1'"):
+        load_state(tmp_path / "a")

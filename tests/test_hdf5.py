@@ -411,6 +411,7 @@ def test_reader_slices_and_skips_unfinished_samples(tmp_path: Path) -> None:
     assert int(dataset[1:][0].seed) == arrays(3, lengths)["seed"]
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a single core
 def test_workers_open_the_file_themselves(full: Path) -> None:
     dataset = open_dataset(full, maps=("depth",))
     assert dataset[0].depth is not None  # opened here, before the workers are forked

@@ -4,7 +4,8 @@ Three kinds are read: the native one (safetensors: tensors ``g.*`` of the averag
 one JSON text with both configs, the source and the licence), NVLabs pickles ("nvlabs") and checkpoints of
 rosinality's code ("rosinality"). Nothing in a file is executed, every tensor must fit, and what a file lacks
 is filled only with a note. Reading takes at most three times the file's size: shapes are compared before
-anything is allocated."""
+anything is allocated.
+"""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,12 +19,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lift3d.checkpoint import fill as fill
-from lift3d.checkpoint import is_finite, misfit, read_tensors, write_tensors
+from lift3d.checkpoint import is_finite, listed, misfit, read_tensors, write_tensors
 from lift3d.errors import CheckpointError, ConfigError, CorruptFile
 from lift3d.gan import nvlabs, rosinality
 from lift3d.gan.archive import unpickle_archive
 from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig
-from lift3d.gan.machine import Budget
+from lift3d.gan.machine import Budget, damaged
 from lift3d.gan.ops import fir_filter
 from lift3d.gan.prior import mean_w
 from lift3d.gan.storages import StoredTensor
@@ -41,6 +42,7 @@ _LICENCES = {
 }
 _NO_MEAN = "has no latent_avg: the mean of w was estimated from 4096 samples"
 _NO_NOISE = "has no noise maps: zeros are taken, so images with constant noise differ from the original's"
+_PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
@@ -90,20 +92,16 @@ class _Contents:
 
 
 def load(path: str | Path, average: bool = True) -> LoadedGan:
-    """The GAN in a file, in single precision on the CPU; ``average`` False takes the generator of the last
-    training step.
+    """The GAN in a file, in single precision on the CPU.
 
-    Raises ``CheckpointError`` for files of other kinds, ``CorruptFile`` for truncated and hostile ones. Warns
-    of ``notes``."""
+    ``average`` False takes the generator of the last training step. Raises ``CheckpointError`` for files of
+    other kinds and ``CorruptFile`` for truncated and hostile ones; warns of ``notes``.
+    """
     with _naming(path):
         contents = _read(path, average)
-        stored = [
-            t
-            for t in (*contents.g_tensors.values(), *contents.d_tensors.values())
-            if isinstance(t, StoredTensor)
-        ]
-        if sum(tensor.nbytes for tensor in stored) > Path(path).stat().st_size:
-            raise CorruptFile("is damaged: its tensors overlap")
+        tensors = (*contents.g_tensors.values(), *contents.d_tensors.values())
+        if sum(t.nbytes for t in tensors if isinstance(t, StoredTensor)) > Path(path).stat().st_size:
+            raise damaged("its tensors overlap")
         generator = _build(Generator, contents.generator, contents.g_tensors)
         if _NO_MEAN in contents.notes:
             generator.mapping.w_avg.copy_(mean_w(generator))
@@ -163,7 +161,7 @@ def config_from(kind: type[Config], values: dict, path: str | Path) -> Config:
     """A config from its JSON form; unknown and missing keys are errors."""
     unknown = set(values) - {field.name for field in fields(kind)}
     if unknown or not isinstance(values.get("channels"), list):
-        problem = f"unknown {sorted(unknown)}" if unknown else "no 'channels'"
+        problem = f"unknown {listed(sorted(unknown))}" if unknown else "no 'channels'"
         raise CheckpointError(f"{path}: {kind.__name__} has {problem}; was it written by another version?")
     return kind(**{**values, "channels": tuple(values["channels"])})
 
@@ -189,11 +187,8 @@ def _read(path: str | Path, average: bool) -> _Contents:
         start = file.read(300)
     if start[8:9] == b"{":
         return _native(path, average)
-    is_archive, is_pickle = (
-        start[:4] == b"PK\x03\x04",
-        start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05",
-    )
-    if not is_archive and not is_pickle:
+    is_archive = start.startswith(b"PK\x03\x04")
+    if not is_archive and not start.startswith(_PICKLES):
         raise CorruptFile(_unknown(start))
     content = memoryview(Path(path).read_bytes())
     budget = Budget(len(content))
@@ -229,16 +224,16 @@ def _native(path: str | Path, average: bool) -> _Contents:
             remedy = "it is a training checkpoint; give the network-*.safetensors beside it"
         raise CheckpointError(f"has format {ascii(stated)[:60]}, expected {FORMAT!r}: {remedy}")
     if not average:
-        raise CheckpointError("holds the averaged generator only: leave out the request for the other one")
+        raise CheckpointError("holds only the averaged generator: leave out --raw (average=False)")
     configs = [about.get("generator"), about.get("discriminator", {})]
     texts = [about.get("licence", ""), about.get("source", "")]
     if not all(isinstance(c, dict) for c in configs) or not all(isinstance(text, str) for text in texts):
-        raise CorruptFile("is damaged: its configuration is incomplete")
+        raise damaged("its configuration is incomplete")
     parts = [
         {name[2:]: t for name, t in tensors.items() if name.startswith(prefix)} for prefix in ("g.", "d.")
     ]
     if len(parts[0]) + len(parts[1]) != len(tensors) or bool(parts[1]) != bool(configs[1]):
-        raise CorruptFile("is damaged: its tensors are not those of the networks it describes")
+        raise damaged("its tensors are not those of the networks it describes")
     return _Contents(
         "lift3d",
         config_from(GeneratorConfig, configs[0], path),
@@ -306,7 +301,7 @@ def _build(kind: type[Network], config: GeneratorConfig | DiscriminatorConfig, t
     for name, tensor in tensors.items():
         own[name] = tensor.tensor() if isinstance(tensor, StoredTensor) else _single(tensor)
         if not is_finite(own[name]):
-            raise CorruptFile(f"is damaged: {name} holds values that are not finite")
+            raise damaged(f"{name} holds values that are not finite")
     network.load_state_dict(own, assign=True)
     return network.requires_grad_(False).eval()
 

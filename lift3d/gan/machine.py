@@ -1,10 +1,11 @@
 """A pickle machine that calls nothing.
 
 A pickle is a program for a stack machine, and Python's own machine imports and calls whatever the program
-names. This one builds plain values. A name in a pickle goes to ``find``, which returns what stands in for it,
-or refuses. Protocols 2 to 5. Time and memory are bounded by a ``Budget`` in proportion to the file; byte
+names. This one builds plain values; ``names`` holds what stands in for the names in a pickle, and refuses
+others. Protocols 2 to 5. Time and memory are bounded by a ``Budget`` in proportion to the file; byte
 strings stay views of it. Errors are predicates ("is damaged: ..."); ``load.py`` puts the file's name before
-them."""
+them.
+"""
 
 import pickle
 import struct
@@ -20,6 +21,11 @@ _FREE_TEXT = 16_000_000  # bytes; NVLabs files carry 40 kB of source text per ne
 _MAX_INTEGER = 64  # bytes
 _MAX_KEY = 1 << 32  # for integers; larger ones can be made to collide
 _MAX_NAME = 256  # bytes
+
+
+def damaged(problem: str) -> CorruptFile:
+    """The error for a file that contradicts itself."""
+    return CorruptFile(f"is damaged: {problem}; get the file again, from where you trust it")
 
 
 class Budget:
@@ -69,17 +75,19 @@ class Machine:
             while (code := self.take(1)[0]) != pickle.STOP[0]:
                 self.budget.operations -= 1
                 if self.budget.operations < 0:
-                    raise CorruptFile("is a pickle bomb: it builds far more objects than a GAN has")
+                    raise CorruptFile(
+                        "is a pickle bomb: it builds far more objects than a GAN has; get the GAN from elsewhere"
+                    )
                 if code in _VALUES:
                     value = _VALUES[code](self)
                     self.stack.append(value)
                 elif code in _EFFECTS:
                     _EFFECTS[code](self)
                 else:
-                    raise CorruptFile(f"is damaged: pickle operation {code:#04x} is in no GAN file")
+                    raise damaged(f"pickle operation {code:#04x} is in no GAN file")
             return self.pop(1)[0]
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise CorruptFile(f"is damaged: its pickle makes no sense at byte {self.at}") from error
+            raise damaged(f"its pickle makes no sense at byte {self.at}") from error
 
     def take(self, n: int) -> memoryview:
         """The next n bytes."""
@@ -98,14 +106,16 @@ class Machine:
     def integer(self, n: int) -> int:
         """The next n bytes as a signed integer."""
         if n > _MAX_INTEGER:
-            raise CorruptFile(f"is damaged: it has an integer of {n} bytes")
+            raise damaged(f"it has an integer of {n} bytes")
         return int.from_bytes(self.take(n), "little", signed=True)
 
     def text(self, n: int, encoding: str = "utf-8") -> str:
         """The next n bytes as text."""
         self.budget.text -= n
         if self.budget.text < 0:
-            raise CorruptFile("is a pickle bomb: it holds far more text than a GAN has")
+            raise CorruptFile(
+                "is a pickle bomb: it holds far more text than a GAN has; get the GAN from elsewhere"
+            )
         return str(self.take(n), encoding, "surrogatepass")
 
     def line(self) -> str:
@@ -117,7 +127,7 @@ class Machine:
     def pop(self, n: int) -> list:
         """The n topmost values, the lowest first."""
         if len(self.stack) < n:
-            raise CorruptFile("is damaged: its pickle takes more values than it has")
+            raise damaged("its pickle takes more values than it has")
         values = self.stack[-n:]
         del self.stack[-n:]
         return values
@@ -143,7 +153,7 @@ class Machine:
     def call(self, function: object, arguments: object) -> object:
         """What the stand-in for an accepted global makes of the arguments."""
         if not isinstance(function, Name) or function.build is None or type(arguments) is not tuple:
-            raise CorruptFile("is damaged: its pickle calls something that is no function")
+            raise damaged("its pickle calls something that is no function")
         return function.build(*arguments)
 
     def extend(self, values: list) -> None:
@@ -156,7 +166,7 @@ class Machine:
         elif type(target) is dict and len(values) % 2 == 0:
             target.update(zip(map(key, values[::2]), values[1::2]))
         else:
-            raise CorruptFile("is damaged: its pickle fills something that is no container")
+            raise damaged("its pickle fills something that is no container")
 
     def build(self, state: object) -> None:
         """Gives the value on top of the stack its state. That of a dict (``_metadata``) is ignored."""
@@ -164,14 +174,14 @@ class Machine:
         if isinstance(target, Inert):
             target.state = state
         elif not isinstance(target, dict):
-            raise CorruptFile("is damaged: its pickle gives a state to something that has none")
+            raise damaged("its pickle gives a state to something that has none")
 
 
 def key(value: object) -> str | int:
     """A dict key: text or a small integer. (Deep tuples overflow the C stack when they are hashed.)"""
     if type(value) is str or (type(value) is int and abs(value) < _MAX_KEY):
         return value
-    raise CorruptFile("is damaged: it has a key that is neither a text nor a small integer")
+    raise damaged("it has a key that is neither a text nor a small integer")
 
 
 _Operations = dict[int, Callable[[Machine], object]]

@@ -4,14 +4,16 @@ Tensors already bear our names. Settings come from the attributes of the stored 
 arguments they were made with, whose defaults stand in source text and differ between the repositories. All
 attributes that change the arithmetic are checked; half precision inside the original networks (``use_fp16``)
 only makes them faster and is ignored. Errors are predicates ("has ..."); ``load.py`` puts the file's name
-before them."""
+before them.
+"""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lift3d.errors import CheckpointError, CorruptFile
+from lift3d.errors import CheckpointError
 from lift3d.gan.config import MAX_RESOLUTION, Architecture, DiscriminatorConfig, GeneratorConfig
+from lift3d.gan.machine import damaged
 from lift3d.gan.ops import SQRT2
 from lift3d.gan.storages import StoredTensor
 from lift3d.gan.unpickle import Persistent
@@ -111,7 +113,7 @@ class Module:
             children = module._group("_modules")
             n_modules += len(children)
             if n_modules > _MAX_MODULES or len(found) > _MAX_TENSORS:  # nested in itself, or many times over
-                raise CorruptFile("is damaged: it has far more modules than a StyleGAN2")
+                raise damaged("it has far more modules than a StyleGAN2")
             for name, record in children.items():
                 if isinstance(record, Persistent):
                     modules.append(Module(record, module.full(name)))
@@ -129,12 +131,12 @@ class Module:
             if isinstance(tensor, StoredTensor):
                 yield name, tensor
             elif tensor is not None:
-                raise CorruptFile(f"is damaged: {self.full(name)} is no tensor")
+                raise damaged(f"{self.full(name)} is no tensor")
 
     def _group(self, name: str) -> dict:
         group = self.get(name)
         if type(group) is not dict:
-            raise CorruptFile(f"is damaged: {self.full(name)} is no dict")
+            raise damaged(f"{self.full(name)} is no dict")
         return group
 
 

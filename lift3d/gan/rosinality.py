@@ -3,7 +3,8 @@
 A checkpoint is a dict of state dicts: ``g_ema`` (averaged generator), ``g``, ``d``, perhaps ``latent_avg``,
 ``args`` and optimizers; or the generator's state dict alone. Settings are not stored: sizes and widths come
 from shapes, the rest is fixed. Errors are predicates ("has ..."); ``load.py`` puts the file's name before
-them."""
+them.
+"""
 
 from lift3d.errors import CheckpointError
 from lift3d.gan.config import MAX_RESOLUTION, DiscriminatorConfig, GeneratorConfig

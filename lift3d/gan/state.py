@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lift3d.checkpoint import fill, is_finite, read_tensors, write_tensors
-from lift3d.errors import CheckpointError, ConfigError, TrainingDiverged
+from lift3d.errors import CheckpointError, ConfigError, CorruptFile, TrainingDiverged
 from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig
 from lift3d.gan.load import FORMAT as GAN_FORMAT
 from lift3d.gan.load import config_from
@@ -130,6 +130,20 @@ def load_state(
 ) -> GanTrainState:
     """The state in a file; ``config`` may change the settings, not the networks (None: as stored)."""
     about, tensors = _read(path)
+    try:
+        return _state(about, tensors, config, device, path)
+    except (KeyError, TypeError) as error:
+        raise CorruptFile(f"{path} is damaged: its training state has no proper {error}") from error
+
+
+def _state(
+    about: dict,
+    tensors: dict[str, Tensor],
+    config: GanTrainConfig | None,
+    device: torch.device | str,
+    path: str | Path,
+) -> GanTrainState:
+    """The state in the content of a file."""
     stored = dict(about["config"])
     stored["generator"] = config_from(GeneratorConfig, stored["generator"], path)
     stored["discriminator"] = config_from(DiscriminatorConfig, stored["discriminator"], path)

@@ -3,7 +3,8 @@
 A storage is a run of little-endian numbers of one type; a stored tensor is a view of it (offset, shape,
 strides in elements). The view is checked against the storage when it is described, so that reading can
 neither leave the storage nor grow it. Errors are predicates ("is damaged: ..."); ``load.py`` puts the file's
-name before them."""
+name before them.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,7 +15,8 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from lift3d.errors import CheckpointError, CorruptFile
+from lift3d.errors import CheckpointError
+from lift3d.gan.machine import damaged
 
 DTYPES = {
     "torch.HalfStorage": torch.float16,
@@ -53,14 +55,12 @@ class StoredTensor:
     def __post_init__(self) -> None:
         numbers = (self.offset, *self.shape, *self.strides)
         if not all(type(n) is int and n >= 0 for n in numbers) or len(self.shape) != len(self.strides):
-            raise CorruptFile("is damaged: a tensor has no proper shape")
+            raise damaged("a tensor has no proper shape")
         last = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
         count = self.storage.count
         fits = prod(self.shape) <= count and (0 in self.shape or self.offset + last < count)
         if len(self.shape) > _MAX_AXES or not fits:
-            raise CorruptFile(
-                f"is damaged: a tensor of shape {_short(self.shape)} exceeds its storage of {count} numbers"
-            )
+            raise damaged(f"a tensor of shape {_short(self.shape)} exceeds its storage of {count} numbers")
 
     @property
     def nbytes(self) -> int:
@@ -87,9 +87,7 @@ class StoredTensor:
             )
         numbers = np.frombuffer(self.storage.read(), code)
         if len(numbers) != self.storage.count:
-            raise CorruptFile(
-                f"is damaged: a storage holds {len(numbers)} numbers, {self.storage.count} were announced"
-            )
+            raise damaged(f"a storage holds {len(numbers)} numbers, {self.storage.count} were announced")
         steps = [numbers.itemsize * stride for stride in self.strides]
         view = np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, steps, writeable=False)
         if len(self.shape) == 4:

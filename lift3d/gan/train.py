@@ -5,7 +5,8 @@ Adam with beta1 = 0 and the lazy-regularisation correction. One deviation: a bat
 iteration; the discriminator trains on it first, then the generator against the updated discriminator (one
 generator pass saved). Amounts of training are counted in images. A run directory holds
 ``checkpoint.safetensors`` (exact resume), ``network-<kimg>.safetensors`` (native GAN files),
-``samples-<kimg>.png`` and ``log.jsonl``."""
+``samples-<kimg>.png`` and ``log.jsonl``.
+"""
 
 import json
 import time
@@ -142,7 +143,8 @@ def train_gan(
     ``max_seconds``; returns and saves the last state.
 
     ``resume`` continues the checkpoint in ``out_dir`` (images and config must be the same); ``grow`` starts
-    from the checkpoint of a smaller network instead of from noise. ``images`` may be a memory map."""
+    from the checkpoint of a smaller network instead of from noise. ``images`` may be a memory map.
+    """
     _check_images(images, config)
     out_dir, observer = Path(out_dir), observer or SilentObserver()
     out_dir.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,8 @@ Accepted is what StyleGAN2 files of NVLabs and rosinality contain; the stand-ins
 and tensors that are still unread. Nothing is imported. Neither Python's unpickler nor ``torch.load`` is used:
 the first sizes its memo by a number in the file; the second grows storages to whatever shape a tensor claims,
 inflates archives, and before PyTorch 2.6 could be made to execute code in spite of ``weights_only``. Errors
-are predicates ("is damaged: ..."); ``load.py`` puts the file's name before them."""
+are predicates ("is damaged: ..."); ``load.py`` puts the file's name before them.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 
 from lift3d.errors import CheckpointError, CorruptFile
-from lift3d.gan.machine import Budget, Inert, Machine, Name, key
+from lift3d.gan.machine import Budget, Inert, Machine, Name, damaged, key
 from lift3d.gan.storages import DTYPES, Storage, StoredTensor
 
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -59,18 +60,18 @@ class _Legacy:
     def value(self, names: Names) -> object:
         """The fourth pickle's value, whose tensors can be read."""
         if self._next(Names()) != _LEGACY_MAGIC or self._next(Names()) != _LEGACY_PROTOCOL:
-            raise CorruptFile("is damaged: it does not start like a file of PyTorch")
+            raise damaged("it does not start like a file of PyTorch")
         system = self._next(Names())
         if type(system) is not dict or system.get("little_endian") is not True:
-            raise CorruptFile("is damaged: its numbers are not little-endian")
+            raise damaged("its numbers are not little-endian")
         value, order = self._next(names), self._next(Names())
         if type(order) is not list or sorted(str(key(name)) for name in order) != sorted(self.storages):
-            raise CorruptFile("is damaged: the storages it lists are not those it uses")
+            raise damaged("the storages it lists are not those it uses")
         for name in order:
             reader = Machine(self.data, Names(), self.budget, at=self.at)
             storage = self.storages[name]
             if reader.number("<q") != storage.count:
-                raise CorruptFile("is damaged: a storage is not as long as announced")
+                raise damaged("a storage is not as long as announced")
             self.numbers[name], self.at = reader.take(storage.count * storage.dtype.itemsize), reader.at
         return value
 
@@ -84,7 +85,7 @@ class _Legacy:
         numbers = self.numbers  # not self: a cycle would keep the file's bytes
         known = self.storages.setdefault(name, Storage(dtype, count, lambda: numbers[name]))
         if (known.dtype, known.count) != (dtype, count):
-            raise CorruptFile("is damaged: it describes one storage in two ways")
+            raise damaged("it describes one storage in two ways")
         return known
 
 
@@ -92,7 +93,7 @@ def _nested_storage(data: memoryview, budget: Budget) -> Storage:
     """The numbers of a tensor in an NVLabs file: a legacy file that holds nothing but one storage."""
     value = _Legacy(data, budget).value(_STORAGE_NAMES)
     if not isinstance(value, Storage):
-        raise CorruptFile("is damaged: a tensor's numbers are not a storage")
+        raise damaged("a tensor's numbers are not a storage")
     return value
 
 
@@ -113,7 +114,7 @@ def storage_identity(identity: object) -> tuple[torch.dtype, str, int]:
             and count >= 0
         ):
             return DTYPES[kind.name], name, count
-    raise CorruptFile("is damaged: a storage is not described as one")
+    raise damaged("a storage is not described as one")
 
 
 # --- names ------------------------------------------------------------------------------------------
@@ -160,7 +161,7 @@ def _persistent(meta: dict) -> Persistent:
             "has modules of an unknown version of torch_utils.persistence, expected version 6"
         )
     if type(meta["class_name"]) is not str or type(meta["state"]) is not dict:
-        raise CorruptFile("is damaged: a module is not described as one")
+        raise damaged("a module is not described as one")
     return Persistent(meta["class_name"], meta["state"])
 
 
@@ -174,13 +175,13 @@ def _tensor(
     _metadata: object = None,
 ) -> StoredTensor:
     if not isinstance(storage, Storage) or type(shape) is not tuple or type(strides) is not tuple or hooks:
-        raise CorruptFile("is damaged: a tensor is not described as one")
+        raise damaged("a tensor is not described as one")
     return StoredTensor(storage, offset, shape, strides)
 
 
 def _parameter(data: StoredTensor, _gradient: bool, hooks: dict) -> StoredTensor:
     if not isinstance(data, StoredTensor) or hooks:
-        raise CorruptFile("is damaged: a parameter is not described as one")
+        raise damaged("a parameter is not described as one")
     return data
 
 
@@ -188,7 +189,7 @@ def _scalar(dtype: Inert, data: bytes | memoryview) -> float | int | bool:
     """A NumPy number; its type is Inert((code, ...), (version, byte order, ...))."""
     code = dtype.arguments[0]
     if code not in _NUMBERS or (dtype.state is not None and dtype.state[1] == ">"):
-        raise CorruptFile("is damaged: it has a number of an unknown type")
+        raise damaged("it has a number of an unknown type")
     (number,) = np.frombuffer(data, np.dtype(code))
     return number.item()
 

@@ -1,0 +1,121 @@
+"""``lift3d gan convert`` and ``lift3d gan sample`` on files of other programs."""
+
+from pathlib import Path
+
+import gan_files as files
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from lift3d.cli.main import main
+from lift3d.gan import describe, load
+from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig
+from lift3d.gan.stylegan2 import Discriminator, Generator
+
+G = GeneratorConfig((4, 3), z_dim=5, w_dim=5, n_mapping_layers=2)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["gan", *map(str, arguments)])
+
+
+def failure(*arguments: object) -> str:
+    """The one sentence of a command that fails."""
+    result = run(*arguments)
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1), result.output
+    return result.stderr
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with an NVLabs file (with classes and without) and a rosinality file."""
+    monkeypatch.chdir(tmp_path)
+    g, d = files.scrambled(Generator(G)), files.scrambled(Discriminator(DiscriminatorConfig((4, 3))))
+    raw = files.scrambled(Generator(G), seed=9)
+    record = files.snapshot(
+        files.nvlabs_generator(g), files.nvlabs_discriminator(d), files.nvlabs_generator(raw)
+    )
+    Path("nv.pkl").write_bytes(files.dumps(record))
+    classes = files.scrambled(Generator(GeneratorConfig((4, 3), 5, 5, c_dim=3, n_mapping_layers=2)))
+    Path("classes.pkl").write_bytes(files.dumps(files.snapshot(files.nvlabs_generator(classes))))
+    Path("ros.pt").write_bytes(files.saved({"g_ema": files.rosinality_generator(g)}))
+    return tmp_path
+
+
+def pixels(name: str) -> np.ndarray:
+    with Image.open(name) as image:
+        return np.asarray(image)
+
+
+def test_convert_keeps_every_number_and_says_what_it_found(folder: Path) -> None:
+    result = run("convert", "nv.pkl", "gan.safetensors")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(
+        "gan.safetensors: 8px StyleGAN2 and its discriminator, from nvlabs; licence: none"
+    )
+    one, two = load("nv.pkl"), load("gan.safetensors")
+    for ours, theirs in ((one.generator, two.generator), (one.discriminator, two.discriminator)):
+        states = ours.state_dict(), theirs.state_dict()
+        assert all(torch.equal(states[0][k], states[1][k]) for k in states[0] | states[1])
+    assert describe("gan.safetensors").source == "nv.pkl"
+    assert "gan.safetensors exists; --overwrite replaces it" in failure(
+        "convert", "nv.pkl", "gan.safetensors"
+    )
+    assert run("convert", "nv.pkl", "gan.safetensors", "--overwrite", "--half", "--raw").exit_code == 0
+    half = load("gan.safetensors").generator.synthesis.b4.const
+    raw = load("nv.pkl", average=False).generator.synthesis.b4.const
+    assert torch.equal(half, raw.half().float())
+    assert "expected a name that ends in .safetensors" in failure("convert", "nv.pkl", "gan.pkl")
+    assert "has no g, the generator's state dict" in failure("convert", "ros.pt", "b.safetensors", "--raw")
+
+
+def test_what_a_file_lacks_is_said(folder: Path) -> None:
+    result = run("convert", "ros.pt", "ros.safetensors")
+    assert result.exit_code == 0
+    assert "8px StyleGAN2 and no discriminator, from rosinality" in result.stdout
+    assert result.stderr == "ros.pt has no latent_avg: the mean of w was estimated from 4096 samples\n"
+    assert torch.equal(load("ros.safetensors").w_avg, load("ros.safetensors").generator.mapping.w_avg)
+
+
+def test_samples_depend_on_their_seed_alone(folder: Path) -> None:
+    assert (
+        run("sample", "nv.pkl", "--seeds", "0-9", "--out", "a.png", "--columns", "5").stdout
+        == "a.png: 10 samples\n"
+    )
+    assert run("sample", "nv.pkl", "--seeds", "7", "--out", "b.png").exit_code == 0
+    all_seeds, one = pixels("a.png"), pixels("b.png")
+    assert (all_seeds.shape, one.shape) == ((22, 52, 3), (12, 12, 3))
+    assert np.array_equal(all_seeds[12:20, 22:30], one[2:10, 2:10])
+    assert run("sample", "nv.pkl", "--seeds", "7,7", "--trunc", "0", "--out", "c.png").exit_code == 0
+    means = pixels("c.png")
+    assert np.array_equal(means[2:10, 2:10], means[2:10, 12:20])
+    assert not np.array_equal(means[2:10, 2:10], one[2:10, 2:10])
+
+
+def test_classes(folder: Path) -> None:
+    for label in (0, 2):
+        arguments = ("--seeds", "1", "--class", label, "--out", f"{label}.png")
+        assert run("sample", "classes.pkl", *arguments).exit_code == 0
+    assert not np.array_equal(pixels("0.png"), pixels("2.png"))
+    assert "--class is not given, expected 0 to 2" in failure("sample", "classes.pkl", "--out", "a.png")
+    assert "--class is 3, expected 0 to 2" in failure("sample", "classes.pkl", "--class", 3, "--out", "a.png")
+    assert "none: this GAN has no classes" in failure("sample", "nv.pkl", "--class", 0, "--out", "a.png")
+
+
+@pytest.mark.parametrize("seeds", ["", "a", "3-1", "-1", "0-10000", "1,,2", "0-5000,0-5000"])
+def test_bad_seeds(folder: Path, seeds: str) -> None:
+    message = failure("sample", "nv.pkl", "--seeds", seeds, "--out", "a.png")
+    assert f"--seeds is {seeds!r}, expected up to 10000 numbers like 0-15 or 1,4,9" in message
+    assert "--trunc is nan" in failure("sample", "nv.pkl", "--trunc", "nan", "--out", "a.png")
+
+
+def test_a_run_grows_from_the_folder_of_a_smaller_one(folder: Path) -> None:
+    np.save("images.npy", np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8))
+    small = ("--channels", 64, 8, "--latent", 8, "--mapping-layers", 1, "--batch", 4, "--kimg", 0.004)
+    first = run("train", "images.npy", "--out", "small", "--resolution", 8, *small, "--ema-kimg", 0.01)
+    assert first.exit_code == 0, first.output
+    second = run("train", "images.npy", "--out", "large", "--resolution", 16, *small, "--grow-from", "small")
+    assert second.exit_code == 0, second.output
+    assert "tensors taken from small/checkpoint.safetensors" in second.stderr
