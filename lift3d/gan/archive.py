@@ -1,7 +1,7 @@
 """The zip archives that ``torch.save`` has written since PyTorch 1.6: one pickle, and one entry per storage.
 
-Entries are uncompressed and read in place; nothing is inflated, and names are only compared. Archives beyond 4 GB
-(zip64) are not read. Errors are predicates, as in ``unpickle.py``.
+Entries are uncompressed and read in place; nothing is inflated, and names are only compared. Archives beyond
+4 GB (zip64) are not read. Errors are predicates, as in ``unpickle.py``.
 """
 
 import struct

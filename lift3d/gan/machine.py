@@ -23,6 +23,12 @@ _MAX_KEY = 1 << 32  # for integers; larger ones can be made to collide
 _MAX_NAME = 256  # bytes
 
 
+def _bomb(what: str) -> CorruptFile:
+    return CorruptFile(
+        f"is a pickle bomb: it builds far more {what} than a GAN has; get the GAN from elsewhere"
+    )
+
+
 def damaged(problem: str) -> CorruptFile:
     """The error for a file that contradicts itself."""
     return CorruptFile(f"is damaged: {problem}; get the file again, from where you trust it")
@@ -75,9 +81,7 @@ class Machine:
             while (code := self.take(1)[0]) != pickle.STOP[0]:
                 self.budget.operations -= 1
                 if self.budget.operations < 0:
-                    raise CorruptFile(
-                        "is a pickle bomb: it builds far more objects than a GAN has; get the GAN from elsewhere"
-                    )
+                    raise _bomb("objects")
                 if code in _VALUES:
                     value = _VALUES[code](self)
                     self.stack.append(value)
@@ -113,9 +117,7 @@ class Machine:
         """The next n bytes as text."""
         self.budget.text -= n
         if self.budget.text < 0:
-            raise CorruptFile(
-                "is a pickle bomb: it holds far more text than a GAN has; get the GAN from elsewhere"
-            )
+            raise _bomb("text")
         return str(self.take(n), encoding, "surrogatepass")
 
     def line(self) -> str:
