@@ -105,7 +105,13 @@ def test_ctrl_c_in_a_terminal_leaves_a_file_that_resume_continues(tiny_model: Pa
         "--mesh-resolution",
         "32",
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell ignores it
+    )
     deadline = time.monotonic() + 240
     while process.poll() is None and time.monotonic() < deadline and not (out.exists() and len(_done(out))):
         time.sleep(0.2)
