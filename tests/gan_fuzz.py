@@ -207,12 +207,12 @@ def small_input(i: int, seed: int, files: dict[str, bytes]) -> bytes:
     return bytes(data)
 
 
-def full_input(i: int, seed: int, files: dict[str, bytes]) -> bytes:
+def full_input(i: int, seed: int, files: dict[str, bytes]) -> bytearray:
     """The i-th full-size input."""
     rng = random.Random(f"{seed} full {i}")
     data = bytearray(rng.choice(list(files.values())))
     rng.choice(MUTATIONS)(data, rng)
-    return bytes(data)
+    return data
 
 
 def outcome(path: Path) -> str:
@@ -228,7 +228,7 @@ def outcome(path: Path) -> str:
         return f"FAILED: {type(error).__name__}: {error!s:.300}"
 
 
-def run(n: int, make: Callable[[int], bytes], path: Path) -> dict:
+def run(n: int, make: Callable[[int], bytes | bytearray], path: Path) -> dict:
     """Outcomes, failures, and the worst time and memory of n inputs."""
     counts: Counter[str] = Counter()
     failures, slowest, highest, imports = [], (0.0, -1), (-1e9, -1), memory("VmRSS")

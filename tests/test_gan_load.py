@@ -279,7 +279,7 @@ def test_conversion_is_exact_and_keeps_its_origin(write, tmp_path: Path) -> None
     save_gan(path, g)
     assert load(path).discriminator is None
     assert torch.equal(load(path).generator.synthesis.b4.const, g.synthesis.b4.const.half().float())
-    with pytest.raises(CheckpointError, match="holds the averaged generator only"):
+    with pytest.raises(CheckpointError, match="holds only the averaged generator: leave out --raw"):
         load(path, average=False)
     g.synthesis.b4.const.fill_(1e6)
     with pytest.raises(CheckpointError, match="g.synthesis.b4.const exceeds torch.float16; choose float32"):

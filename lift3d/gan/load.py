@@ -117,7 +117,7 @@ def load(path: str | Path, average: bool = True) -> LoadedGan:
 
 
 def describe(path: str | Path) -> GanDescription:
-    """What ``load`` would load, without reading the weights; raises what ``load`` raises."""
+    """What ``load`` would load; wrong shapes and numbers of weights are found by ``load`` alone."""
     with _naming(path):
         contents = _read(path, average=True)
     g = contents.generator
@@ -296,7 +296,7 @@ def _build(kind: type[Network], config: GeneratorConfig | DiscriminatorConfig, t
         network = kind(config)
     problem = misfit(network.state_dict(), {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     if problem:
-        raise CheckpointError(problem)
+        raise CheckpointError(f"{problem}; give an unmodified StyleGAN2")
     own = {}
     for name, tensor in tensors.items():
         own[name] = tensor.tensor() if isinstance(tensor, StoredTensor) else _single(tensor)

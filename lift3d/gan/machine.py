@@ -31,7 +31,7 @@ def _bomb(what: str) -> CorruptFile:
 
 def damaged(problem: str) -> CorruptFile:
     """The error for a file that contradicts itself."""
-    return CorruptFile(f"is damaged: {problem}; get the file again, from where you trust it")
+    return CorruptFile(f"is damaged: {problem}; get the file again from a source that you trust")
 
 
 class Budget:
