@@ -27,7 +27,9 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def _seeds() -> None:
-    """Every test starts from the same random state, whatever ran before it."""
+    """Every test starts from the same random state and process-wide settings, whatever ran before it."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(False)
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
