@@ -82,6 +82,7 @@ class BatchConfig:
     patch: int = 32  # side of the patch that replaces them on every other iteration, on average
     n_surface: int = 4096  # pixels of a step-1 iteration, where a pixel costs one point
     n_align: int = 16  # images of a step-2 iteration
+    n_posed: int = 8  # projections of a step-3 iteration whose sampled view and light E_v and E_l must name
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ DEMO = Preset(
     shape=FieldConfig(128, 4, 4), material=FieldConfig(128, 2, 6), encoder_width=0.25,
     background=1.0, masks="background", weights=LossWeights(mask=0.2),
     rates=LearningRates(fields=1e-3, material_explore=2e-3, encoders=5e-4),
-    sampling=SamplingConfig(24, 12, False), batch=BatchConfig(8, 512, 16, 2048),
+    sampling=SamplingConfig(24, 12, False), batch=BatchConfig(16, 512, 16, 2048, n_posed=48),
     license="CC0-1.0 (images and weights made from MakeHuman/MPFB2 CC0 data)",
 )  # fmt: skip
 

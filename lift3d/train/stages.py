@@ -16,6 +16,7 @@ from lift3d.fields import sdf_and_gradient, smooth_normal
 from lift3d.gan.stylegan2 import Discriminator
 from lift3d.geometry import normalize
 from lift3d.lights import Lights
+from lift3d.masks import interior
 from lift3d.model import LiftedGAN, resize
 from lift3d.neus import RaySamples, first_hits, render_rays, trace
 from lift3d.shading import shade
@@ -72,7 +73,8 @@ def explore_loss(
     config = model.config
     index, pixels, is_patch = _draw(model, len(samples.w), config.batch.n_surface, rng)
     image = to_float(samples.images[index].to(model.device))
-    rays = _rays(image, samples.masks[index].to(model.device), pixels.to(model.device), is_patch)
+    masks = interior(samples.masks[index])  # a surface point has no share of the background
+    rays = _rays(image, masks.to(model.device), pixels.to(model.device), is_patch)
     if stage == 0:
         view = image.new_tensor(config.view_prior.mean).expand(len(index), 6)
         light = config.light_prior.mean().to(image).expand(len(index), 5)
@@ -144,9 +146,7 @@ def exploit_loss(
     original, image = to_float(own_image.to(model.device)), to_float(image.to(model.device))
     rays = _rays(image, mask.to(model.device), pixels.to(model.device), is_patch)
 
-    view_tanh, light_tanh = model.view_encoder.tanh(image), model.light_encoder.tanh(image)
-    view, light = model.view_encoder.from_tanh(view_tanh), model.light_encoder.from_tanh(light_tanh)
-    code = model.image_encoder(original)
+    view, light, code = model.view_encoder(image), model.light_encoder(image), model.image_encoder(original)
     mirror = None
     if stage == 0:  # symmetry assumption: finds the canonical pose
         mirror = 1.0 - 2.0 * torch.randint(2, index.shape, generator=rng).to(image)
@@ -157,12 +157,8 @@ def exploit_loss(
     gradient = torch.cat((traced.gradient.flatten(1, 2), _gradient(model, code, ball, mirror)), 1)
     terms = {"l1": losses.l1(color, rays.target), "eikonal": losses.eikonal(gradient)}
     total = terms["l1"] + weights.eikonal * terms["eikonal"]
-    known = ~own
-    if known.any():
-        terms["view_light"] = losses.view_light(
-            view_tanh[known], model.view_encoder.to_tanh(rerendered.views[index, j][known].to(image)),
-            light_tanh[known], model.light_encoder.to_tanh(rerendered.lights[index, j][known].to(image)),
-        )  # fmt: skip
+    if weights.view_light:
+        terms["view_light"] = _view_light(model, rerendered, rng)
         total = total + weights.view_light * terms["view_light"]
     if weights.mask:
         terms["mask"] = losses.mask_bce(traced.opacity, rays.mask)
@@ -178,6 +174,19 @@ def exploit_loss(
         terms["smooth"] = _smoothness(albedo, specular, rays, seen, schedule, weights.beta)
         total = total + weights.perceptual * terms["perceptual"] + terms["smooth"]
     return {"total": total, **terms}
+
+
+def _view_light(model: LiftedGAN, rerendered: Rerendered, rng: torch.Generator) -> Float[Tensor, ""]:
+    """Predicted against sampled views and lights, over projections of their own: they cost no rendering."""
+    n, m = rerendered.views.shape[:2]
+    i = torch.randint(n, (model.config.batch.n_posed,), generator=rng)
+    j = torch.randint(m, i.shape, generator=rng)
+    image = to_float(rerendered.projected[i, j].to(model.device))
+    view, light = rerendered.views[i, j].to(image), rerendered.lights[i, j].to(image)
+    return losses.view_light(
+        model.view_encoder.tanh(image), model.view_encoder.to_tanh(view),
+        model.light_encoder.tanh(image), model.light_encoder.to_tanh(light),
+    )  # fmt: skip
 
 
 def _draw(
