@@ -43,7 +43,8 @@ class LearningRates:
 
     fields: float = 5e-4  # F_s and F_m
     material_explore: float = 2e-3  # F_m in step 1
-    encoders: float = 2e-4  # E_v, E_l, E_I, E_w
+    encoders: float = 2e-4  # E_v, E_l, E_I
+    gan_encoder: float = 2e-4  # E_w
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Schedule:
     sigma: tuple[float, float]  # fraction of open encoding bands, at the start and the end of the schedule
     smooth_albedo: float  # lambda_reg1
     smooth_specular: float  # lambda_reg2
+    invert: int = 0  # iterations of step 2 before the first stage's others: E_w tells GAN samples apart
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class BatchConfig:
     patch: int = 32  # side of the patch that replaces them on every other iteration, on average
     n_surface: int = 4096  # pixels of a step-1 iteration, where a pixel costs one point
     n_align: int = 16  # images of a step-2 iteration
+    n_invert: int = 32  # pairs of GAN samples of a step-2 iteration of the kind ``Schedule.invert``
     n_posed: int = 8  # projections of a step-3 iteration whose sampled view and light E_v and E_l must name
 
 
@@ -104,6 +107,7 @@ class Preset:
     light_range: tuple[float, float] = (1.0, 1.0)  # l_x, l_y where E_l's tanh is 1
     negative_range: float = 0.0  # k_n where E_l's tanh is 1; 0: no negative shading term
     background: float | None = None  # grey behind the object, [0, 1]; None: rays that miss it are ignored
+    carry_detail: bool = False  # re-renders show what F_m leaves unexplained of the sample's own image
     masks: str = "none"  # "none", "background" (whatever differs from the constant) or "files"
     weights: LossWeights = LossWeights()
     rates: LearningRates = LearningRates()

@@ -44,6 +44,13 @@ class Encoder(nn.Sequential):
         self.size = size
         for name, layer in layers.items():
             self.add_module(name, layer)
+        for layer in self.modules():  # keeps the scale of features: the defaults shrink them layer by layer
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
+        with torch.no_grad():  # starts near 0: the middle of the range
+            last = [layer for layer in self.modules() if isinstance(layer, nn.Conv2d)][-1]
+            last.weight.mul_(0.05)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c"]:

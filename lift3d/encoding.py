@@ -1,6 +1,6 @@
 """Positional encoding with a window that opens coarse to fine.
 
-``x -> (x, sin 2^k x, cos 2^k x)`` for k = 0..n-1 (Mildenhall et al. 2020, without pi, as NeuS).
+``x -> (x, sin 2^k pi x, cos 2^k pi x)`` for k = 0..n-1 (Mildenhall et al. 2020, eq. 4).
 ``open_bands`` is the fraction of bands that is open, lowest first; a half-open band is weighted by the cosine
 window of Nerfies (Park et al. 2021, eq. 8). The raw coordinates are always there.
 """
@@ -27,7 +27,7 @@ def encode(x: Float[Tensor, "*s d"], n_frequencies: int, open_bands: float = 1.0
     """Encoding of coordinates; raw coordinates first, then all sines, then all cosines, band by band."""
     if n_frequencies == 0:
         return x
-    scales = 2.0 ** torch.arange(n_frequencies, device=x.device, dtype=x.dtype)
+    scales = math.pi * 2.0 ** torch.arange(n_frequencies, device=x.device, dtype=x.dtype)
     weights = window(n_frequencies, open_bands).to(x)
     angles = (x[..., None, :] * scales[:, None]).flatten(-2)
     weights = weights.repeat_interleave(x.shape[-1])

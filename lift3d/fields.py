@@ -41,7 +41,7 @@ class ConditionalMLP(nn.Module):
         self.skip, self.act = skip, act
         sizes = [n_in] + [n_hidden] * n_layers
         self.layers = nn.ModuleList(
-            weight_norm(nn.Linear(sizes[i] + (n_in if i == skip else 0), n_hidden)) for i in range(n_layers)
+            weight_norm(_linear(sizes[i] + (n_in if i == skip else 0), n_hidden)) for i in range(n_layers)
         )
         self.biases = nn.Linear(n_code, n_hidden * n_layers)
         nn.init.zeros_(self.biases.weight)
@@ -53,6 +53,14 @@ class ConditionalMLP(nn.Module):
         for i, (layer, bias) in enumerate(zip(self.layers, biases, strict=True)):
             h = self.act(layer(torch.cat((h, x), -1) if i == self.skip else h) + bias[:, None])
         return h
+
+
+def _linear(n_in: int, n_out: int) -> nn.Linear:
+    """A layer that keeps the scale of what passes through it and its rectifier (He et al. 2015)."""
+    layer = nn.Linear(n_in, n_out)
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 class SDFField(nn.Module):

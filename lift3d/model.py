@@ -64,7 +64,7 @@ class LiftedGAN(nn.Module):
         self.light_encoder = LightEncoder(c.size, w, c.light_range, c.negative_range)
         self.image_encoder = image_encoder(c.size, c.n_code, w)
         self.gan_encoder = image_encoder(c.size, generator.config.w_dim, w)
-        self.log_sharpness = nn.Parameter(torch.tensor(3.5))  # log s of neus.py
+        self.log_sharpness = nn.Parameter(torch.tensor(4.0))  # log s of neus.py
         self.register_buffer("open_bands", torch.tensor(1.0))  # fraction of encoding bands in use
 
     @property

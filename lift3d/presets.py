@@ -65,11 +65,11 @@ DEMO = Preset(
     "demo", 64, (0.56, 0.80, 0.68),
     ViewPrior(std=(0.13, 0.35, 0.04, 0.0, 0.0, 0.0), limit=(0.4, 0.9, 0.1, 0.0, 0.0, 0.0)),
     LightPrior(l_y=(-0.3, 0.9)),
-    Schedule(64, 300, 12, 3, 500, 400, 800, 3_000, (0.3, 1.0), 0.2, 0.1),
+    Schedule(64, 400, 8, 3, 1_000, 400, 700, 2_200, (0.3, 1.0), 0.2, 0.1, invert=1_000),
     (Schedule(64, 1, 200, 2, 200, 200, 200, 1_000, (0.8, 1.0), 0.2, 0.1),),
     shape=FieldConfig(128, 4, 4), material=FieldConfig(128, 2, 6), encoder_width=0.25,
-    background=1.0, masks="background", weights=LossWeights(mask=0.2),
-    rates=LearningRates(fields=1e-3, material_explore=2e-3, encoders=5e-4),
+    background=1.0, carry_detail=True, masks="background", weights=LossWeights(mask=0.2),
+    rates=LearningRates(fields=1e-3, material_explore=2e-3, encoders=5e-4, gan_encoder=1e-3),
     sampling=SamplingConfig(24, 12, False), batch=BatchConfig(16, 512, 16, 2048, n_posed=48),
     license="CC0-1.0 (images and weights made from MakeHuman/MPFB2 CC0 data)",
 )  # fmt: skip
@@ -77,7 +77,7 @@ DEMO = Preset(
 TINY = replace(
     DEMO,
     name="tiny",
-    joint=Schedule(64, 8, 3, 2, 6, 4, 4, 6, (0.3, 1.0), 0.2, 0.1),
+    joint=Schedule(64, 8, 3, 2, 6, 4, 4, 6, (0.3, 1.0), 0.2, 0.1, invert=3),
     shape=FieldConfig(16, 2, 4),
     material=FieldConfig(16, 2, 6),
     encoder_width=0.0625,
@@ -104,5 +104,5 @@ def get_preset(name: str, profile: str = "full") -> Preset:
         raise ConfigError(f"unknown profile {profile!r}, known are {', '.join(PROFILES)}")
     preset = PRESETS[name]
     if profile == "quick" and preset.joint is not None:
-        return replace(preset, joint=replace(preset.joint, **QUICK))
+        return replace(preset, joint=replace(preset.joint, **QUICK, invert=min(40, preset.joint.invert)))
     return preset

@@ -11,8 +11,8 @@ POINTS = torch.rand(2, 5, 3, generator=torch.Generator().manual_seed(0), dtype=t
 
 
 def naive(point: list[float], n: int, weights: list[float]) -> list[float]:
-    sines = [weights[k] * math.sin(2**k * x) for k in range(n) for x in point]
-    cosines = [weights[k] * math.cos(2**k * x) for k in range(n) for x in point]
+    sines = [weights[k] * math.sin(2**k * math.pi * x) for k in range(n) for x in point]
+    cosines = [weights[k] * math.cos(2**k * math.pi * x) for k in range(n) for x in point]
     return [*point, *sines, *cosines]
 
 

@@ -260,6 +260,11 @@ class Generator(nn.Module):
             [self.mapping.w_avg.lerp(ws[:, :cutoff], psi), ws[:, ws[:, :cutoff].shape[1] :]], dim=1
         )
 
+    def styles(self, w: Float[Tensor, "n w_dim"]) -> Float[Tensor, "n s"]:
+        """The styles of all layers side by side: what the image depends on, an affine function of w."""
+        layers = (m for m in self.synthesis.modules() if isinstance(m, SynthesisLayer | ToRGB))
+        return torch.cat([layer.affine(w) for layer in layers], dim=1)
+
     def forward(
         self,
         z: Float[Tensor, "n z"],

@@ -31,6 +31,7 @@ STATE, STAGE_DATA, MODEL, LOG = (
     "log.jsonl",
 )
 PHASES = ("explore", "rerender", "align", "project", "exploit")
+POOL, POOL_SEED = 4096, 500_000_000  # GAN samples that E_w learns to tell apart, and the first one's seed
 PATCH_FEATURES = 3  # discriminator blocks of the perceptual distance on patches
 
 
@@ -158,20 +159,25 @@ def advance(run: Run, samples: SampleSet, perceptual: torch.nn.Module, log: Log)
     model, schedule, stage, phase = run.model, run.schedule, run.position.stage, run.position.phase
     if phase == "rerender":
         run.rerendered = rerender(
-            model, samples, schedule.n_rerendered, run.rng, run.observer, shared_shape=stage == 0
+            model, samples, schedule.n_rerendered, run.rng, run.observer, first=stage == 0
         )
         return save_stage_data(run)
     if phase == "project":
         run.rerendered = project(model, samples, run.rerendered, run.observer)
         return save_stage_data(run)
     steps = _steps(schedule, stage, phase)
+    n_invert = schedule.invert if (stage, phase) == (0, "align") else 0
+    if run.position.step < n_invert:
+        pool = draw_samples(model, POOL, first_seed=POOL_SEED)
 
     def loss(step: int) -> Losses:
         model.open_bands.fill_(open_bands(schedule, stage, phase, step))
         if phase == "explore":
             return stages.explore_loss(model, samples, schedule, stage, run.rng)
         if phase == "align":
-            return stages.align_loss(model, samples, run.rerendered, run.discriminator, run.rng)
+            if step < n_invert:
+                return stages.invert_loss(model, pool, run.rerendered, run.rng)
+            return stages.align_loss(model, samples, run.rerendered, run.discriminator, stage, run.rng)
         return stages.exploit_loss(model, samples, run.rerendered, schedule, perceptual, stage, run.rng)
 
     def checkpoint(step: int) -> None:
@@ -210,7 +216,9 @@ def phase_groups(model: LiftedGAN, phase: str, stage: int) -> list[Group]:
 def _steps(schedule: Schedule, stage: int, phase: str) -> int:
     if phase == "explore":
         return schedule.explore_first if stage == 0 else schedule.explore
-    return schedule.align if phase == "align" else schedule.exploit
+    if phase == "align":
+        return schedule.align + (schedule.invert if stage == 0 else 0)
+    return schedule.exploit
 
 
 def open_bands(schedule: Schedule, stage: int, phase: str, step: int) -> float:

@@ -7,16 +7,22 @@ brings them to [-1, 1]."""
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from lift3d.cameras import Cameras
+from lift3d.geometry import normalize
 from lift3d.lights import Lights
-from lift3d.masks import background_masks
+from lift3d.masks import background_masks, interior
+from lift3d.mesh import Mesh
 from lift3d.model import LiftedGAN, render_mesh, resize
 from lift3d.observer import Observer
 
 TRAINING_MESH = 64  # grid cells a side of the meshes that are re-rendered
+FADE = (0.15, 0.4)  # cosine between normal and view where an image begins, and where it fully counts
+OCCLUDED = 0.05  # world units behind the visible surface: another part of it hides the point
+DARKEST = 0.2  # diffuse factor below which an image says nothing of the albedo
 
 
 @dataclass(frozen=True)
@@ -70,14 +76,15 @@ def draw_samples(model: LiftedGAN, n: int, first_seed: int) -> SampleSet:
 
 @torch.no_grad()
 def rerender(
-    model: LiftedGAN, samples: SampleSet, m: int, rng: torch.Generator, observer: Observer, shared_shape: bool
+    model: LiftedGAN, samples: SampleSet, m: int, rng: torch.Generator, observer: Observer, first: bool
 ) -> Rerendered:
     """m views and lights per sample from the priors, rendered from the current surface and material.
 
-    ``shared_shape``: all codes still have the same (prior) shape, so its mesh is found once and only
+    In the ``first`` stage all codes still have the same (prior) shape: its mesh is found once and only
     repainted."""
     config = model.config
     n = len(samples.w)
+    inside = interior(samples.masks)
     views = config.view_prior.sample(n * m, rng).view(n, m, 6)
     lights = config.light_prior.sample(n * m, rng).view(n, m, 5)
     pseudo, masks = [], []
@@ -85,16 +92,66 @@ def rerender(
     geometry = None
     for i in range(n):
         code = model.image_encoder(to_float(samples.images[i : i + 1].to(model.device)))[0]
-        if geometry is None or not shared_shape:
+        if geometry is None or not first:
             geometry = model.geometry(code, TRAINING_MESH)
         cameras = Cameras.from_view(views[i].to(model.device))
         lamps = Lights.from_vector(lights[i, :, None].to(model.device))
-        out = render_mesh(model.paint(geometry, code), cameras, lamps, config.size, model.background)
+        mesh = model.paint(geometry, code)
+        if config.carry_detail:
+            image = to_float(samples.images[i].to(model.device))
+            view, light = own_view_and_light(model, image[None], first)
+            mesh = with_detail(mesh, image, inside[i].to(model.device), view[0], light[0])
+        out = render_mesh(mesh, cameras, lamps, config.size, model.background)
         pseudo.append(to_bytes(out.colors[:, 0].permute(0, 3, 1, 2) * 2 - 1).cpu())
         masks.append(out.mask.cpu())
         observer.advance()
     observer.finish()
     return Rerendered(views, lights, torch.stack(pseudo), torch.stack(masks))
+
+
+def own_view_and_light(
+    model: LiftedGAN, images: Float[Tensor, "n 3 s s"], first: bool
+) -> tuple[Float[Tensor, "n 6"], Float[Tensor, "n 5"]]:
+    """View and light of the samples' own images: what E_v and E_l predict, in the first stage the prior
+    means.
+    """
+    if not first:
+        with torch.no_grad():
+            return model.view_encoder(images), model.light_encoder(images)
+    view = images.new_tensor(model.config.view_prior.mean).expand(len(images), 6)
+    return view, model.config.light_prior.mean().to(images).expand(len(images), 5)
+
+
+def with_detail(
+    mesh: Mesh,
+    image: Float[Tensor, "3 s s"],
+    inside: Bool[Tensor, "s s"],
+    view: Float[Tensor, "6"],
+    light: Float[Tensor, "5"],
+) -> Mesh:
+    """The mesh with what its material leaves unexplained of its own image, seen from ``view`` under
+    ``light``, added to the albedo: what F_m would learn if it had the time.
+
+    Only where the surface faces the camera, fading out towards the outline, and where the image shows the
+    object."""
+    size = image.shape[-1]
+    camera, lamp = Cameras.from_view(view[None]), Lights.from_vector(light[None])
+    out = render_mesh(mesh, camera, lamp, size, (0.0, 0.0, 0.0))
+    known = (out.mask[0] & inside)[..., None]
+    residual = ((image.permute(1, 2, 0) + 1) / 2 - out.colors[0, 0]) * known
+    points = torch.from_numpy(mesh.vertices).to(image)
+    normal = torch.from_numpy(mesh.normals).to(image)
+    facing = (normal * normalize(camera.origins - points)).sum(-1)
+    grid = camera.project(points[None], size)[0] / size * 2 - 1
+    layers = torch.cat((residual, known.to(residual), out.depth[0, ..., None]), -1).permute(2, 0, 1)
+    at = F.grid_sample(layers[None], grid[None, None], align_corners=False)[0, :, 0].T
+    hidden = camera.z_depth(points[None])[0] > at[:, 4] / at[:, 3].clamp_min(1e-3) + OCCLUDED
+    weight = ((facing - FADE[0]) / (FADE[1] - FADE[0])).clamp(0, 1) * ~hidden
+    lamp = Lights.from_vector(light)
+    diffuse = lamp.ambient + lamp.diffuse * (normal @ lamp.direction).clamp_min(0.0)
+    change = weight[:, None] * at[:, :3] / diffuse[:, None].clamp_min(DARKEST)
+    albedo = (torch.from_numpy(mesh.albedo).to(image) + change).clamp(0, 1)
+    return replace(mesh, albedo=albedo.cpu().numpy())
 
 
 @torch.no_grad()
