@@ -1,0 +1,181 @@
+"""Blender files: a mesh with its material, and the cameras and lights that look at it.
+
+Blender runs in a process of its own (``blender_scene``); nothing here imports it. What it is told, the *job*,
+is in Blender's words already: z up, cameras that look along -z, suns that shine along -z. lift3d's (x, y, z)
+is Blender's (x, -z, y), and lengths are multiplied by ``scale``. Shading stays display-referred: colours are
+written as they are (Non-Color data), the view transform is Raw, a sun of energy pi k_d lights like k_d.
+
+Blender is, in this order: the path given, the variable LIFT3D_BLENDER, ``blender`` on the PATH, this Python
+if it has bpy. A path is that of Blender's program or of a Python (python3.11) that has bpy.
+"""
+
+import importlib.util
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from lift3d.cameras import Cameras, focal_length
+from lift3d.errors import BackendUnavailable, ConfigError, Lift3DError
+from lift3d.export.whole_file import require_suffix, write_whole
+from lift3d.lights import Lights
+from lift3d.mesh import Mesh, drop_unreferenced, vertex_normals
+
+MATERIALS = ("pbr", "exact")  # Principled BSDF; a lobe of Phong's shape
+VARIABLE = "LIFT3D_BLENDER"
+SCRIPT = Path(__file__).with_name("blender_scene.py")
+SENSOR = 36.0  # mm, the width of every camera's sensor
+Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])  # lift3d's axes -> Blender's
+INSTALL = "python3.11 -m venv bpy && bpy/bin/pip install bpy==4.5.15"
+
+
+def write_blend(
+    mesh: Mesh,
+    path: Path | str,
+    cameras: Cameras,
+    lights: Lights,
+    size: int,
+    material: str = "exact",
+    scale: float = 1.0,
+    blender: Path | str | None = None,
+) -> None:
+    """Write a compressed .blend file: the mesh with its material, V cameras, L suns, of which one shines.
+
+    ``cameras`` [v] and ``lights`` [l] are batches; the first of each is the active one. ``size`` is the side
+    of the images in pixels, ``scale`` the length of a world unit in metres, ``material`` one of
+    ``MATERIALS``, ``blender`` a path (module docstring). Raises ``ConfigError`` for numbers out of range and
+    lights with a negative term, ``BackendUnavailable`` where there is no Blender, ``Lift3DError`` with
+    Blender's last words where it fails; ``path`` is whole or as it was.
+    """
+    path = require_suffix(path, ".blend")
+    job = scene_job(cameras, lights, size, material, scale)
+    arrays = mesh_arrays(mesh, scale)
+    command = find_blender(blender)
+    with tempfile.TemporaryDirectory(prefix="lift3d-") as name:
+        folder = Path(name)
+        np.savez(folder / "mesh.npz", **arrays)
+        out = folder / "scene.blend"
+        (folder / "job.json").write_text(
+            json.dumps(job | {"mesh": str(folder / "mesh.npz"), "out": str(out)})
+        )
+        run_script(command, SCRIPT, folder / "job.json")
+        if not out.is_file():
+            raise Lift3DError(f"{command[0]} wrote no file and gave no reason; check that it is Blender")
+        write_whole(path, out.read_bytes())
+
+
+def scene_job(cameras: Cameras, lights: Lights, size: int, material: str, scale: float) -> dict:
+    """All of the job but the mesh, as JSON has it: matrices by rows, lengths in metres, angles none."""
+    if material not in MATERIALS:
+        raise ConfigError(f"material is {material!r}, expected one of {', '.join(MATERIALS)}")
+    if not (math.isfinite(scale) and scale > 0):
+        raise ConfigError(f"scale is {scale}, expected a number above 0")
+    if size < 1:
+        raise ConfigError(f"size is {size}, expected at least 1 pixel")
+    if bool((lights.negative != 0).any()):
+        raise ConfigError(
+            f"a light has a negative shading term ({float(lights.negative.abs().max()):.3g}), which Blender "
+            "has not; take lights without it, or export a mesh without lights (.glb)"
+        )
+    matrices, origins = camera_matrices(cameras, scale), np.asarray(cameras.origins, np.float64)
+    if not len(matrices) or not len(lights.ambient):
+        raise ConfigError(f"{len(matrices)} cameras and {len(lights.ambient)} lights, expected one of each")
+    clips = [(max(d - 2.0, d / 100.0) * scale, (d + 2.0) * scale) for d in np.linalg.norm(origins, axis=-1)]
+    return {
+        "size": size,
+        "material": material,
+        "scale": scale,
+        "sensor": SENSOR,
+        "cameras": [
+            {
+                "name": f"view {i}",
+                "matrix": m.tolist(),
+                "lens": focal_length(size) * SENSOR / size,
+                "clip": clip,
+            }
+            for i, (m, clip) in enumerate(zip(matrices, clips, strict=True))
+        ],
+        "lights": [
+            {"name": f"light {i}", "to_light": (Z_UP @ to).tolist(), "ambient": a, "energy": math.pi * d}
+            for i, (to, a, d) in enumerate(
+                zip(
+                    np.asarray(lights.direction, np.float64),
+                    lights.ambient.tolist(),
+                    lights.diffuse.tolist(),
+                    strict=True,
+                )
+            )
+        ],
+    }
+
+
+def camera_matrices(cameras: Cameras, scale: float = 1.0) -> Float[ndarray, "v 4 4"]:
+    """``matrix_world`` of Blender's cameras, which look along -z with y up, as OpenGL's do."""
+    matrices = np.asarray(cameras.cam2world(), np.float64) @ np.diag((1.0, -1.0, -1.0, 1.0))
+    matrices[:, :3] = Z_UP @ matrices[:, :3]
+    matrices[:, :3, 3] *= scale
+    return matrices
+
+
+def mesh_arrays(mesh: Mesh, scale: float = 1.0) -> dict[str, ndarray]:
+    """The mesh in Blender's axes, by the names of ``Mesh``; a missing material is an error."""
+    missing = [name for name in ("albedo", "specular", "shininess") if getattr(mesh, name) is None]
+    if missing:
+        raise ConfigError(f"mesh has no {', '.join(missing)}: a material needs all three")
+    mesh = drop_unreferenced(mesh)
+    normals = vertex_normals(mesh) if mesh.normals is None else mesh.normals
+    turned = {"vertices": mesh.vertices @ Z_UP.T * scale, "normals": normals @ Z_UP.T}
+    arrays = mesh.attributes() | turned | {"faces": mesh.faces}
+    return {k: v if k == "faces" else np.ascontiguousarray(v, np.float32) for k, v in arrays.items()}
+
+
+def find_blender(path: Path | str | None = None) -> tuple[str, ...]:
+    """The command that runs a script in Blender, up to the script."""
+    named = path or os.environ.get(VARIABLE)
+    if named:
+        program = shutil.which(str(named))
+        if program is None:
+            raise BackendUnavailable(
+                f"{named} is no program; give the path of Blender, or of a Python that has bpy ({INSTALL})"
+            )
+        return _command(program)
+    if program := shutil.which("blender"):
+        return _command(program)
+    if importlib.util.find_spec("bpy") is not None:
+        return _command(sys.executable)
+    raise BackendUnavailable(
+        "a .blend file needs Blender 4.2 or newer: install it from blender.org, or bpy in an environment of "
+        f"its own ({INSTALL}), and set {VARIABLE} to the program (bpy/bin/python)"
+    )
+
+
+def _command(program: str) -> tuple[str, ...]:
+    """Blender's own program needs to be told to stay in the background and not to read the user's setting."""
+    if Path(program).name.startswith("python"):
+        return (program,)
+    return (program, "--background", "--factory-startup", "--python-exit-code", "1", "--python")
+
+
+def run_script(command: tuple[str, ...], script: Path, *arguments: Path | str) -> str:
+    """What a script prints in Blender; ``Lift3DError`` with its last words if it fails."""
+    separator = ("--",) if len(command) > 1 else ()
+    full = [*command, str(script), *separator, *map(str, arguments)]
+    try:
+        done = subprocess.run(full, capture_output=True, text=True, errors="replace", check=False)
+    except OSError as error:
+        raise BackendUnavailable(
+            f"{command[0]} does not start ({error.strerror}); give another path"
+        ) from error
+    if done.returncode:
+        words = [line for line in (done.stdout + "\n" + done.stderr).splitlines() if line.strip()]
+        last = words[-1].strip() if words else f"exit status {done.returncode}"
+        raise Lift3DError(f"Blender ({command[0]}) failed: {last}")
+    return done.stdout

@@ -1,0 +1,206 @@
+"""Makes a scene in Blender and saves it: run by Blender, or by a Python that has bpy, never imported.
+
+    blender -b --factory-startup -P blender_scene.py -- job.json
+    python blender_scene.py job.json
+
+The job (``lift3d.export.blender``) is in Blender's axes and units. The suns' ambient light is their custom
+property ``ambient``; the material emits albedo x the sum of it over the suns that are not hidden in renders,
+so that showing another sun changes the whole light. Suns cast no shadows and light does not bounce, because
+lift3d knows neither.
+"""
+
+import json
+import sys
+
+import bpy
+import numpy as np
+from mathutils import Matrix, Vector
+
+
+def build(job):
+    """The scene of a job, saved to job["out"]."""
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    scene = bpy.context.scene
+    head = make_mesh(np.load(job["mesh"]))
+    scene.collection.objects.link(head)
+    cameras = [make_camera(scene, job, camera) for camera in job["cameras"]]
+    suns = [make_sun(scene, job, light, visible=i == 0) for i, light in enumerate(job["lights"])]
+    head.data.materials.append(MATERIALS[job["material"]](suns))
+    scene.camera = cameras[0]
+    set_up_render(scene, job["size"])
+    bpy.ops.wm.save_as_mainfile(filepath=job["out"], compress=True)
+
+
+def make_mesh(arrays):
+    """An object of the arrays: positions, smooth normals, materials as attributes of its points."""
+    vertices, faces = arrays["vertices"], arrays["faces"]
+    mesh = bpy.data.meshes.new("lift3d")
+    mesh.vertices.add(len(vertices))
+    mesh.vertices.foreach_set("co", vertices.ravel())
+    mesh.loops.add(faces.size)
+    mesh.loops.foreach_set("vertex_index", faces.ravel())
+    mesh.polygons.add(len(faces))
+    mesh.polygons.foreach_set("loop_start", np.arange(0, faces.size, 3, dtype=np.int32))
+    mesh.polygons.foreach_set("use_smooth", np.ones(len(faces), bool))
+    mesh.update(calc_edges=True)
+    opaque = np.ones((len(vertices), 1), np.float32)
+    color = mesh.attributes.new("albedo", "FLOAT_COLOR", "POINT")
+    color.data.foreach_set("color", np.hstack((arrays["albedo"], opaque)).ravel())
+    for name in ("specular", "shininess"):
+        mesh.attributes.new(name, "FLOAT", "POINT").data.foreach_set("value", arrays[name])
+    mesh.normals_split_custom_set_from_vertices(arrays["normals"])
+    return bpy.data.objects.new("lift3d", mesh)
+
+
+def make_camera(scene, job, told):
+    """A camera; its lens is in mm on a square sensor."""
+    data = bpy.data.cameras.new(told["name"])
+    data.sensor_fit, data.sensor_width, data.lens = "HORIZONTAL", job["sensor"], told["lens"]
+    data.clip_start, data.clip_end = told["clip"]
+    data.display_size = 0.3 * job["scale"]
+    camera = bpy.data.objects.new(told["name"], data)
+    camera.matrix_world = Matrix(told["matrix"])
+    scene.collection.objects.link(camera)
+    return camera
+
+
+def make_sun(scene, job, told, visible):
+    """A sun without size or shadow. Where it stands does not matter; it stands where it shines from."""
+    data = bpy.data.lights.new(told["name"], "SUN")
+    data.energy, data.angle, data.use_shadow = told["energy"], 0.0, False
+    if hasattr(data.cycles, "cast_shadow"):
+        data.cycles.cast_shadow = False
+    sun = bpy.data.objects.new(told["name"], data)
+    to_light = Vector(told["to_light"])
+    sun.matrix_world = (
+        Matrix.Translation(to_light * 1.5 * job["scale"])
+        @ to_light.to_track_quat("Z", "Y").to_matrix().to_4x4()
+    )
+    sun["ambient"] = told["ambient"]
+    sun.hide_render = not visible
+    sun.hide_viewport = not visible
+    scene.collection.objects.link(sun)
+    return sun
+
+
+class Nodes:
+    """A material's node tree: ``put`` makes nodes and links what is given to their inputs."""
+
+    def __init__(self):
+        self.material = bpy.data.materials.new("lift3d")
+        self.material.use_nodes = True
+        self.tree = self.material.node_tree
+        self.tree.nodes.clear()
+
+    def put(self, kind, inputs=(), **settings):
+        """A node; inputs by name or number are sockets to link or values."""
+        node = self.tree.nodes.new("ShaderNode" + kind)
+        for name, value in settings.items():
+            setattr(node, name, value)
+        for name, value in dict(inputs).items():
+            if isinstance(value, bpy.types.NodeSocket):
+                self.tree.links.new(value, node.inputs[name])
+            else:
+                node.inputs[name].default_value = value
+        return node
+
+    def math(self, operation, *values):
+        """A number computed from sockets and numbers."""
+        return self.put("Math", dict(enumerate(values)), operation=operation).outputs[0]
+
+    def attributes(self):
+        """Albedo, specular intensity and Phong exponent of the surface."""
+        albedo = self.put("Attribute", attribute_name="albedo").outputs["Color"]
+        return albedo, *(
+            self.put("Attribute", attribute_name=name).outputs["Fac"] for name in ("specular", "shininess")
+        )
+
+    def ambient(self, suns):
+        """The ambient light of all suns that are not hidden."""
+        node = self.put("Value", label="ambient")
+        curve = node.outputs[0].driver_add("default_value").driver
+        terms = []
+        for i, sun in enumerate(suns):
+            for name, path in ((f"a{i}", '["ambient"]'), (f"h{i}", "hide_render")):
+                variable = curve.variables.new()
+                variable.name = name
+                variable.targets[0].id = sun
+                variable.targets[0].data_path = path
+            terms.append(f"a{i}*(1-h{i})")
+        curve.expression = "+".join(terms)
+        return node.outputs[0]
+
+    def roughness(self, shininess):
+        """(2 p + 1)^(-1/4), see ``lift3d.export.pbr``."""
+        return self.math("POWER", self.math("MULTIPLY_ADD", shininess, 2.0, 1.0), -0.25)
+
+    def finish(self, shader):
+        """The material, once the shader is known."""
+        self.put("OutputMaterial", {"Surface": shader})
+        for i, node in enumerate(self.tree.nodes):
+            node.location = (220 * (i % 6), -260 * (i // 6))
+        return self.material
+
+
+def exact(suns):
+    """Diffuse, a lobe (n.h)^(4 p) of Phong's height and width, and the ambient light as emission."""
+    nodes = Nodes()
+    albedo, specular, shininess = nodes.attributes()
+    peak = nodes.math(
+        "DIVIDE", nodes.math("MULTIPLY", specular, 8.0), nodes.math("MULTIPLY_ADD", shininess, 4.0, 1.0)
+    )
+    diffuse = nodes.put("BsdfDiffuse", {"Color": albedo}).outputs[0]
+    glossy = nodes.put(
+        "BsdfAnisotropic",
+        {"Color": peak, "Roughness": nodes.roughness(shininess)},
+        distribution="ASHIKHMIN_SHIRLEY",
+    ).outputs[0]
+    emission = nodes.put("Emission", {"Color": albedo, "Strength": nodes.ambient(suns)}).outputs[0]
+    both = nodes.put("AddShader", {0: diffuse, 1: glossy}).outputs[0]
+    return nodes.finish(nodes.put("AddShader", {0: both, 1: emission}).outputs[0])
+
+
+def pbr(suns):
+    """Principled: roughness and F0 that fit Phong best, and the ambient light as emission."""
+    nodes = Nodes()
+    albedo, specular, shininess = nodes.attributes()
+    level = nodes.math(
+        "DIVIDE",
+        nodes.math("MULTIPLY", specular, 1.18 * 8.0 / 0.08),
+        nodes.math("MULTIPLY_ADD", shininess, 4.0, 1.0),
+    )
+    inputs = {
+        "Base Color": albedo,
+        "Metallic": 0.0,
+        "Roughness": nodes.roughness(shininess),
+        "IOR": 1.5,
+        "Specular IOR Level": level,
+        "Emission Color": albedo,
+        "Emission Strength": nodes.ambient(suns),
+    }
+    return nodes.finish(nodes.put("BsdfPrincipled", inputs).outputs[0])
+
+
+MATERIALS = {"exact": exact, "pbr": pbr}
+
+
+def set_up_render(scene, size):
+    """Cycles without what lift3d has not, square images, values shown as they are, no world."""
+    scene.render.engine = "CYCLES"
+    scene.cycles.device, scene.cycles.samples, scene.cycles.use_denoising = "CPU", 64, False
+    scene.cycles.pixel_filter_type = "BOX"
+    for kind in ("max", "diffuse", "glossy", "transmission", "volume"):
+        setattr(scene.cycles, f"{kind}_bounces", 0)
+    scene.render.resolution_x = scene.render.resolution_y = size
+    scene.render.resolution_percentage = 100
+    scene.render.film_transparent = True
+    scene.display_settings.display_device = "sRGB"
+    scene.view_settings.view_transform, scene.view_settings.look = "Raw", "None"
+    scene.world = bpy.data.worlds.new("black")
+    scene.world.use_nodes = True
+    scene.world.node_tree.nodes["Background"].inputs["Color"].default_value = (0.0, 0.0, 0.0, 1.0)
+
+
+if __name__ == "__main__":
+    with open(sys.argv[-1], encoding="utf-8") as file:
+        build(json.load(file))
