@@ -17,10 +17,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from numpy import ndarray
 
 from lift3d.cameras import Cameras, focal_length
@@ -63,13 +64,30 @@ def write_blend(
         folder = Path(name)
         np.savez(folder / "mesh.npz", **arrays)
         out = folder / "scene.blend"
-        (folder / "job.json").write_text(
-            json.dumps(job | {"mesh": str(folder / "mesh.npz"), "out": str(out)})
-        )
-        run_script(command, SCRIPT, folder / "job.json")
-        if not out.is_file():
-            raise Lift3DError(f"{command[0]} wrote no file and gave no reason; check that it is Blender")
+        _run_job(command, folder, job | {"task": "build", "mesh": str(folder / "mesh.npz"), "out": str(out)})
         write_whole(path, out.read_bytes())
+
+
+def render_blend(
+    path: Path | str,
+    shots: Sequence[tuple[int, int]],
+    samples: int = 64,
+    threads: int = 1,
+    blender: Path | str | None = None,
+) -> Float32[ndarray, "n h w 4"]:
+    """What Cycles makes of a file of ``write_blend``: an image for each (view, light), by their numbers.
+
+    Colours are display-referred, multiplied by the coverage in the fourth channel, and not clipped.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f"{path} is not a file; give a .blend file that lift3d wrote")
+    named = [[f"view {view}", f"light {light}"] for view, light in shots]
+    job = {"blend": str(Path(path).resolve()), "shots": named, "samples": samples, "threads": threads}
+    command = find_blender(blender)
+    with tempfile.TemporaryDirectory(prefix="lift3d-") as name:
+        out = Path(name) / "images.npy"
+        _run_job(command, Path(name), job | {"task": "render", "out": str(out)})
+        return np.load(out)
 
 
 def scene_job(cameras: Cameras, lights: Lights, size: int, material: str, scale: float) -> dict:
@@ -175,7 +193,15 @@ def run_script(command: tuple[str, ...], script: Path, *arguments: Path | str) -
             f"{command[0]} does not start ({error.strerror}); give another path"
         ) from error
     if done.returncode:
-        words = [line for line in (done.stdout + "\n" + done.stderr).splitlines() if line.strip()]
-        last = words[-1].strip() if words else f"exit status {done.returncode}"
+        words = [line.strip() for line in (done.stdout + "\n" + done.stderr).splitlines() if line.strip()]
+        last = words[-1] if words else f"exit status {done.returncode}"
         raise Lift3DError(f"Blender ({command[0]}) failed: {last}")
     return done.stdout
+
+
+def _run_job(command: tuple[str, ...], folder: Path, job: dict) -> None:
+    """Have a job done, whose file is then at job["out"]."""
+    (folder / "job.json").write_text(json.dumps(job))
+    run_script(command, SCRIPT, folder / "job.json")
+    if not Path(job["out"]).is_file():
+        raise Lift3DError(f"{command[0]} wrote no file and gave no reason; check that it is Blender")

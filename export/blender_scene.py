@@ -1,12 +1,12 @@
-"""Makes a scene in Blender and saves it: run by Blender, or by a Python that has bpy, never imported.
+"""Makes scenes in Blender and renders them: run by Blender, or by a Python that has bpy, never imported.
 
     blender -b --factory-startup -P blender_scene.py -- job.json
     python blender_scene.py job.json
 
-The job (``lift3d.export.blender``) is in Blender's axes and units. The suns' ambient light is their custom
-property ``ambient``; the material emits albedo x the sum of it over the suns that are not hidden in renders,
-so that showing another sun changes the whole light. Suns cast no shadows and light does not bounce, because
-lift3d knows neither.
+A job (``lift3d.export.blender``) says its ``task`` and is in Blender's axes and units. A sun's ambient light
+is its custom property ``ambient``; the material emits albedo x the sum of it over the suns that are not
+hidden in renders, so that showing another sun changes the whole light. Suns cast no shadows and light does
+not bounce, because lift3d knows neither.
 """
 
 import json
@@ -89,6 +89,9 @@ class Nodes:
     def __init__(self):
         self.material = bpy.data.materials.new("lift3d")
         self.material.use_nodes = True
+        self.material.cycles.emission_sampling = (
+            "NONE"  # the head lights nothing; as a lamp it would add noise
+        )
         self.tree = self.material.node_tree
         self.tree.nodes.clear()
 
@@ -128,7 +131,8 @@ class Nodes:
                 variable.targets[0].data_path = path
             terms.append(f"a{i}*(1-h{i})")
         curve.expression = "+".join(terms)
-        return node.outputs[0]
+        seen = self.put("LightPath").outputs["Is Camera Ray"]  # else the head would light its own folds
+        return self.math("MULTIPLY", node.outputs[0], seen)
 
     def roughness(self, shininess):
         """(2 p + 1)^(-1/4), see ``lift3d.export.pbr``."""
@@ -161,20 +165,24 @@ def exact(suns):
 
 
 def pbr(suns):
-    """Principled: roughness and F0 that fit Phong best, and the ambient light as emission."""
+    """Principled: roughness and F0 that fit Phong best, and the ambient light as emission.
+
+    F0 = 2.6 s / (p + 2) is the least-squares fit that holds for p < 10, too. Principled takes from the
+    diffuse light what it reflects, about 0.9 F0 + 0.015 (measured); the base colour makes up for it.
+    """
     nodes = Nodes()
     albedo, specular, shininess = nodes.attributes()
-    level = nodes.math(
-        "DIVIDE",
-        nodes.math("MULTIPLY", specular, 1.18 * 8.0 / 0.08),
-        nodes.math("MULTIPLY_ADD", shininess, 4.0, 1.0),
-    )
+    f0 = nodes.math("DIVIDE", nodes.math("MULTIPLY", specular, 2.6), nodes.math("ADD", shininess, 2.0))
+    kept = nodes.math("MAXIMUM", nodes.math("MULTIPLY_ADD", f0, -0.9, 0.985), 0.1)
+    base = nodes.put(
+        "VectorMath", {0: albedo, "Scale": nodes.math("DIVIDE", 1.0, kept)}, operation="SCALE"
+    ).outputs[0]
     inputs = {
-        "Base Color": albedo,
+        "Base Color": base,
         "Metallic": 0.0,
         "Roughness": nodes.roughness(shininess),
         "IOR": 1.5,
-        "Specular IOR Level": level,
+        "Specular IOR Level": nodes.math("DIVIDE", f0, 0.08),
         "Emission Color": albedo,
         "Emission Strength": nodes.ambient(suns),
     }
@@ -201,6 +209,40 @@ def set_up_render(scene, size):
     scene.world.node_tree.nodes["Background"].inputs["Color"].default_value = (0.0, 0.0, 0.0, 1.0)
 
 
+def render(job):
+    """Images [n, h, w, 4] of a file's cameras under its suns, one sun at a time, saved to job["out"]."""
+    bpy.ops.wm.open_mainfile(filepath=job["blend"])
+    scene = bpy.context.scene
+    scene.cycles.samples = job["samples"]
+    scene.render.threads_mode, scene.render.threads = "FIXED", job["threads"]
+    images = scene.render.image_settings
+    images.file_format, images.color_mode, images.color_depth = "OPEN_EXR", "RGBA", "32"
+    scene.render.filepath = job["out"] + ".exr"
+    suns = [item for item in scene.objects if item.type == "LIGHT"]
+    shots = []
+    for view, light in job["shots"]:
+        scene.camera = scene.objects[view]
+        for sun in suns:
+            sun.hide_render = sun.name != light
+        bpy.ops.render.render(write_still=True)
+        shots.append(pixels(scene.render.filepath))
+    np.save(job["out"], np.stack(shots))
+
+
+def pixels(path):
+    """A picture file as floats [h, w, 4], rows downwards, values as they are."""
+    image = bpy.data.images.load(path)
+    image.colorspace_settings.name = "Non-Color"
+    values = np.empty(4 * image.size[0] * image.size[1], np.float32)
+    image.pixels.foreach_get(values)
+    width, height = image.size
+    bpy.data.images.remove(image)
+    return values.reshape(height, width, 4)[::-1]
+
+
+TASKS = {"build": build, "render": render}
+
 if __name__ == "__main__":
     with open(sys.argv[-1], encoding="utf-8") as file:
-        build(json.load(file))
+        told = json.load(file)
+    TASKS[told["task"]](told)
