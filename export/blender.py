@@ -18,14 +18,19 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Float64
 from numpy import ndarray
+from PIL import Image
+from torch import Tensor
 
 from lift3d.cameras import Cameras, focal_length
+from lift3d.color import to_uint8
 from lift3d.errors import BackendUnavailable, ConfigError, Lift3DError
+from lift3d.export.pbr import roughness
 from lift3d.export.whole_file import require_suffix, write_whole
 from lift3d.lights import Lights
 from lift3d.mesh import Mesh, drop_unreferenced, vertex_normals
@@ -38,6 +43,16 @@ Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])  # lift3d'
 INSTALL = "python3.11 -m venv bpy && bpy/bin/pip install bpy==4.5.15"
 
 
+@dataclass(frozen=True)
+class Maps:
+    """Textures of a mesh's material, instead of its vertex attributes. Rows run downwards."""
+
+    uv: Float32[ndarray, "n 2"]  # of every vertex, from the maps' upper left corner (0, 0) to (1, 1)
+    albedo: Float32[ndarray, "h w 3"]  # [0, 1], display-referred
+    specular: Float32[ndarray, "h w"]  # [0, 1]
+    shininess: Float32[ndarray, "h w"]  # 4..100
+
+
 def write_blend(
     mesh: Mesh,
     path: Path | str,
@@ -46,23 +61,27 @@ def write_blend(
     size: int,
     material: str = "exact",
     scale: float = 1.0,
+    maps: Maps | None = None,
     blender: Path | str | None = None,
 ) -> None:
     """Write a compressed .blend file: the mesh with its material, V cameras, L suns, of which one shines.
 
     ``cameras`` [v] and ``lights`` [l] are batches; the first of each is the active one. ``size`` is the side
     of the images in pixels, ``scale`` the length of a world unit in metres, ``material`` one of
-    ``MATERIALS``, ``blender`` a path (module docstring). Raises ``ConfigError`` for numbers out of range and
-    lights with a negative term, ``BackendUnavailable`` where there is no Blender, ``Lift3DError`` with
-    Blender's last words where it fails; ``path`` is whole or as it was.
+    ``MATERIALS``, ``maps`` its textures (else it is read off the vertices), ``blender`` a path (module
+    docstring). Raises ``ConfigError`` for numbers out of range and lights with a negative term,
+    ``BackendUnavailable`` where there is no Blender, ``Lift3DError`` with Blender's last words where it
+    fails; ``path`` is whole or as it was.
     """
     path = require_suffix(path, ".blend")
     job = scene_job(cameras, lights, size, material, scale)
-    arrays = mesh_arrays(mesh, scale)
+    arrays = mesh_arrays(mesh, scale, maps)
     command = find_blender(blender)
     with tempfile.TemporaryDirectory(prefix="lift3d-") as name:
         folder = Path(name)
         np.savez(folder / "mesh.npz", **arrays)
+        if maps is not None:
+            job["images"] = save_maps(maps, folder)
         out = folder / "scene.blend"
         _run_job(command, folder, job | {"task": "build", "mesh": str(folder / "mesh.npz"), "out": str(out)})
         write_whole(path, out.read_bytes())
@@ -91,7 +110,7 @@ def render_blend(
 
 
 def scene_job(cameras: Cameras, lights: Lights, size: int, material: str, scale: float) -> dict:
-    """All of the job but the mesh, as JSON has it: matrices by rows, lengths in metres, angles none."""
+    """All of the job but the mesh, as JSON has it: matrices by rows, lengths in metres, ``lens`` in mm."""
     if material not in MATERIALS:
         raise ConfigError(f"material is {material!r}, expected one of {', '.join(MATERIALS)}")
     if not (math.isfinite(scale) and scale > 0):
@@ -103,56 +122,75 @@ def scene_job(cameras: Cameras, lights: Lights, size: int, material: str, scale:
             f"a light has a negative shading term ({float(lights.negative.abs().max()):.3g}), which Blender "
             "has not; take lights without it, or export a mesh without lights (.glb)"
         )
-    matrices, origins = camera_matrices(cameras, scale), np.asarray(cameras.origins, np.float64)
-    if not len(matrices) or not len(lights.ambient):
-        raise ConfigError(f"{len(matrices)} cameras and {len(lights.ambient)} lights, expected one of each")
-    clips = [(max(d - 2.0, d / 100.0) * scale, (d + 2.0) * scale) for d in np.linalg.norm(origins, axis=-1)]
+    if not len(cameras.translation) or not len(lights.ambient):
+        raise ConfigError(
+            f"{len(cameras.translation)} cameras and {len(lights.ambient)} lights, expected one of each"
+        )
+    suns = zip(_array(lights.direction), lights.ambient.tolist(), lights.diffuse.tolist(), strict=True)
+    distances = np.linalg.norm(_array(cameras.origins), axis=-1).tolist()
     return {
         "size": size,
         "material": material,
         "scale": scale,
         "sensor": SENSOR,
+        "lens": focal_length(size) * SENSOR / size,
         "cameras": [
             {
                 "name": f"view {i}",
-                "matrix": m.tolist(),
-                "lens": focal_length(size) * SENSOR / size,
-                "clip": clip,
+                "matrix": matrix.tolist(),
+                "clip": [scale * max(distance - 2.0, distance / 100.0), scale * (distance + 2.0)],
             }
-            for i, (m, clip) in enumerate(zip(matrices, clips, strict=True))
+            for i, (matrix, distance) in enumerate(
+                zip(camera_matrices(cameras, scale), distances, strict=True)
+            )
         ],
         "lights": [
-            {"name": f"light {i}", "to_light": (Z_UP @ to).tolist(), "ambient": a, "energy": math.pi * d}
-            for i, (to, a, d) in enumerate(
-                zip(
-                    np.asarray(lights.direction, np.float64),
-                    lights.ambient.tolist(),
-                    lights.diffuse.tolist(),
-                    strict=True,
-                )
-            )
+            {
+                "name": f"light {i}",
+                "to_light": (Z_UP @ direction).tolist(),
+                "ambient": ambient,
+                "energy": math.pi * diffuse,
+            }
+            for i, (direction, ambient, diffuse) in enumerate(suns)
         ],
     }
 
 
 def camera_matrices(cameras: Cameras, scale: float = 1.0) -> Float[ndarray, "v 4 4"]:
     """``matrix_world`` of Blender's cameras, which look along -z with y up, as OpenGL's do."""
-    matrices = np.asarray(cameras.cam2world(), np.float64) @ np.diag((1.0, -1.0, -1.0, 1.0))
+    matrices = _array(cameras.cam2world()) @ np.diag((1.0, -1.0, -1.0, 1.0))
     matrices[:, :3] = Z_UP @ matrices[:, :3]
     matrices[:, :3, 3] *= scale
     return matrices
 
 
-def mesh_arrays(mesh: Mesh, scale: float = 1.0) -> dict[str, ndarray]:
-    """The mesh in Blender's axes, by the names of ``Mesh``; a missing material is an error."""
+def mesh_arrays(mesh: Mesh, scale: float = 1.0, maps: Maps | None = None) -> dict[str, ndarray]:
+    """The mesh in Blender's axes, by the names of ``Mesh``, with its material or its places in the maps."""
     missing = [name for name in ("albedo", "specular", "shininess") if getattr(mesh, name) is None]
-    if missing:
+    if missing and maps is None:
         raise ConfigError(f"mesh has no {', '.join(missing)}: a material needs all three")
+    if maps is not None and len(maps.uv) != len(mesh.vertices):
+        raise ConfigError(f"maps have places for {len(maps.uv)} vertices, the mesh has {len(mesh.vertices)}")
+    used = np.unique(mesh.faces)
     mesh = drop_unreferenced(mesh)
     normals = vertex_normals(mesh) if mesh.normals is None else mesh.normals
     turned = {"vertices": mesh.vertices @ Z_UP.T * scale, "normals": normals @ Z_UP.T}
-    arrays = mesh.attributes() | turned | {"faces": mesh.faces}
-    return {k: v if k == "faces" else np.ascontiguousarray(v, np.float32) for k, v in arrays.items()}
+    places = {} if maps is None else {"uv": maps.uv[used]}
+    arrays = mesh.attributes() | turned | places
+    return {k: np.ascontiguousarray(v, np.float32) for k, v in arrays.items()} | {"faces": mesh.faces}
+
+
+def save_maps(maps: Maps, folder: Path) -> dict[str, str]:
+    """Two pictures of 8 bits, by their role: albedo; red specular intensity, green roughness (``pbr``)."""
+    lobe = np.stack((maps.specular, roughness(maps.shininess), np.zeros_like(maps.specular)), -1)
+    paths = {"albedo": folder / "albedo.png", "lobe": folder / "specular roughness.png"}
+    for path, values in zip(paths.values(), (maps.albedo, lobe), strict=True):
+        Image.fromarray(to_uint8(values)).save(path)
+    return {role: str(path) for role, path in paths.items()}
+
+
+def _array(tensor: Tensor) -> Float64[ndarray, "..."]:
+    return tensor.detach().cpu().numpy().astype(np.float64)
 
 
 def find_blender(path: Path | str | None = None) -> tuple[str, ...]:

@@ -25,7 +25,8 @@ def build(job):
     scene.collection.objects.link(head)
     cameras = [make_camera(scene, job, camera) for camera in job["cameras"]]
     suns = [make_sun(scene, job, light, visible=i == 0) for i, light in enumerate(job["lights"])]
-    head.data.materials.append(MATERIALS[job["material"]](suns))
+    nodes = Nodes(suns, {role: load_image(path) for role, path in job.get("images", {}).items()})
+    head.data.materials.append(MATERIALS[job["material"]](nodes))
     scene.camera = cameras[0]
     set_up_render(scene, job["size"])
     bpy.ops.wm.save_as_mainfile(filepath=job["out"], compress=True)
@@ -43,11 +44,17 @@ def make_mesh(arrays):
     mesh.polygons.foreach_set("loop_start", np.arange(0, faces.size, 3, dtype=np.int32))
     mesh.polygons.foreach_set("use_smooth", np.ones(len(faces), bool))
     mesh.update(calc_edges=True)
-    opaque = np.ones((len(vertices), 1), np.float32)
-    color = mesh.attributes.new("albedo", "FLOAT_COLOR", "POINT")
-    color.data.foreach_set("color", np.hstack((arrays["albedo"], opaque)).ravel())
-    for name in ("specular", "shininess"):
+    if "albedo" in arrays:
+        opaque = np.ones((len(vertices), 1), np.float32)
+        color = mesh.attributes.new("albedo", "FLOAT_COLOR", "POINT")
+        color.data.foreach_set("color", np.hstack((arrays["albedo"], opaque)).ravel())
+    for name in {"specular", "shininess"} & set(arrays):
         mesh.attributes.new(name, "FLOAT", "POINT").data.foreach_set("value", arrays[name])
+    if "uv" in arrays:
+        upwards = arrays["uv"] * (1, -1) + (0, 1)
+        mesh.uv_layers.new(name="UVMap").uv.foreach_set(
+            "vector", upwards[faces.ravel()].astype(np.float32).ravel()
+        )
     mesh.normals_split_custom_set_from_vertices(arrays["normals"])
     return bpy.data.objects.new("lift3d", mesh)
 
@@ -55,7 +62,7 @@ def make_mesh(arrays):
 def make_camera(scene, job, told):
     """A camera; its lens is in mm on a square sensor."""
     data = bpy.data.cameras.new(told["name"])
-    data.sensor_fit, data.sensor_width, data.lens = "HORIZONTAL", job["sensor"], told["lens"]
+    data.sensor_fit, data.sensor_width, data.lens = "HORIZONTAL", job["sensor"], job["lens"]
     data.clip_start, data.clip_end = told["clip"]
     data.display_size = 0.3 * job["scale"]
     camera = bpy.data.objects.new(told["name"], data)
@@ -83,10 +90,20 @@ def make_sun(scene, job, told, visible):
     return sun
 
 
+def load_image(path):
+    """A picture of data, not colours, kept inside the file."""
+    image = bpy.data.images.load(path)
+    image.colorspace_settings.name = "Non-Color"
+    image.pack()
+    image.filepath = "//" + image.name
+    return image
+
+
 class Nodes:
     """A material's node tree: ``put`` makes nodes and links what is given to their inputs."""
 
-    def __init__(self):
+    def __init__(self, suns, images):
+        self.suns, self.images = suns, images
         self.material = bpy.data.materials.new("lift3d")
         self.material.use_nodes = True
         self.material.cycles.emission_sampling = (
@@ -111,19 +128,27 @@ class Nodes:
         """A number computed from sockets and numbers."""
         return self.put("Math", dict(enumerate(values)), operation=operation).outputs[0]
 
-    def attributes(self):
-        """Albedo, specular intensity and Phong exponent of the surface."""
+    def surface(self):
+        """Albedo, specular intensity, Phong exponent and roughness (2 p + 1)^(-1/4) of the surface."""
+        if self.images:
+            picture = lambda role: self.put("TexImage", image=self.images[role]).outputs["Color"]  # noqa: E731
+            albedo, parts = picture("albedo"), self.put("SeparateColor", {"Color": picture("lobe")}).outputs
+            specular, roughness = parts["Red"], parts["Green"]
+            shininess = self.math("MULTIPLY_ADD", self.math("POWER", roughness, -4.0), 0.5, -0.5)
+            return albedo, specular, shininess, roughness
         albedo = self.put("Attribute", attribute_name="albedo").outputs["Color"]
-        return albedo, *(
+        specular, shininess = (
             self.put("Attribute", attribute_name=name).outputs["Fac"] for name in ("specular", "shininess")
         )
+        roughness = self.math("POWER", self.math("MULTIPLY_ADD", shininess, 2.0, 1.0), -0.25)
+        return albedo, specular, shininess, roughness
 
-    def ambient(self, suns):
+    def ambient(self):
         """The ambient light of all suns that are not hidden."""
         node = self.put("Value", label="ambient")
         curve = node.outputs[0].driver_add("default_value").driver
         terms = []
-        for i, sun in enumerate(suns):
+        for i, sun in enumerate(self.suns):
             for name, path in ((f"a{i}", '["ambient"]'), (f"h{i}", "hide_render")):
                 variable = curve.variables.new()
                 variable.name = name
@@ -134,10 +159,6 @@ class Nodes:
         seen = self.put("LightPath").outputs["Is Camera Ray"]  # else the head would light its own folds
         return self.math("MULTIPLY", node.outputs[0], seen)
 
-    def roughness(self, shininess):
-        """(2 p + 1)^(-1/4), see ``lift3d.export.pbr``."""
-        return self.math("POWER", self.math("MULTIPLY_ADD", shininess, 2.0, 1.0), -0.25)
-
     def finish(self, shader):
         """The material, once the shader is known."""
         self.put("OutputMaterial", {"Surface": shader})
@@ -146,45 +167,39 @@ class Nodes:
         return self.material
 
 
-def exact(suns):
+def exact(nodes):
     """Diffuse, a lobe (n.h)^(4 p) of Phong's height and width, and the ambient light as emission."""
-    nodes = Nodes()
-    albedo, specular, shininess = nodes.attributes()
+    albedo, specular, shininess, roughness = nodes.surface()
     peak = nodes.math(
         "DIVIDE", nodes.math("MULTIPLY", specular, 8.0), nodes.math("MULTIPLY_ADD", shininess, 4.0, 1.0)
     )
     diffuse = nodes.put("BsdfDiffuse", {"Color": albedo}).outputs[0]
-    glossy = nodes.put(
-        "BsdfAnisotropic",
-        {"Color": peak, "Roughness": nodes.roughness(shininess)},
-        distribution="ASHIKHMIN_SHIRLEY",
-    ).outputs[0]
-    emission = nodes.put("Emission", {"Color": albedo, "Strength": nodes.ambient(suns)}).outputs[0]
+    lobe = {"Color": peak, "Roughness": roughness}
+    glossy = nodes.put("BsdfAnisotropic", lobe, distribution="ASHIKHMIN_SHIRLEY").outputs[0]
+    emission = nodes.put("Emission", {"Color": albedo, "Strength": nodes.ambient()}).outputs[0]
     both = nodes.put("AddShader", {0: diffuse, 1: glossy}).outputs[0]
     return nodes.finish(nodes.put("AddShader", {0: both, 1: emission}).outputs[0])
 
 
-def pbr(suns):
+def pbr(nodes):
     """Principled: roughness and F0 that fit Phong best, and the ambient light as emission.
 
     F0 = 2.6 s / (p + 2) is the least-squares fit that holds for p < 10, too. Principled takes from the
     diffuse light what it reflects, about 0.9 F0 + 0.015 (measured); the base colour makes up for it.
     """
-    nodes = Nodes()
-    albedo, specular, shininess = nodes.attributes()
+    albedo, specular, shininess, roughness = nodes.surface()
     f0 = nodes.math("DIVIDE", nodes.math("MULTIPLY", specular, 2.6), nodes.math("ADD", shininess, 2.0))
     kept = nodes.math("MAXIMUM", nodes.math("MULTIPLY_ADD", f0, -0.9, 0.985), 0.1)
-    base = nodes.put(
-        "VectorMath", {0: albedo, "Scale": nodes.math("DIVIDE", 1.0, kept)}, operation="SCALE"
-    ).outputs[0]
+    factor = nodes.math("DIVIDE", 1.0, kept)
+    base = nodes.put("VectorMath", {0: albedo, "Scale": factor}, operation="SCALE").outputs[0]
     inputs = {
         "Base Color": base,
         "Metallic": 0.0,
-        "Roughness": nodes.roughness(shininess),
+        "Roughness": roughness,
         "IOR": 1.5,
         "Specular IOR Level": nodes.math("DIVIDE", f0, 0.08),
         "Emission Color": albedo,
-        "Emission Strength": nodes.ambient(suns),
+        "Emission Strength": nodes.ambient(),
     }
     return nodes.finish(nodes.put("BsdfPrincipled", inputs).outputs[0])
 

@@ -39,7 +39,9 @@ def facts() -> dict:
         "camera": scene.camera and scene.camera.name,
         "cameras": sorted(o.name for o in bpy.data.objects if o.type == "CAMERA"),
         "suns": {o.name: [o.hide_render, o["ambient"]] for o in bpy.data.objects if o.type == "LIGHT"},
-        "images": {i.name: [bool(i.packed_file), i.colorspace_settings.name] for i in bpy.data.images},
+        "images": {
+            i.name: [i.filepath, bool(i.packed_file), i.colorspace_settings.name] for i in bpy.data.images
+        },
         "engine": scene.render.engine,
         "view_transform": scene.view_settings.view_transform,
         "size": [scene.render.resolution_x, scene.render.resolution_y],

@@ -16,13 +16,22 @@ import pytest
 import torch
 import trimesh
 from numpy import ndarray
+from PIL import Image
 
 import lift3d
 from lift3d.cameras import Cameras
 from lift3d.color import srgb_to_linear
 from lift3d.errors import BackendUnavailable, ConfigError, Lift3DError
 from lift3d.export import blender
-from lift3d.export.blender import MATERIALS, mesh_arrays, render_blend, run_script, scene_job, write_blend
+from lift3d.export.blender import (
+    MATERIALS,
+    Maps,
+    mesh_arrays,
+    render_blend,
+    run_script,
+    scene_job,
+    write_blend,
+)
 from lift3d.export.glb import write_glb
 from lift3d.lights import Lights
 from lift3d.mesh import Mesh
@@ -67,6 +76,27 @@ def painted_head(index: int) -> Mesh:
     )
 
 
+def textured_patch(size: int) -> tuple[Mesh, Maps]:
+    """The front of a ball with a material that varies everywhere, at vertices and in maps of ``size``."""
+
+    def material(u: ndarray, v: ndarray) -> tuple[ndarray, ndarray, ndarray]:
+        albedo = np.stack((0.2 + 0.7 * u, 0.9 - 0.6 * v, 0.5 + 0.3 * np.sin(6 * u * v)), -1)
+        return albedo.astype(np.float32), np.float32(0.1 + 0.2 * v), np.float32(8.0 + 60.0 * u * v)
+
+    n = 65
+    u, v = (x.ravel() for x in np.meshgrid(*(np.linspace(0, 1, n),) * 2))
+    longitude, latitude = 2.4 * (u - 0.5), 2.4 * (0.5 - v)
+    normals = np.stack(
+        (np.sin(longitude) * np.cos(latitude), np.sin(latitude), np.cos(longitude) * np.cos(latitude)), -1
+    ).astype(np.float32)
+    a = (np.arange(n - 1)[:, None] * n + np.arange(n - 1)).ravel()
+    faces = np.concatenate((np.stack((a, a + n, a + 1), -1), np.stack((a + 1, a + n, a + n + 1), -1)))
+    centres = (np.arange(size, dtype=np.float64) + 0.5) / size
+    maps = material(*np.meshgrid(centres, centres))
+    mesh = Mesh(0.9 * normals, faces.astype(np.int32), normals, *material(u, v))
+    return mesh, Maps(np.stack((u, v), -1).astype(np.float32), *maps)
+
+
 @pytest.fixture
 def lamps() -> Lights:
     return Lights.from_vector(LIGHTS)
@@ -90,12 +120,12 @@ def test_cameras_see_what_ours_see(cameras: Cameras, lamps: Lights, scale: float
     for i, camera in enumerate(job["cameras"]):
         world = np.c_[points @ ROTATION.T * scale, np.ones(50)]
         local = world @ np.linalg.inv(np.array(camera["matrix"])).T
-        x, y = (local[:, k] / -local[:, 2] * camera["lens"] / job["sensor"] * SIZE for k in (0, 1))
+        x, y = (local[:, k] / -local[:, 2] * job["lens"] / job["sensor"] * SIZE for k in (0, 1))
         np.testing.assert_allclose(np.stack((SIZE / 2 + x, SIZE / 2 - y), -1), expected[i], atol=1e-3)
         near, far = camera["clip"]
         assert (-local[:, 2] > near).all() and (-local[:, 2] < far).all()
         assert camera["name"] == f"view {i}"
-    half_angle = np.arctan(job["sensor"] / 2 / job["cameras"][0]["lens"])
+    half_angle = np.arctan(job["sensor"] / 2 / job["lens"])
     assert 2 * np.degrees(half_angle) == pytest.approx(12.0)
 
 
@@ -124,6 +154,17 @@ def test_the_mesh_stands_upright_and_keeps_its_order() -> None:
         np.testing.assert_array_equal(arrays[name], getattr(mesh, name))
 
 
+def test_maps_keep_their_material(tmp_path: Path) -> None:
+    mesh, maps = textured_patch(32)
+    rows = mesh_arrays(replace(mesh, faces=mesh.faces[:5]), maps=maps)["uv"]
+    np.testing.assert_array_equal(rows, maps.uv[np.unique(mesh.faces[:5])])
+    paths = blender.save_maps(maps, tmp_path)
+    albedo, lobe = (np.asarray(Image.open(paths[role])) / 255.0 for role in ("albedo", "lobe"))
+    np.testing.assert_allclose(albedo, maps.albedo, atol=0.51 / 255)
+    np.testing.assert_allclose(lobe[..., 0], maps.specular, atol=0.51 / 255)
+    np.testing.assert_allclose((lobe[..., 1] ** -4 - 1) / 2, maps.shininess, rtol=0.04)
+
+
 # --- bad input and bad Blenders -----------------------------------------------------------------
 
 
@@ -137,6 +178,10 @@ def test_the_mesh_stands_upright_and_keeps_its_order() -> None:
         ({"lights": Lights.from_vector(LIGHTS - torch.tensor([0, 0, 0, 0, 0.25]))}, "negative shading term"),
         ({"lights": Lights.from_vector(LIGHTS[:0])}, "2 cameras and 0 lights, expected one of each"),
         ({"mesh": replace(sphere(), specular=None, albedo=None)}, "mesh has no albedo, specular: a material"),
+        (
+            {"maps": replace(textured_patch(4)[1], uv=np.zeros((7, 2), np.float32))},
+            "maps have places for 7 vertices, the mesh has 642",
+        ),
         ({"path": "head.glb"}, "head.glb does not end in .blend; give a name that does"),
         ({"blender": "no/such/blender"}, "no/such/blender is no program; give the path of Blender, or of a"),
     ],
@@ -291,6 +336,26 @@ def test_cycles_renders_what_we_render(cameras: Cameras, lamps: Lights, tmp_path
 
 
 @needs_blender
+@pytest.mark.parametrize(("material", "limit"), [("exact", 0.005), ("pbr", 0.015)])
+def test_textures(cameras: Cameras, lamps: Lights, tmp_path: Path, material: str, limit: float) -> None:
+    mesh, maps = textured_patch(256)
+    bare, path = replace(mesh, albedo=None, specular=None, shininess=None), tmp_path / "a.blend"
+    write_blend(bare, path, cameras, lamps, SIZE, material, maps=maps)
+    facts, arrays = probe("blend", path)
+    assert facts["images"] == {
+        "albedo.png": ["//albedo.png", True, "Non-Color"],
+        "specular roughness.png": ["//specular roughness.png", True, "Non-Color"],
+    }
+    assert "albedo" not in arrays
+    ours = render_mesh(mesh, cameras, lamps, SIZE, (1.0, 1.0, 1.0))
+    for image, (view, light) in zip(render_blend(path, SHOTS, samples=16), SHOTS, strict=True):
+        found = agreement(image, ours.colors[view, light].numpy(), ours.mask[view].numpy())
+        print(f"textured patch {material:6} view {view} light {light}: {found}")
+        assert found.iou >= 0.99
+        assert found.mae <= limit
+
+
+@needs_blender
 def test_a_scaled_scene_looks_the_same(cameras: Cameras, lamps: Lights, tmp_path: Path) -> None:
     for name, scale in (("a", 1.0), ("b", 0.125)):
         write_blend(painted_head(0), tmp_path / f"{name}.blend", cameras, lamps, SIZE, scale=scale)
@@ -316,13 +381,13 @@ def test_a_file_opened_again(cameras: Cameras, lamps: Lights, tmp_path: Path, ma
     assert (facts["camera"], facts["cameras"]) == ("view 0", ["view 0", "view 1"])
     assert facts["suns"] == {f"light {i}": [i > 0, pytest.approx(float(LIGHTS[i, 0]))] for i in range(2)}
     assert (facts["engine"], facts["view_transform"], facts["size"]) == ("CYCLES", "Raw", [SIZE, SIZE])
-    assert all(image == [True, "Non-Color"] for image in facts["images"].values())
+    assert facts["images"] == {}
     for i, camera in enumerate(scene_job(cameras, lamps, SIZE, material, 1.0)["cameras"]):
         np.testing.assert_allclose(facts["matrices"][f"view {i}"], camera["matrix"], atol=1e-5)
     told = mesh_arrays(mesh)
     np.testing.assert_array_equal(arrays["vertices"], told["vertices"])
     np.testing.assert_array_equal(arrays["corners"], told["faces"].ravel())
-    np.testing.assert_allclose(arrays["corner_normals"], told["normals"][told["faces"].ravel()], atol=2e-3)
+    np.testing.assert_allclose(arrays["corner_normals"], told["normals"][told["faces"].ravel()], atol=6e-3)
     np.testing.assert_array_equal(arrays["albedo"][:, :3], told["albedo"])
     for name in ("specular", "shininess"):
         np.testing.assert_array_equal(arrays[name], told[name])
@@ -338,7 +403,7 @@ def test_blender_reads_our_glb(tmp_path: Path) -> None:
     np.testing.assert_allclose(arrays["vertices"], mesh.vertices @ ROTATION.T, atol=1e-5)
     np.testing.assert_array_equal(arrays["corners"], mesh.faces.ravel())
     turned = (mesh.normals @ ROTATION.T)[mesh.faces.ravel()]
-    np.testing.assert_allclose(arrays["corner_normals"], turned, atol=2e-3)
+    np.testing.assert_allclose(arrays["corner_normals"], turned, atol=6e-3)
     np.testing.assert_allclose(arrays["_KS"], mesh.specular, atol=1e-7)
     np.testing.assert_allclose(arrays["_PHONG"], mesh.shininess, atol=1e-5)
     (color,) = [array for array in arrays.values() if array.ndim == 2 and array.shape[1] == 4]
