@@ -1,5 +1,6 @@
 # make test: lint and all tests.  make demo: faces.h5, faces.png and head.glb from the bundled model.
-# Both set everything up first; only Python 3.11 must be there. PIP_ARGS is passed to every `pip install`
+# make test-blender: the tests against a real Blender; it installs the bpy wheel (370 MB) beside the environment.
+# All set everything up first; only Python 3.11 must be there. PIP_ARGS is passed to every `pip install`
 # (for example the index of PyTorch's CPU builds: Linux wheels from the default index bring CUDA along).
 
 PYTHON ?= $(shell command -v python3.11 || echo python3)
@@ -7,12 +8,15 @@ VENV ?= .venv
 PIP_ARGS ?=
 PYTEST_ARGS ?= -n auto --maxprocesses 4
 OUT ?= .
+BPY ?= 4.5.15
 
 STAMP := $(VENV)/.lift3d-installed
 INSTALL := $(VENV)/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt
 LIFT3D := $(VENV)/bin/lift3d
+BLENDER_VENV := $(CURDIR)/.venv-bpy-$(BPY)
+BLENDER_STAMP := $(BLENDER_VENV)/.installed
 
-.PHONY: setup lint test demo clean
+.PHONY: setup lint test test-blender demo clean
 
 setup: $(STAMP)
 
@@ -28,9 +32,18 @@ lint: $(STAMP)
 test: lint
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest $(PYTEST_ARGS)
 
+# bpy wants Python 3.11 and numpy 1, so it has an environment of its own.
+$(BLENDER_STAMP):
+	$(PYTHON) -m venv $(BLENDER_VENV)
+	$(BLENDER_VENV)/bin/python -m pip install --quiet $(PIP_ARGS) bpy==$(BPY)
+	touch $@
+
+test-blender: $(STAMP) $(BLENDER_STAMP)
+	OMP_NUM_THREADS=1 LIFT3D_BLENDER=$(BLENDER_VENV)/bin/python $(VENV)/bin/pytest $(PYTEST_ARGS) tests/test_blender.py
+
 demo: $(STAMP)
 	$(LIFT3D) sample --n 16 --out $(OUT)/faces.h5 --contact-sheet $(OUT)/faces.png --overwrite
 	$(LIFT3D) export $(OUT)/faces.h5 --sample 0 --out $(OUT)/head.glb --overwrite
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) .venv-bpy-* build *.egg-info

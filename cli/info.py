@@ -11,6 +11,7 @@ from lift3d.cli.table import table
 from lift3d.errors import ConfigError
 
 HDF5_MAGIC = b"\x89HDF"
+FOREIGN = (b"PK", b"\x80")  # PyTorch archives and pickles: GANs of other programs
 
 
 @click.command()
@@ -23,11 +24,13 @@ def info(file: Path, contact_sheet: Path | None, overwrite: bool, as_json: bool)
     if not file.is_file():
         raise ConfigError(f"{file} is not a file; give a dataset, a model or a checkpoint")
     with open(file, "rb") as opened:
-        is_dataset = opened.read(4) == HDF5_MAGIC
-    if is_dataset:
+        start = opened.read(4)
+    if start == HDF5_MAGIC:
         _dataset(file, contact_sheet, overwrite, as_json)
     elif contact_sheet is not None:
         raise ConfigError(f"--contact-sheet: {file} is no dataset; give one that `lift3d sample` wrote")
+    elif start.startswith(FOREIGN):
+        _gan(file, as_json)
     else:
         _tensors(file, as_json)
 
@@ -59,15 +62,41 @@ def _dataset(file: Path, contact_sheet: Path | None, overwrite: bool, as_json: b
 
 def _tensors(file: Path, as_json: bool) -> None:
     """A file of tensors: the JSON in its metadata, and its size."""
-    from lift3d.gan.load import read_tensors
+    from lift3d.gan.load import FORMAT, read_tensors
 
     about, tensors = read_tensors(file)
+    if about.get("format") == FORMAT:
+        return _gan(file, as_json)
     if as_json:
         click.echo(json.dumps(about))
         return
     numbers = sum(tensor.numel() for tensor in tensors.values())
     click.echo(f"{file}: {len(tensors)} tensors, {numbers / 1e6:.2f} M numbers, {_size(file.stat().st_size)}")
     click.echo(json.dumps(about, indent=2))
+
+
+def _gan(file: Path, as_json: bool) -> None:
+    """A 2D GAN of any kind that loads."""
+    from lift3d.gan.load import describe
+
+    about = describe(file)
+    if as_json:
+        return click.echo(json.dumps(asdict(about)))
+    click.echo(
+        f"{file}: StyleGAN2, {about.resolution} x {about.resolution} pixels, {_size(file.stat().st_size)}"
+    )
+    rows = [
+        ("kind", about.kind),
+        ("source", about.source or "not stated"),
+        ("channels", f"{', '.join(map(str, about.channels))} (4 to {about.resolution} pixels)"),
+        ("architecture", about.architecture),
+        ("latents", f"z {about.z_dim}, w {about.w_dim}, {about.n_mapping_layers} mapping layers"),
+        ("conditional", f"yes, {about.c_dim} numbers" if about.c_dim else "no"),
+        ("discriminator", "there" if about.discriminator else "missing: this file cannot be lifted"),
+        ("licence", about.licence or "not stated"),
+        *(("note", note) for note in about.notes),
+    ]
+    click.echo("\n".join(f"{name:<14} {text}" for name, text in rows))
 
 
 def _size(nbytes: int) -> str:

@@ -1,22 +1,37 @@
 """``lift3d pretrain``: lift a 2D GAN by joint pre-training."""
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lift3d.cli import options
 from lift3d.cli.progress import RichObserver, TensorBoardObserver
 
+if TYPE_CHECKING:
+    from lift3d.config import Preset
+
 
 @click.command()
 @click.option(
-    "--dataset", default="demo", show_default=True, metavar="NAME", help="Preset: domain and schedule."
+    "--dataset",
+    default="demo",
+    show_default=True,
+    metavar="NAME|FILE.toml",
+    help="Preset: domain and schedule; or a category of your own.",
 )
 @click.option("--out", type=options.PATH, required=True, help="Directory of the run.")
 @click.option(
     "--profile", default="full", show_default=True, metavar="quick|full", help="quick: every step, as a toy."
 )
 @click.option("--gan", type=options.PATH, help="2D GAN to lift.  [default: the preset's]")
+@click.option("--accept-license", is_flag=True, help="Accept the terms of the preset's GAN and download it.")
+@click.option(
+    "--masks",
+    metavar="none|auto|DIR",
+    help="Object masks: none, by a segmenter, or from images.  [default: the preset's]",
+)
 @click.option(
     "--tensorboard", type=options.PATH, help="Also write the losses for TensorBoard into this directory."
 )
@@ -30,6 +45,8 @@ def pretrain(
     out: Path,
     profile: str,
     gan: Path | None,
+    accept_license: bool,
+    masks: str | None,
     tensorboard: Path | None,
     dry_run: bool,
     seed: int,
@@ -39,18 +56,47 @@ def pretrain(
     threads: int | None,
 ) -> None:
     """Train shape, material and encoders on a GAN's samples, stage by stage."""
-    from lift3d.presets import get_preset
-    from lift3d.train.pretrain import find_gan
+    from lift3d.category import open_preset
+    from lift3d.mask_sources import with_masks
+    from lift3d.train.pretrain import check_run, find_gan
     from lift3d.train.pretrain import pretrain as run
 
     options.require_one(overwrite, resume)
-    preset = get_preset(dataset, profile)
+    preset = open_preset(dataset, profile)
     if dry_run:
-        click.echo(preset.to_json())
+        click.echo(with_masks(preset, masks).to_json())
         return
     where = options.use_device(device, threads)
+    check_run(preset, out, resume, overwrite)
+    accepted = accept_license or (gan is None and _accepts(preset))
     with RichObserver() as progress:
         observer = progress if tensorboard is None else TensorBoardObserver(progress, tensorboard)
-        loaded = find_gan(preset, gan)
-        run(preset, loaded, out, observer, resume=resume, overwrite=overwrite, seed=seed, device=where)
+        loaded = find_gan(preset, gan, accepted, observer)
+        run(
+            preset,
+            loaded,
+            out,
+            observer,
+            resume=resume,
+            overwrite=overwrite,
+            seed=seed,
+            device=where,
+            masks=masks,
+        )
     click.echo(f"{out}: done")
+
+
+def _accepts(preset: "Preset") -> bool:
+    """Asks whether the terms of a GAN that must be downloaded are accepted, where there is someone to ask."""
+    from lift3d.train.pretrain import published_gan
+
+    gan = published_gan(preset)
+    if gan is None or not _is_terminal():
+        return False
+    click.echo(f"{preset.name} needs the GAN {gan.file} from {gan.urls[0]}\nLicence: {gan.licence}", err=True)
+    return click.confirm("Accept these terms and download it?", err=True)
+
+
+def _is_terminal() -> bool:
+    """Whether a person can answer."""
+    return sys.stdin.isatty()

@@ -108,7 +108,8 @@ class Preset:
     negative_range: float = 0.0  # k_n where E_l's tanh is 1; 0: no negative shading term
     background: float | None = None  # grey behind the object, [0, 1]; None: rays that miss it are ignored
     carry_detail: bool = False  # re-renders show what F_m leaves unexplained of the sample's own image
-    masks: str = "none"  # "none", "background" (whatever differs from the constant) or "files"
+    masks: str = "none"  # "none", "background" (whatever differs from the constant), "files" or "auto"
+    bars: float = 0.0  # height of the black bars above and below the picture, as a fraction of its side
     weights: LossWeights = LossWeights()
     rates: LearningRates = LearningRates()
     sampling: SamplingConfig = SamplingConfig()
@@ -127,16 +128,16 @@ class Preset:
             value = json.loads(text)
         except ValueError as error:
             raise ConfigError(f"preset is not JSON: {error}") from error
-        return _build(Preset, value, "preset")
+        return from_plain(Preset, value, "preset")
 
 
-def _build(kind: object, value: object, where: str) -> object:
+def from_plain(kind: object, value: object, where: str) -> object:
     """``value`` (from JSON) as an instance of ``kind``: dataclass, tuple, optional or plain."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
         if value is None:
             return None
-        return _build(next(a for a in arguments if a is not type(None)), value, where)
+        return from_plain(next(a for a in arguments if a is not type(None)), value, where)
     if dataclasses.is_dataclass(kind):
         return _build_dataclass(kind, value, where)
     if origin is tuple:
@@ -160,7 +161,7 @@ def _build_dataclass(kind: type, value: object, where: str) -> object:
         if name not in value and f.default is dataclasses.MISSING:
             raise ConfigError(f"{where}: setting {name!r} is missing")
     hints = typing.get_type_hints(kind)
-    return kind(**{key: _build(hints[key], item, f"{where}.{key}") for key, item in value.items()})
+    return kind(**{key: from_plain(hints[key], item, f"{where}.{key}") for key, item in value.items()})
 
 
 def _build_tuple(arguments: tuple[object, ...], value: object, where: str) -> tuple[object, ...]:
@@ -169,4 +170,4 @@ def _build_tuple(arguments: tuple[object, ...], value: object, where: str) -> tu
         raise ConfigError(f"{where} is {value!r}, expected a list")
     if arguments[-1] is not Ellipsis and len(value) != len(arguments):
         raise ConfigError(f"{where} has {len(value)} numbers, expected {len(arguments)}")
-    return tuple(_build(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    return tuple(from_plain(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))

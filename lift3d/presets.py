@@ -58,7 +58,7 @@ AFHQ_CAT = Preset(
 )
 LSUN_CAR = Preset(
     "lsun-car", 256, (0.5, 0.35, 0.9), CAR_VIEWS, LIGHTS, None, (_CAR_128, _instance(256, 400)),
-    masks="files", weights=LossWeights(mask=0.2),
+    masks="files", bars=0.125, weights=LossWeights(mask=0.2),
 )  # fmt: skip
 
 DEMO = Preset(
@@ -100,9 +100,13 @@ def get_preset(name: str, profile: str = "full") -> Preset:
     """
     if name not in PRESETS:
         raise ConfigError(f"unknown dataset {name!r}, known are {', '.join(PRESETS)}")
+    return with_profile(PRESETS[name], profile)
+
+
+def with_profile(preset: Preset, profile: str) -> Preset:
+    """The preset as ``get_preset`` shrinks it."""
     if profile not in PROFILES:
         raise ConfigError(f"unknown profile {profile!r}, known are {', '.join(PROFILES)}")
-    preset = PRESETS[name]
     if profile == "quick" and preset.joint is not None:
         return replace(preset, joint=replace(preset.joint, **QUICK, invert=min(40, preset.joint.invert)))
     return preset

@@ -44,6 +44,7 @@ def _offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathF
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.getbasetemp() / "no-weights"))
+    monkeypatch.setenv("LIFT3D_CACHE", str(tmp_path_factory.getbasetemp() / "no-gans"))
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, asdict, dataclass, replace
 
 import pytest
 
-from lift3d.config import LossWeights, Preset, Schedule, _build
+from lift3d.config import LossWeights, Preset, Schedule, from_plain
 from lift3d.errors import ConfigError
 from lift3d.presets import DEMO, LSUN_CAR, PRESETS
 
@@ -105,4 +105,4 @@ def test_build_reads_any_dataclass() -> None:
         inner: Schedule | None
         pairs: tuple[float, float]
 
-    assert _build(Outer, {"inner": None, "pairs": [1, 2]}, "x") == Outer(None, (1.0, 2.0))
+    assert from_plain(Outer, {"inner": None, "pairs": [1, 2]}, "x") == Outer(None, (1.0, 2.0))

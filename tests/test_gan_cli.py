@@ -1,5 +1,7 @@
 """``lift3d gan convert`` and ``lift3d gan sample`` on files of other programs."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import gan_files as files
@@ -119,3 +121,37 @@ def test_a_run_grows_from_the_folder_of_a_smaller_one(folder: Path) -> None:
     second = run("train", "images.npy", "--out", "large", "--resolution", 16, *small, "--grow-from", "small")
     assert second.exit_code == 0, second.output
     assert "tensors taken from small/checkpoint.safetensors" in second.stderr
+
+
+def info(file: str) -> str:
+    result = CliRunner().invoke(main, ["info", file])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.mark.parametrize("name", ["nv.pkl", "classes.pkl", "ros.pt", "gan.safetensors"])
+def test_info_says_what_a_gan_file_is(folder: Path, name: str) -> None:
+    run("convert", "nv.pkl", "gan.safetensors")
+    about = json.loads(CliRunner().invoke(main, ["info", name, "--json"]).stdout)
+    expected = json.loads(json.dumps(asdict(describe(name))))
+    assert about == expected and about["resolution"] == 8
+    lines = info(name).splitlines()
+    said = {line[:14].strip(): line[15:] for line in lines[1:]}
+    assert lines[0].startswith(f"{name}: StyleGAN2, 8 x 8 pixels, ")
+    kind = {"nv.pkl": "nvlabs", "classes.pkl": "nvlabs", "ros.pt": "rosinality", "gan.safetensors": "lift3d"}
+    assert said["kind"] == kind[name]
+    assert said["channels"] == "4, 3 (4 to 8 pixels)"
+    assert said["latents"] == "z 5, w 5, 2 mapping layers"
+    assert said["conditional"] == ("yes, 3 numbers" if name == "classes.pkl" else "no")
+    complete = name in ("nv.pkl", "gan.safetensors")
+    assert said["discriminator"] == ("there" if complete else "missing: this file cannot be lifted")
+    assert said["source"] == ("nv.pkl" if name == "gan.safetensors" else "not stated")
+    assert said["licence"].startswith("none stated; ")
+    assert ("note" in said) == (name == "ros.pt")
+
+
+def test_info_of_a_damaged_gan_file_is_one_sentence(folder: Path) -> None:
+    Path("cut.pkl").write_bytes(Path("nv.pkl").read_bytes()[:500])
+    result = CliRunner().invoke(main, ["info", "cut.pkl"])
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "cut.pkl is truncated" in result.stderr or "cut.pkl is damaged" in result.stderr

@@ -23,6 +23,7 @@ CONFINED = {
     "embreex": "lift3d.rasterize.embree",
     "nvdiffrast": "lift3d.rasterize.nvdiffrast",
     "lpips": "lift3d.perceptual",
+    "cv2": "lift3d.segmentation",
 }
 # Layers from the bottom up: a part may import its own layer and those below. Unlisted parts are free.
 LAYERS = (

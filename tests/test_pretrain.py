@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_gan import PRESET, tiny_gan
+from tiny_gan import PRESET, other_gan, tiny_gan
 
 from lift3d.errors import CheckpointError, ConfigError, TrainingDiverged
 from lift3d.model import LiftedGAN, load
 from lift3d.observer import SilentObserver
-from lift3d.presets import LSUN_CAR
+from lift3d.presets import LSUN_CAR, TINY
 from lift3d.train import pretrain as module
 from lift3d.train.loop import Group, Log, new_optimizer, optimise
 from lift3d.train.pretrain import PHASES, STATE, Position, find_gan, open_bands, pretrain
@@ -123,8 +123,19 @@ def test_refuses_what_it_cannot_lift(tmp_path):
         pretrain(LSUN_CAR, tiny_gan(), tmp_path)
     with pytest.raises(CheckpointError, match="has no discriminator"):
         pretrain(PRESET, replace(tiny_gan(), discriminator=None), tmp_path)
-    with pytest.raises(CheckpointError, match="celeba needs its GAN: pass the file you have with --gan"):
-        find_gan(replace(PRESET, name="celeba"))
+    with pytest.raises(
+        CheckpointError, match="tiny draws 16 x 16 pixels, tiny works at 64: give a GAN of 64"
+    ):
+        pretrain(TINY, tiny_gan(), tmp_path)
+    for changes, sentence in (
+        ({"c_dim": 3}, "tiny is conditional, tiny needs a GAN without classes"),
+        ({"image_channels": 1}, "tiny draws 1 channels per pixel, expected 3"),
+    ):
+        with pytest.raises(CheckpointError, match=sentence):
+            pretrain(PRESET, other_gan(**changes), tmp_path)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(CheckpointError, match="dogs needs its GAN: pass the file you have with --gan"):
+        find_gan(replace(PRESET, name="dogs"))
 
 
 def test_a_nan_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):

@@ -19,9 +19,16 @@ PRESET: Preset = replace(
 
 def tiny_gan(seed: int = 0) -> LoadedGan:
     """Generator and discriminator with random weights."""
+    return other_gan(seed)
+
+
+def other_gan(
+    seed: int = 0, channels: tuple[int, ...] = (8, 8, 8), noise: bool = False, **changes: int
+) -> LoadedGan:
+    """``tiny_gan`` with other widths, and other settings of both networks."""
     torch.manual_seed(seed)
-    generator = Generator(GeneratorConfig((8, 8, 8), z_dim=16, w_dim=16, n_mapping_layers=4, noise=False))
-    discriminator = Discriminator(DiscriminatorConfig((8, 8, 8)))
+    config = GeneratorConfig(channels, z_dim=16, w_dim=16, n_mapping_layers=4, noise=noise, **changes)
+    generator, discriminator = Generator(config), Discriminator(DiscriminatorConfig(channels, **changes))
     return LoadedGan(
         generator.requires_grad_(False).eval(),
         discriminator.requires_grad_(False).eval(),

@@ -4,18 +4,19 @@ A run directory holds ``state.safetensors`` (exact resume), ``stage-data.safeten
 images and projections), ``log.jsonl``, ``curves-<phase>.png``, contact sheets per stage, and at the end
 ``model.safetensors``."""
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
 
+from lift3d import downloads
 from lift3d.config import Preset, Schedule
 from lift3d.errors import CheckpointError, ConfigError
 from lift3d.gan.load import LoadedGan, fill, read_tensors, write_tensors
 from lift3d.gan.load import load as load_gan
 from lift3d.gan.stylegan2 import Discriminator
+from lift3d.mask_sources import MaskSource, mask_source, with_masks
 from lift3d.model import LiftedGAN
 from lift3d.observer import Observer, SilentObserver
 from lift3d.perceptual import get_perceptual
@@ -60,6 +61,7 @@ class Run:
     observer: Observer
     rng: torch.Generator
     seed: int
+    masks: MaskSource
     position: Position = Position()
     optimizer: torch.optim.Adam | None = None
     rerendered: Rerendered | None = None
@@ -69,11 +71,72 @@ class Run:
 DEMO_GAN = Path(__file__).parents[1] / "assets" / "demo-gan.safetensors"
 
 
-def find_gan(preset: Preset, path: str | Path | None = None) -> LoadedGan:
-    """The GAN at ``path``, else the one bundled for the demo; ``CheckpointError`` says how to get another."""
-    if path is None and preset.name not in ("demo", "tiny"):
+def published_gan(preset: Preset) -> downloads.PublishedGan | None:
+    """The GAN that ``find_gan`` would have to download for this preset, if any."""
+    gan = downloads.GANS.get(preset.name)
+    return None if gan is None or gan.path.exists() else gan
+
+
+def find_gan(
+    preset: Preset,
+    path: str | Path | None = None,
+    accept_license: bool = False,
+    observer: Observer | None = None,
+) -> LoadedGan:
+    """The GAN at ``path``, else the one bundled for the demo, else the published one: from the cache, or
+    downloaded if its licence was accepted. ``CheckpointError`` says how to get another.
+    """
+    if path is not None:
+        return load_gan(path)
+    if preset.name in ("demo", "tiny"):
+        return load_gan(DEMO_GAN)
+    if preset.name not in downloads.GANS:
         raise CheckpointError(f"{preset.name} needs its GAN: pass the file you have with --gan PATH")
-    return load_gan(DEMO_GAN if path is None else path)
+    gan = published_gan(preset)
+    if gan is not None and not accept_license:
+        raise CheckpointError(
+            f"{preset.name} needs the GAN {gan.file} (licence: {gan.licence}): pass --accept-license to "
+            f"accept these terms and download it from {gan.urls[0]}, or pass the file you have with "
+            "--gan PATH"
+        )
+    return load_gan(downloads.download(downloads.GANS[preset.name], observer))
+
+
+def check_gan(preset: Preset, gan: LoadedGan) -> None:
+    """Refuses, with ``CheckpointError``, a GAN that this preset cannot lift."""
+    config = gan.generator.config
+    if gan.discriminator is None:
+        raise CheckpointError(
+            f"{gan.source} has no discriminator, which steps 2 and 3 need for their feature losses"
+        )
+    if config.c_dim or gan.discriminator.config.c_dim:
+        raise CheckpointError(f"{gan.source} is conditional, {preset.name} needs a GAN without classes")
+    if config.image_channels != 3:
+        raise CheckpointError(
+            f"{gan.source} draws {config.image_channels} channels per pixel, expected 3 of RGB"
+        )
+    if config.resolution < preset.size:
+        raise CheckpointError(
+            f"{gan.source} draws {config.resolution} x {config.resolution} pixels, {preset.name} works at "
+            f"{preset.size}: give a GAN of {preset.size} pixels or more"
+        )
+
+
+def check_run(preset: Preset, out: str | Path, resume: bool = False, overwrite: bool = False) -> Schedule:
+    """The joint schedule of a run that may start in ``out``; ``ConfigError`` says why it may not."""
+    out = Path(out)
+    if preset.joint is None:
+        raise ConfigError(
+            f"{preset.name} has no joint pre-training (it is trained per instance): use lift3d finetune"
+        )
+    exists = (out / STATE).exists() or (out / MODEL).exists()
+    if exists and not (resume or overwrite):
+        raise ConfigError(
+            f"{out} already holds a run: pass --resume to continue it or --overwrite to start anew"
+        )
+    if resume and not exists:
+        raise ConfigError(f"{out} holds no run to resume: leave out --resume")
+    return preset.joint
 
 
 def pretrain(
@@ -87,39 +150,33 @@ def pretrain(
     checkpoint_every: int = 500,
     after_stage: Callable[[LiftedGAN, int], dict[str, float]] | None = None,
     device: torch.device | str = "cpu",
+    masks: str | Path | None = None,
 ) -> LiftedGAN:
     """Lifts ``gan`` by the preset's joint schedule into ``out``; returns the model, which is also saved
     there.
 
-    ``after_stage(model, stage)`` may return scalars for the log. Raises ``ConfigError`` for a preset without
-    joint schedule, a directory that holds a run (``resume``, ``overwrite``), and ``CheckpointError`` for a
-    GAN without discriminator or a foreign checkpoint."""
+    ``after_stage(model, stage)`` may return scalars for the log. ``masks``: see ``with_masks``. Raises
+    ``ConfigError`` for a preset without joint schedule, a directory that holds a run (``resume``,
+    ``overwrite``) and missing masks, and ``CheckpointError`` for a GAN that does not fit the preset or a
+    foreign checkpoint."""
     out, observer = Path(out), observer or SilentObserver()
-    if preset.joint is None:
-        raise ConfigError(
-            f"{preset.name} has no joint pre-training (it is trained per instance): use lift3d finetune"
-        )
-    if gan.discriminator is None:
-        raise CheckpointError(
-            f"{gan.source} has no discriminator, which steps 2 and 3 need for their feature losses"
-        )
-    exists = (out / STATE).exists() or (out / MODEL).exists()
-    if exists and not (resume or overwrite):
-        raise ConfigError(
-            f"{out} already holds a run: pass --resume to continue it or --overwrite to start anew"
-        )
-    if resume and not exists:
-        raise ConfigError(f"{out} holds no run to resume: leave out --resume")
+    schedule = check_run(preset, out, resume, overwrite)
+    check_gan(preset, gan)
+    if preset.masks == "files" and masks is None:
+        observer.message(f"{preset.name}: no masks (--masks DIR or auto), so there is no mask loss")
+    preset = with_masks(preset, masks)
+    source = mask_source(preset, masks, out / "to-mask")
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     run = Run(
         LiftedGAN(preset, gan.generator).to(device),
         gan.discriminator.to(device),
-        preset.joint,
+        schedule,
         out,
         observer,
         torch.Generator().manual_seed(seed),
         seed,
+        source,
         checkpoint_every=checkpoint_every,
     )
     if resume:
@@ -127,31 +184,43 @@ def pretrain(
     else:
         for name in (STATE, STAGE_DATA, MODEL, LOG):
             (out / name).unlink(missing_ok=True)
-    samples = draw_samples(run.model, preset.joint.n_samples, first_seed=1_000_000 * (seed + 1))
+        save_state(run)  # a run that waits for masks can be resumed
+    samples = draw_samples(run.model, schedule.n_samples, 1_000_000 * (seed + 1), source)
     perceptual = get_perceptual(
         "auto", lambda x: gan.discriminator.features(x, PATCH_FEATURES), observer=observer
     )
     perceptual = perceptual.to(device)
     log = Log(out / LOG)
-    while run.position.stage < preset.joint.n_stages:
+    while run.position.stage < schedule.n_stages:
         position = run.position
         advance(run, samples, perceptual, log)
         run.position, run.optimizer = position.next(), None
-        if position.phase == "project":
+        if run.position.phase == "exploit":
             sheets.projections(
                 run.model, samples, run.rerendered, out / f"stage-{position.stage}-projections.png"
             )
         if run.position.stage > position.stage:
-            sheets.intrinsics(run.model, samples, out / f"stage-{position.stage}-intrinsics.png")
-            sheets.curves(out / LOG, out)
-            if after_stage is not None:
-                log.add(after_stage(run.model, position.stage))
-                means = log.flush(stage=position.stage, phase="evaluation", step=0)
-                observer.message(", ".join(f"{k} {v:.3f}" for k, v in means.items()))
-            run.model.save(out / f"model-stage-{position.stage}.safetensors")
+            finish_stage(run, samples, log, after_stage)
         save_state(run)
     run.model.save(out / MODEL)
     return run.model
+
+
+def finish_stage(
+    run: Run,
+    samples: SampleSet,
+    log: Log,
+    after_stage: Callable[[LiftedGAN, int], dict[str, float]] | None,
+) -> None:
+    """Pictures, curves, measurements and the model of the stage that has just ended."""
+    stage = run.position.stage - 1
+    sheets.intrinsics(run.model, samples, run.out / f"stage-{stage}-intrinsics.png")
+    sheets.curves(run.out / LOG, run.out)
+    if after_stage is not None:
+        log.add(after_stage(run.model, stage))
+        means = log.flush(stage=stage, phase="evaluation", step=0)
+        run.observer.message(", ".join(f"{k} {v:.3f}" for k, v in means.items()))
+    run.model.save(run.out / f"model-stage-{stage}.safetensors")
 
 
 def advance(run: Run, samples: SampleSet, perceptual: torch.nn.Module, log: Log) -> None:
@@ -163,12 +232,12 @@ def advance(run: Run, samples: SampleSet, perceptual: torch.nn.Module, log: Log)
         )
         return save_stage_data(run)
     if phase == "project":
-        run.rerendered = project(model, samples, run.rerendered, run.observer)
+        run.rerendered = project(model, samples, run.rerendered, run.observer, run.masks, stage)
         return save_stage_data(run)
     steps = _steps(schedule, stage, phase)
     n_invert = schedule.invert if (stage, phase) == (0, "align") else 0
     if run.position.step < n_invert:
-        pool = draw_samples(model, POOL, first_seed=POOL_SEED)
+        pool = draw_samples(model, POOL, POOL_SEED, pool_masks(model.config))
 
     def loss(step: int) -> Losses:
         model.open_bands.fill_(open_bands(schedule, stage, phase, step))
@@ -204,6 +273,11 @@ def advance(run: Run, samples: SampleSet, perceptual: torch.nn.Module, log: Log)
         run.checkpoint_every,
     )
     model.requires_grad_(False)
+
+
+def pool_masks(preset: Preset) -> MaskSource:
+    """Masks of thousands of samples: nobody draws them, so where they are not the background's, none."""
+    return mask_source(replace(preset, masks="none" if preset.background is None else "background"))
 
 
 def phase_groups(model: LiftedGAN, phase: str, stage: int) -> list[Group]:
@@ -258,9 +332,10 @@ def load_state(run: Run) -> None:
     about, tensors = read_tensors(run.out / STATE)
     if about.get("format") != FORMAT:
         raise CheckpointError(f"{run.out / STATE} has format {about.get('format')!r}, expected {FORMAT!r}")
-    if about["preset"] != run.model.config.to_json() or about["seed"] != run.seed:
-        now, then = json.loads(run.model.config.to_json()), json.loads(about["preset"])
-        differing = ", ".join(k for k in now if then.get(k) != now[k]) or "seed"
+    then, now = Preset.from_json(about["preset"]), run.model.config
+    if then != now or about["seed"] != run.seed:
+        names = (f.name for f in fields(Preset))
+        differing = ", ".join(name for name in names if getattr(then, name) != getattr(now, name)) or "seed"
         raise ConfigError(
             f"{run.out} was started with other settings ({differing}): resume with the same ones or pass "
             "--overwrite"

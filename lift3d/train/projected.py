@@ -14,7 +14,8 @@ from torch import Tensor
 from lift3d.cameras import Cameras
 from lift3d.geometry import normalize
 from lift3d.lights import Lights
-from lift3d.masks import background_masks, interior
+from lift3d.mask_sources import MaskSource, mask_source
+from lift3d.masks import interior
 from lift3d.mesh import Mesh
 from lift3d.model import LiftedGAN, render_mesh, resize
 from lift3d.observer import Observer
@@ -32,6 +33,7 @@ class SampleSet:
     w: Float[Tensor, "n w"]
     images: UInt8[Tensor, "n 3 s s"]
     masks: Bool[Tensor, "n s s"]
+    first_seed: int = 0  # of the first sample; the others follow
 
 
 @dataclass(frozen=True)
@@ -56,22 +58,19 @@ def to_bytes(images: Float[Tensor, "*s"]) -> UInt8[Tensor, "*s"]:
     return ((images.clamp(-1, 1) + 1.0) * 127.5).round().to(torch.uint8)
 
 
-def image_masks(model: LiftedGAN, images: UInt8[Tensor, "n 3 s s"]) -> Bool[Tensor, "n s s"]:
-    """Object masks of GAN images by the preset's source; everything where it has none."""
-    if model.config.masks == "background":
-        return background_masks(images, model.config.background)
-    return torch.ones_like(images[:, 0], dtype=torch.bool)
-
-
-def draw_samples(model: LiftedGAN, n: int, first_seed: int) -> SampleSet:
-    """Samples of seeds first_seed..first_seed + n - 1 at the preset's truncation."""
+def draw_samples(model: LiftedGAN, n: int, first_seed: int, masks: MaskSource | None = None) -> SampleSet:
+    """Samples of seeds first_seed..first_seed + n - 1 at the preset's truncation; ``masks`` defaults to the
+    preset's source.
+    """
     w, images = [], []
     for start in range(0, n, 64):
         batch = model.sample(range(first_seed + start, first_seed + min(start + 64, n)))
         w.append(batch.w.cpu())
         images.append(to_bytes(batch.image).cpu())
     images = torch.cat(images)
-    return SampleSet(torch.cat(w), images, image_masks(model, images))
+    names = [str(first_seed + i) for i in range(n)]
+    found = (masks or mask_source(model.config))(images, names)
+    return SampleSet(torch.cat(w), images, found, first_seed)
 
 
 @torch.no_grad()
@@ -155,8 +154,15 @@ def with_detail(
 
 
 @torch.no_grad()
-def project(model: LiftedGAN, samples: SampleSet, rerendered: Rerendered, observer: Observer) -> Rerendered:
-    """The projections of all pseudo images through the trained E_w."""
+def project(
+    model: LiftedGAN,
+    samples: SampleSet,
+    rerendered: Rerendered,
+    observer: Observer,
+    masks: MaskSource | None = None,
+    stage: int = 0,
+) -> Rerendered:
+    """The projections of all pseudo images through the trained E_w; ``masks`` as in ``draw_samples``."""
     observer.start("projecting", len(samples.w))
     projected = []
     for w, image, pseudo in zip(samples.w, samples.images, rerendered.pseudo, strict=True):
@@ -167,5 +173,7 @@ def project(model: LiftedGAN, samples: SampleSet, rerendered: Rerendered, observ
         observer.advance()
     observer.finish()
     images = torch.stack(projected)
-    masks = image_masks(model, images.flatten(0, 1)).view(images[:, :, 0].shape)
-    return replace(rerendered, projected=images, projected_masks=masks)
+    n, m = images.shape[:2]
+    names = [f"stage-{stage}/{samples.first_seed + i}-{j}" for i in range(n) for j in range(m)]
+    found = (masks or mask_source(model.config))(images.flatten(0, 1), names)
+    return replace(rerendered, projected=images, projected_masks=found.unflatten(0, (n, m)))

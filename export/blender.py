@@ -1,0 +1,245 @@
+"""Blender files: a mesh with its material, and the cameras and lights that look at it.
+
+Blender runs in a process of its own (``blender_scene``); nothing here imports it. What it is told, the *job*,
+is in Blender's words already: z up, cameras that look along -z, suns that shine along -z. lift3d's (x, y, z)
+is Blender's (x, -z, y), and lengths are multiplied by ``scale``. Shading stays display-referred: colours are
+written as they are (Non-Color data), the view transform is Raw, a sun of energy pi k_d lights like k_d.
+
+Blender is, in this order: the path given, the variable LIFT3D_BLENDER, ``blender`` on the PATH, this Python
+if it has bpy. A path is that of Blender's program or of a Python (python3.11) that has bpy.
+"""
+
+import importlib.util
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64
+from numpy import ndarray
+from PIL import Image
+from torch import Tensor
+
+from lift3d.cameras import Cameras, focal_length
+from lift3d.color import to_uint8
+from lift3d.errors import BackendUnavailable, ConfigError, Lift3DError
+from lift3d.export.pbr import roughness
+from lift3d.export.whole_file import require_suffix, write_whole
+from lift3d.lights import Lights
+from lift3d.mesh import Mesh, drop_unreferenced, vertex_normals
+
+MATERIALS = ("pbr", "exact")  # Principled BSDF; a lobe of Phong's shape
+VARIABLE = "LIFT3D_BLENDER"
+SCRIPT = Path(__file__).with_name("blender_scene.py")
+SENSOR = 36.0  # mm, the width of every camera's sensor
+Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])  # lift3d's axes -> Blender's
+INSTALL = "python3.11 -m venv bpy && bpy/bin/pip install bpy==4.5.15"
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Textures of a mesh's material, instead of its vertex attributes. Rows run downwards."""
+
+    uv: Float32[ndarray, "n 2"]  # of every vertex, from the maps' upper left corner (0, 0) to (1, 1)
+    albedo: Float32[ndarray, "h w 3"]  # [0, 1], display-referred
+    specular: Float32[ndarray, "h w"]  # [0, 1]
+    shininess: Float32[ndarray, "h w"]  # 4..100
+
+
+def write_blend(
+    mesh: Mesh,
+    path: Path | str,
+    cameras: Cameras,
+    lights: Lights,
+    size: int,
+    material: str = "exact",
+    scale: float = 1.0,
+    maps: Maps | None = None,
+    blender: Path | str | None = None,
+) -> None:
+    """Write a compressed .blend file: the mesh with its material, V cameras, L suns, of which one shines.
+
+    ``cameras`` [v] and ``lights`` [l] are batches; the first of each is the active one. ``size`` is the side
+    of the images in pixels, ``scale`` the length of a world unit in metres, ``material`` one of
+    ``MATERIALS``, ``maps`` its textures (else it is read off the vertices), ``blender`` a path (module
+    docstring). Raises ``ConfigError`` for numbers out of range and lights with a negative term,
+    ``BackendUnavailable`` where there is no Blender, ``Lift3DError`` with Blender's last words where it
+    fails; ``path`` is whole or as it was.
+    """
+    path = require_suffix(path, ".blend")
+    job = scene_job(cameras, lights, size, material, scale)
+    arrays = mesh_arrays(mesh, scale, maps)
+    command = find_blender(blender)
+    with tempfile.TemporaryDirectory(prefix="lift3d-") as name:
+        folder = Path(name)
+        np.savez(folder / "mesh.npz", **arrays)
+        if maps is not None:
+            job["images"] = save_maps(maps, folder)
+        out = folder / "scene.blend"
+        _run_job(command, folder, job | {"task": "build", "mesh": str(folder / "mesh.npz"), "out": str(out)})
+        write_whole(path, out.read_bytes())
+
+
+def render_blend(
+    path: Path | str,
+    shots: Sequence[tuple[int, int]],
+    samples: int = 64,
+    threads: int = 1,
+    blender: Path | str | None = None,
+) -> Float32[ndarray, "n h w 4"]:
+    """What Cycles makes of a file of ``write_blend``: an image for each (view, light), by their numbers.
+
+    Colours are display-referred, multiplied by the coverage in the fourth channel, and not clipped.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f"{path} is not a file; give a .blend file that lift3d wrote")
+    named = [[f"view {view}", f"light {light}"] for view, light in shots]
+    job = {"blend": str(Path(path).resolve()), "shots": named, "samples": samples, "threads": threads}
+    command = find_blender(blender)
+    with tempfile.TemporaryDirectory(prefix="lift3d-") as name:
+        out = Path(name) / "images.npy"
+        _run_job(command, Path(name), job | {"task": "render", "out": str(out)})
+        return np.load(out)
+
+
+def scene_job(cameras: Cameras, lights: Lights, size: int, material: str, scale: float) -> dict:
+    """All of the job but the mesh, as JSON has it: matrices by rows, lengths in metres, ``lens`` in mm."""
+    if material not in MATERIALS:
+        raise ConfigError(f"material is {material!r}, expected one of {', '.join(MATERIALS)}")
+    if not (math.isfinite(scale) and scale > 0):
+        raise ConfigError(f"scale is {scale}, expected a number above 0")
+    if size < 1:
+        raise ConfigError(f"size is {size}, expected at least 1 pixel")
+    if bool((lights.negative != 0).any()):
+        raise ConfigError(
+            f"a light has a negative shading term ({float(lights.negative.abs().max()):.3g}), which Blender "
+            "has not; take lights without it, or export a mesh without lights (.glb)"
+        )
+    if not len(cameras.translation) or not len(lights.ambient):
+        raise ConfigError(
+            f"{len(cameras.translation)} cameras and {len(lights.ambient)} lights, expected one of each"
+        )
+    suns = zip(_array(lights.direction), lights.ambient.tolist(), lights.diffuse.tolist(), strict=True)
+    distances = np.linalg.norm(_array(cameras.origins), axis=-1).tolist()
+    return {
+        "size": size,
+        "material": material,
+        "scale": scale,
+        "sensor": SENSOR,
+        "lens": focal_length(size) * SENSOR / size,
+        "cameras": [
+            {
+                "name": f"view {i}",
+                "matrix": matrix.tolist(),
+                "clip": [scale * max(distance - 2.0, distance / 100.0), scale * (distance + 2.0)],
+            }
+            for i, (matrix, distance) in enumerate(
+                zip(camera_matrices(cameras, scale), distances, strict=True)
+            )
+        ],
+        "lights": [
+            {
+                "name": f"light {i}",
+                "to_light": (Z_UP @ direction).tolist(),
+                "ambient": ambient,
+                "energy": math.pi * diffuse,
+            }
+            for i, (direction, ambient, diffuse) in enumerate(suns)
+        ],
+    }
+
+
+def camera_matrices(cameras: Cameras, scale: float = 1.0) -> Float[ndarray, "v 4 4"]:
+    """``matrix_world`` of Blender's cameras, which look along -z with y up, as OpenGL's do."""
+    matrices = _array(cameras.cam2world()) @ np.diag((1.0, -1.0, -1.0, 1.0))
+    matrices[:, :3] = Z_UP @ matrices[:, :3]
+    matrices[:, :3, 3] *= scale
+    return matrices
+
+
+def mesh_arrays(mesh: Mesh, scale: float = 1.0, maps: Maps | None = None) -> dict[str, ndarray]:
+    """The mesh in Blender's axes, by the names of ``Mesh``, with its material or its places in the maps."""
+    missing = [name for name in ("albedo", "specular", "shininess") if getattr(mesh, name) is None]
+    if missing and maps is None:
+        raise ConfigError(f"mesh has no {', '.join(missing)}: a material needs all three")
+    if maps is not None and len(maps.uv) != len(mesh.vertices):
+        raise ConfigError(f"maps have places for {len(maps.uv)} vertices, the mesh has {len(mesh.vertices)}")
+    used = np.unique(mesh.faces)
+    mesh = drop_unreferenced(mesh)
+    normals = vertex_normals(mesh) if mesh.normals is None else mesh.normals
+    turned = {"vertices": mesh.vertices @ Z_UP.T * scale, "normals": normals @ Z_UP.T}
+    places = {} if maps is None else {"uv": maps.uv[used]}
+    arrays = mesh.attributes() | turned | places
+    return {k: np.ascontiguousarray(v, np.float32) for k, v in arrays.items()} | {"faces": mesh.faces}
+
+
+def save_maps(maps: Maps, folder: Path) -> dict[str, str]:
+    """Two pictures of 8 bits, by their role: albedo; red specular intensity, green roughness (``pbr``)."""
+    lobe = np.stack((maps.specular, roughness(maps.shininess), np.zeros_like(maps.specular)), -1)
+    paths = {"albedo": folder / "albedo.png", "lobe": folder / "specular roughness.png"}
+    for path, values in zip(paths.values(), (maps.albedo, lobe), strict=True):
+        Image.fromarray(to_uint8(values)).save(path)
+    return {role: str(path) for role, path in paths.items()}
+
+
+def _array(tensor: Tensor) -> Float64[ndarray, "..."]:
+    return tensor.detach().cpu().numpy().astype(np.float64)
+
+
+def find_blender(path: Path | str | None = None) -> tuple[str, ...]:
+    """The command that runs a script in Blender, up to the script."""
+    named = path or os.environ.get(VARIABLE)
+    if named:
+        program = shutil.which(str(named))
+        if program is None:
+            raise BackendUnavailable(
+                f"{named} is no program; give the path of Blender, or of a Python that has bpy ({INSTALL})"
+            )
+        return _command(program)
+    if program := shutil.which("blender"):
+        return _command(program)
+    if importlib.util.find_spec("bpy") is not None:
+        return _command(sys.executable)
+    raise BackendUnavailable(
+        "a .blend file needs Blender 4.2 or newer: install it from blender.org, or bpy in an environment of "
+        f"its own ({INSTALL}), and set {VARIABLE} to the program (bpy/bin/python)"
+    )
+
+
+def _command(program: str) -> tuple[str, ...]:
+    """Blender's own program needs to be told to stay in the background and not to read the user's setting."""
+    if Path(program).name.startswith("python"):
+        return (program,)
+    return (program, "--background", "--factory-startup", "--python-exit-code", "1", "--python")
+
+
+def run_script(command: tuple[str, ...], script: Path, *arguments: Path | str) -> str:
+    """What a script prints in Blender; ``Lift3DError`` with its last words if it fails."""
+    separator = ("--",) if len(command) > 1 else ()
+    full = [*command, str(script), *separator, *map(str, arguments)]
+    try:
+        done = subprocess.run(full, capture_output=True, text=True, errors="replace", check=False)
+    except OSError as error:
+        raise BackendUnavailable(
+            f"{command[0]} does not start ({error.strerror}); give another path"
+        ) from error
+    if done.returncode:
+        words = [line.strip() for line in (done.stdout + "\n" + done.stderr).splitlines() if line.strip()]
+        last = words[-1] if words else f"exit status {done.returncode}"
+        raise Lift3DError(f"Blender ({command[0]}) failed: {last}")
+    return done.stdout
+
+
+def _run_job(command: tuple[str, ...], folder: Path, job: dict) -> None:
+    """Have a job done, whose file is then at job["out"]."""
+    (folder / "job.json").write_text(json.dumps(job))
+    run_script(command, SCRIPT, folder / "job.json")
+    if not Path(job["out"]).is_file():
+        raise Lift3DError(f"{command[0]} wrote no file and gave no reason; check that it is Blender")

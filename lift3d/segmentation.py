@@ -1,0 +1,75 @@
+"""Object masks by an off-the-shelf segmenter (``--masks auto``): GrabCut of OpenCV, which needs no weights.
+
+GrabCut separates two mixtures of colours. It is told that the left, right and upper edge of a picture (and
+its black bars) are background, and starts from the outline of the ellipsoid that the preset's shapes start
+from. It knows nothing of objects: what it cannot do stands in docs/own-category.md.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+import torch
+from jaxtyping import Bool, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lift3d.errors import BackendUnavailable
+
+GRID = 128  # pixels per side that are segmented: finer ones lose eyes and mouths, and take four times longer
+EDGE = 0.04  # of the side: this close to an edge there is no object
+ITERATIONS = 5
+
+
+@dataclass(frozen=True)
+class GrabCut:
+    """A mask source (mask_sources.py)."""
+
+    cv2: ModuleType
+    radii: tuple[float, float, float]  # of the ellipsoid, world units: 1 touches the frame
+    bars: float = 0.0  # height of the black bars, as a fraction of the side
+
+    def __call__(self, images: UInt8[Tensor, "n 3 s s"], names: Sequence[str]) -> Bool[Tensor, "n s s"]:
+        """The masks of these images, whatever their names."""
+        pictures = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        return torch.from_numpy(np.stack([self.mask(picture) for picture in pictures]))
+
+    def mask(self, picture: UInt8[np.ndarray, "s s 3"]) -> Bool[np.ndarray, "s s"]:
+        """The largest piece of foreground, holes filled; deterministic."""
+        from scipy.ndimage import binary_fill_holes, label
+
+        cv2, size = self.cv2, len(picture)
+        small = cv2.resize(picture, (GRID, GRID), interpolation=cv2.INTER_AREA)
+        labels, models = self.start(), (np.zeros((1, 65)), np.zeros((1, 65)))
+        cv2.setRNGSeed(0)
+        cv2.grabCut(small, labels, None, *models, ITERATIONS, cv2.GC_INIT_WITH_MASK)
+        pieces, n = label(labels & 1)
+        if n > 1:
+            pieces = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1
+        filled = binary_fill_holes(pieces > 0).astype(np.float32)
+        return cv2.resize(filled, (size, size), interpolation=cv2.INTER_LINEAR) >= 0.5
+
+    def start(self) -> NDArray[np.uint8]:
+        """What is known before looking: background, or probably background or object."""
+        cv2 = self.cv2
+        y, x = (np.mgrid[:GRID, :GRID] + 0.5) / (GRID / 2) - 1
+        width, height = max(self.radii[0], self.radii[2]), self.radii[1]  # at any yaw
+        inside = (x / width) ** 2 + (y / height) ** 2 < 1
+        labels = np.where(inside, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+        edge, bar = round(EDGE * GRID), round(self.bars * GRID)
+        labels[:, :edge] = labels[:, -edge:] = labels[: bar + edge] = cv2.GC_BGD
+        labels[GRID - bar :] = cv2.GC_BGD
+        return labels
+
+
+def get_segmenter(radii: tuple[float, float, float], bars: float = 0.0) -> GrabCut:
+    """The segmenter for objects about as large as this ellipsoid; ``BackendUnavailable`` says what to
+    install."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise BackendUnavailable(
+            "--masks auto needs OpenCV: pip install opencv-python-headless; or pass --masks DIR or none"
+        ) from error
+    return GrabCut(cv2, radii, bars)

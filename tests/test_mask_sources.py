@@ -1,0 +1,148 @@
+"""Mask sources: which one a run takes, files, black bars, and GrabCut on heads whose masks are known."""
+
+import builtins
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lift3d.errors import BackendUnavailable, ConfigError, CorruptFile
+from lift3d.mask_sources import mask_source, with_masks
+from lift3d.masks import background_masks
+from lift3d.presets import AFHQ_CAT, CELEBA_HQ, DEMO, LSUN_CAR
+from lift3d.segmentation import get_segmenter
+from lift3d.synthetic.render import render_head
+
+FILES = replace(CELEBA_HQ, masks="files")
+IMAGES = torch.arange(2 * 3 * 8 * 8, dtype=torch.uint8).view(2, 3, 8, 8)
+NAMES = ("7", "stage-1/7-0")
+
+
+def draw(path: Path, pixels: np.ndarray, mode: str = "L") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).convert(mode).save(path)
+
+
+def half(size: int) -> np.ndarray:
+    """Object on the left."""
+    return np.where(np.arange(size) < size // 2, 255, 0).astype(np.uint8) * np.ones((size, 1), np.uint8)
+
+
+def test_the_choice_decides_on_kind_and_loss() -> None:
+    for preset, choice, kind, weight in (
+        (DEMO, None, "background", 0.2),
+        (DEMO, "none", "none", 0.0),
+        (CELEBA_HQ, None, "none", 0.0),
+        (CELEBA_HQ, "auto", "auto", 0.2),
+        (CELEBA_HQ, "some/folder", "files", 0.2),
+        (AFHQ_CAT, None, "none", 0.0),
+        (AFHQ_CAT, Path("folder"), "files", 0.2),
+        (replace(AFHQ_CAT, masks="auto"), None, "auto", 0.2),
+    ):
+        chosen = with_masks(preset, choice)
+        assert (chosen.masks, chosen.weights.mask) == (kind, weight)
+        assert replace(chosen, masks=preset.masks, weights=preset.weights) == preset
+    half_as_much = replace(CELEBA_HQ, weights=replace(CELEBA_HQ.weights, mask=0.1))
+    assert with_masks(half_as_much, "auto").weights.mask == 0.1
+
+
+def test_none_and_background() -> None:
+    assert mask_source(AFHQ_CAT)(IMAGES, NAMES).all()
+    assert torch.equal(mask_source(DEMO)(IMAGES, NAMES), background_masks(IMAGES, 1.0))
+
+
+def test_black_bars_are_never_object() -> None:
+    masks = mask_source(replace(LSUN_CAR, masks="none"))(
+        torch.zeros(1, 3, 512, 512, dtype=torch.uint8), ("1",)
+    )
+    assert torch.equal(
+        masks[0].any(1).nonzero()[[0, -1], 0], torch.tensor([64, 447])
+    )  # 512 x 384 in 512 x 512
+    assert masks[0, 64:448].all()
+
+
+def test_files_by_name_averaged_where_larger(tmp_path: Path) -> None:
+    draw(tmp_path / "7.png", half(8), "RGB")
+    large = half(24)
+    large[:3, :2] = 0  # 6 of the 9 pixels of the first one
+    draw(tmp_path / "stage-1" / "7-0.png", large, "P")
+    masks = mask_source(FILES, tmp_path)(IMAGES, NAMES).numpy()
+    expected = np.stack([half(8) > 0] * 2)
+    expected[1, 0, 0] = False
+    assert np.array_equal(masks, expected)
+
+
+def test_missing_files_are_asked_for_and_their_images_written(tmp_path: Path) -> None:
+    draw(tmp_path / "masks" / "7.png", half(8))
+    source = mask_source(FILES, tmp_path / "masks", tmp_path / "to-mask")
+    sentence = "1 of 2 masks are missing, the first is .*masks/stage-1/7-0.png: draw masks .*--resume"
+    with pytest.raises(ConfigError, match=sentence):
+        source(IMAGES, NAMES)
+    wanted = [path for path in (tmp_path / "to-mask").rglob("*") if path.is_file()]
+    assert wanted == [tmp_path / "to-mask" / "stage-1" / "7-0.png"]
+    with Image.open(wanted[0]) as image:
+        assert np.array_equal(np.asarray(image), IMAGES[1].permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize("folder", [None, "auti"])
+def test_a_folder_that_is_none(folder: str | None) -> None:
+    with pytest.raises(ConfigError, match=f"--masks is '{folder}', expected none, auto or a folder"):
+        mask_source(FILES, folder)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "sentence"),
+    [
+        (np.full((8, 6), 255, np.uint8), "7.png has 6 x 8 pixels, expected 8 x 8 or a multiple of it"),
+        (np.full((12, 12), 255, np.uint8), "7.png has 12 x 12 pixels, expected 8 x 8"),
+        (np.ones((8, 8), np.uint8), "7.png has no pixel brighter than 1, expected 255 inside the object"),
+        (np.full((8, 8), 60000, np.uint16), "7.png has pixels of kind I;16, expected a mask of 8 bits"),
+    ],
+)
+def test_unusable_masks(tmp_path: Path, pixels: np.ndarray, sentence: str) -> None:
+    Image.fromarray(pixels).save(tmp_path / "7.png")
+    with pytest.raises(ConfigError, match=sentence):
+        mask_source(FILES, tmp_path)(IMAGES[:1], ("7",))
+
+
+@pytest.mark.parametrize("cut", [0, 5, 48])
+def test_files_that_are_no_images(tmp_path: Path, cut: int) -> None:
+    draw(tmp_path / "7.png", half(8))
+    (tmp_path / "7.png").write_bytes((tmp_path / "7.png").read_bytes()[:cut])
+    with pytest.raises(CorruptFile, match="7.png is truncated or no image"):
+        mask_source(FILES, tmp_path)(IMAGES[:1], ("7",))
+
+
+def test_grabcut_finds_heads_on_white_and_before_colours() -> None:
+    takes = [render_head("train", head, 128, takes=1)[0] for head in range(6)]
+    truth = torch.stack([take.mask for take in takes])
+    white = torch.stack([(take.image.permute(2, 0, 1) * 255).to(torch.uint8) for take in takes])
+    blobs = torch.nn.functional.interpolate(torch.rand(6, 3, 9, 9), (128, 128), mode="bilinear")
+    busy = torch.where(truth[:, None], white, (blobs * 255).to(torch.uint8))
+    source = mask_source(replace(DEMO, masks="auto", background=None))
+    for images in (white, busy):
+        masks = source(images, [""] * 6)
+        iou = (masks & truth).sum((1, 2)) / (masks | truth).sum((1, 2))
+        assert iou.mean() > 0.96 and iou.min() > 0.9
+        assert torch.equal(source(images, [""] * 6), masks)
+
+
+def test_grabcut_of_a_picture_without_object_is_no_error() -> None:
+    flat = torch.full((1, 3, 32, 32), 128, dtype=torch.uint8)
+    assert get_segmenter((0.5, 0.5, 0.5), 0.125)(flat, ("1",)).shape == (1, 32, 32)
+
+
+def test_without_opencv_the_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def refuse(name: str, *rest: object) -> object:
+        if name == "cv2":
+            raise ImportError("no cv2")
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(BackendUnavailable, match="--masks auto needs OpenCV: pip install opencv-python-head"):
+        get_segmenter((0.5, 0.5, 0.5))
