@@ -97,7 +97,7 @@ def model() -> LiftedGAN:
 
 
 def test_rerendering_with_detail_shows_the_sample(model: LiftedGAN) -> None:
-    """A re-rendering at the own view under the own light is the sample's image where that shows the object."""
+    """A re-rendering at the own view under the own light is the image, where that shows the object."""
     at_home = replace(
         model.config,
         view_prior=replace(model.config.view_prior, std=(0.0,) * 6),

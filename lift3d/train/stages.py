@@ -97,9 +97,7 @@ def explore_loss(
     return {"total": total, **terms}
 
 
-def invert_loss(
-    model: LiftedGAN, pool: SampleSet, rerendered: Rerendered, rng: torch.Generator
-) -> Losses:
+def invert_loss(model: LiftedGAN, pool: SampleSet, rerendered: Rerendered, rng: torch.Generator) -> Losses:
     """Before the first step 2: E_w learns by which latents GAN samples differ, w_a + dw(I_b) = w_b.
 
     I_b is cut out like a pseudo image of the first stage, and the latents are compared by the styles that
