@@ -88,3 +88,14 @@ class LightPrior:
         diffuse = centre(self.diffuse)
         ambient = centre(self.level) - self.coupling * diffuse
         return torch.tensor([ambient, diffuse, centre(self.l_x), centre(self.l_y), centre(self.negative)])
+
+
+GRAZING = 0.2  # z of the flattest direction that a vector (l_x, l_y, 1) is made of
+
+
+def turned(light: Float[Tensor, "n 5"], rotation: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 5"]:
+    """The same lights in the frame of an object that stood rotated: l' = R^T l."""
+    lights = Lights.from_vector(light)
+    x, y, z = (lights.direction[:, None] @ rotation)[:, 0].unbind(-1)
+    z = z.clamp_min(GRAZING)
+    return torch.stack((lights.ambient, lights.diffuse, x / z, y / z, lights.negative), -1)

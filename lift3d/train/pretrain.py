@@ -23,6 +23,7 @@ from lift3d.perceptual import get_perceptual
 from lift3d.train import sheets, stages
 from lift3d.train.loop import Group, Log, Losses, new_optimizer, optimise
 from lift3d.train.projected import Rerendered, SampleSet, draw_samples, project, rerender
+from lift3d.train.readings import read_latents
 
 FORMAT = "lift3d.pretraining/1"
 STATE, STAGE_DATA, MODEL, LOG = (
@@ -236,8 +237,10 @@ def advance(run: Run, samples: SampleSet, perceptual: torch.nn.Module, log: Log)
         return save_stage_data(run)
     steps = _steps(schedule, stage, phase)
     n_invert = schedule.invert if (stage, phase) == (0, "align") else 0
-    if run.position.step < n_invert:
+    reads = model.config.read_latents and (stage, phase) == (0, "exploit")
+    if run.position.step < n_invert or reads:
         pool = draw_samples(model, POOL, POOL_SEED, pool_masks(model.config))
+    readings = read_latents(model, samples, run.rerendered, pool) if reads else None
 
     def loss(step: int) -> Losses:
         model.open_bands.fill_(open_bands(schedule, stage, phase, step))
@@ -247,7 +250,9 @@ def advance(run: Run, samples: SampleSet, perceptual: torch.nn.Module, log: Log)
             if step < n_invert:
                 return stages.invert_loss(model, pool, run.rerendered, run.rng)
             return stages.align_loss(model, samples, run.rerendered, run.discriminator, stage, run.rng)
-        return stages.exploit_loss(model, samples, run.rerendered, schedule, perceptual, stage, run.rng)
+        return stages.exploit_loss(
+            model, samples, run.rerendered, schedule, perceptual, stage, run.rng, readings
+        )
 
     def checkpoint(step: int) -> None:
         run.position = Position(stage, phase, step)

@@ -46,6 +46,7 @@ class Rerendered:
     pseudo_masks: Bool[Tensor, "n m s s"]
     projected: UInt8[Tensor, "n m 3 s s"] | None = None
     projected_masks: Bool[Tensor, "n m s s"] | None = None
+    steps: Float[Tensor, "n m w"] | None = None  # dw of the projections
 
 
 def to_float(images: UInt8[Tensor, "*s"]) -> Float[Tensor, "*s"]:
@@ -164,11 +165,13 @@ def project(
 ) -> Rerendered:
     """The projections of all pseudo images through the trained E_w; ``masks`` as in ``draw_samples``."""
     observer.start("projecting", len(samples.w))
-    projected = []
+    projected, steps = [], []
     for w, image, pseudo in zip(samples.w, samples.images, rerendered.pseudo, strict=True):
         pseudo = to_float(pseudo.to(model.device))
         original = to_float(image.to(model.device)).expand(len(pseudo), -1, -1, -1)
-        images = model.synthesize(w.to(model.device) + model.offset(pseudo, original))
+        step = model.offset(pseudo, original)
+        images = model.synthesize(w.to(model.device) + step)
+        steps.append(step.cpu())
         projected.append(to_bytes(resize(images, model.config.size)).cpu())
         observer.advance()
     observer.finish()
@@ -176,4 +179,5 @@ def project(
     n, m = images.shape[:2]
     names = [f"stage-{stage}/{samples.first_seed + i}-{j}" for i in range(n) for j in range(m)]
     found = (masks or mask_source(model.config))(images.flatten(0, 1), names)
-    return replace(rerendered, projected=images, projected_masks=found.unflatten(0, (n, m)))
+    found = found.unflatten(0, (n, m))
+    return replace(rerendered, projected=images, projected_masks=found, steps=torch.stack(steps))

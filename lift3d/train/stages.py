@@ -15,13 +15,14 @@ from lift3d.config import Schedule
 from lift3d.fields import sdf_and_gradient, smooth_normal
 from lift3d.gan.stylegan2 import Discriminator
 from lift3d.geometry import normalize
-from lift3d.lights import Lights
+from lift3d.lights import Lights, turned
 from lift3d.masks import interior
 from lift3d.model import LiftedGAN, resize
 from lift3d.neus import RaySamples, first_hits, render_rays, trace
 from lift3d.shading import shade
 from lift3d.train.loop import Group, Losses
 from lift3d.train.projected import Rerendered, SampleSet, own_view_and_light, to_float
+from lift3d.train.readings import Readings
 
 N_FEATURES = 4  # discriminator blocks in the projection loss
 N_BALL = 64  # uniform points per object in the eikonal loss
@@ -157,6 +158,7 @@ def exploit_loss(
     perceptual: torch.nn.Module,
     stage: int,
     rng: torch.Generator,
+    readings: Readings | None = None,
 ) -> Losses:
     """Step 3: geometry, material, views and lights from the projections and the samples' own images."""
     weights = model.config.weights
@@ -183,7 +185,7 @@ def exploit_loss(
     terms = {"l1": losses.l1(color, rays.target), "eikonal": losses.eikonal(gradient)}
     total = terms["l1"] + weights.eikonal * terms["eikonal"]
     if weights.view_light:
-        terms["view_light"] = _view_light(model, rerendered, rng)
+        terms["view_light"] = _view_light(model, rerendered, readings, rng)
         total = total + weights.view_light * terms["view_light"]
     if weights.mask:
         terms["mask"] = losses.mask_bce(traced.opacity, rays.mask)
@@ -201,13 +203,29 @@ def exploit_loss(
     return {"total": total, **terms}
 
 
-def _view_light(model: LiftedGAN, rerendered: Rerendered, rng: torch.Generator) -> Float[Tensor, ""]:
-    """Predicted against sampled views and lights, over projections of their own: they cost no rendering."""
+def _view_light(
+    model: LiftedGAN, rerendered: Rerendered, readings: Readings | None, rng: torch.Generator
+) -> Float[Tensor, ""]:
+    """Predicted against known views and lights, over images of their own: they cost no rendering.
+
+    Projections know what was sampled. With ``readings`` (first stage) that is relative to the sample's own
+    view, and half of the images are GAN samples of which the latents tell."""
     n, m = rerendered.views.shape[:2]
     i = torch.randint(n, (model.config.batch.n_posed,), generator=rng)
     j = torch.randint(m, i.shape, generator=rng)
-    image = to_float(rerendered.projected[i, j].to(model.device))
-    view, light = rerendered.views[i, j].to(image), rerendered.lights[i, j].to(image)
+    image, view, light = rerendered.projected[i, j], rerendered.views[i, j], rerendered.lights[i, j]
+    if readings is not None:
+        own = readings.views[i] - torch.tensor(model.config.view_prior.mean)
+        view, light = view + own, turned(light, Cameras.from_view(own).rotation)
+        k = torch.randint(len(readings.pool.images), (len(i) // 2,), generator=rng)
+        for known, of_pool in (
+            (image, readings.pool.images),
+            (view, readings.pool_views),
+            (light, readings.pool_lights),
+        ):
+            known[: len(k)] = of_pool[k]
+    image = to_float(image.to(model.device))
+    view, light = view.to(image), light.to(image)
     return losses.view_light(
         model.view_encoder.tanh(image), model.view_encoder.to_tanh(view),
         model.light_encoder.tanh(image), model.light_encoder.to_tanh(light),
