@@ -16,6 +16,8 @@ import bpy
 import numpy as np
 from mathutils import Matrix, Vector
 
+OLDEST = (4, 2, 0)
+
 
 def build(job):
     """The scene of a job, saved to job["out"]."""
@@ -83,11 +85,21 @@ def make_sun(scene, job, told, visible):
         Matrix.Translation(to_light * 1.5 * job["scale"])
         @ to_light.to_track_quat("Z", "Y").to_matrix().to_4x4()
     )
-    sun["ambient"] = told["ambient"]
-    sun.hide_render = not visible
-    sun.hide_viewport = not visible
+    sun.hide_render = sun.hide_viewport = not visible
+    sun["ambient"], sun["ambient shown"] = told["ambient"], 0.0
+    driver = sun.driver_add('["ambient shown"]').driver
+    add_variable(driver, "ambient", sun, '["ambient"]')
+    add_variable(driver, "hidden", sun, "hide_render")
+    driver.expression = "ambient * (1 - hidden)"  # simple enough to work where files may not run Python
     scene.collection.objects.link(sun)
     return sun
+
+
+def add_variable(driver, name, item, path):
+    """An object's property as a variable of a driver."""
+    variable = driver.variables.new()
+    variable.name = name
+    variable.targets[0].id, variable.targets[0].data_path = item, path
 
 
 def load_image(path):
@@ -146,16 +158,10 @@ class Nodes:
     def ambient(self):
         """The ambient light of all suns that are not hidden."""
         node = self.put("Value", label="ambient")
-        curve = node.outputs[0].driver_add("default_value").driver
-        terms = []
+        driver = node.outputs[0].driver_add("default_value").driver
+        driver.type = "SUM"
         for i, sun in enumerate(self.suns):
-            for name, path in ((f"a{i}", '["ambient"]'), (f"h{i}", "hide_render")):
-                variable = curve.variables.new()
-                variable.name = name
-                variable.targets[0].id = sun
-                variable.targets[0].data_path = path
-            terms.append(f"a{i}*(1-h{i})")
-        curve.expression = "+".join(terms)
+            add_variable(driver, f"light_{i}", sun, '["ambient shown"]')
         seen = self.put("LightPath").outputs["Is Camera Ray"]  # else the head would light its own folds
         return self.math("MULTIPLY", node.outputs[0], seen)
 
@@ -258,6 +264,10 @@ def pixels(path):
 TASKS = {"build": build, "render": render}
 
 if __name__ == "__main__":
+    if bpy.app.version < OLDEST:
+        raise RuntimeError(
+            f"this is Blender {bpy.app.version_string}, expected 4.2 or newer; install another"
+        )
     with open(sys.argv[-1], encoding="utf-8") as file:
         told = json.load(file)
     TASKS[told["task"]](told)

@@ -39,6 +39,12 @@ def facts() -> dict:
         "camera": scene.camera and scene.camera.name,
         "cameras": sorted(o.name for o in bpy.data.objects if o.type == "CAMERA"),
         "suns": {o.name: [o.hide_render, o["ambient"]] for o in bpy.data.objects if o.type == "LIGHT"},
+        "expressions": [
+            curve.driver.is_simple_expression
+            for item in bpy.data.objects
+            if item.animation_data
+            for curve in item.animation_data.drivers
+        ],
         "images": {
             i.name: [i.filepath, bool(i.packed_file), i.colorspace_settings.name] for i in bpy.data.images
         },

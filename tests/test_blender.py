@@ -271,6 +271,20 @@ def test_blender_does_not_start(tmp_path: Path) -> None:
         run_script((str(broken),), tmp_path / "script.py")
 
 
+def test_an_old_blender(
+    cameras: Cameras, lamps: Lights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bpy.py").write_text(
+        "class app:\n    version, version_string = (3, 6, 0), '3.6.0'\nclass types:\n    NodeSocket = None\n"
+    )
+    (tmp_path / "mathutils.py").write_text("Matrix = Vector = None\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(
+        Lift3DError, match=r"this is Blender 3\.6\.0, expected 4\.2 or newer; install another"
+    ):
+        write_blend(sphere(), tmp_path / "a.blend", cameras, lamps, SIZE, blender=sys.executable)
+
+
 def test_no_file_to_render(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"nothing\.blend is not a file; give a \.blend file that lift3d wrote"
@@ -356,6 +370,17 @@ def test_textures(cameras: Cameras, lamps: Lights, tmp_path: Path, material: str
 
 
 @needs_blender
+def test_the_light_that_is_shown_is_the_whole_light(cameras: Cameras, tmp_path: Path) -> None:
+    mesh, shown = sphere(subdivisions=5), 29
+    light = torch.linspace(0, 1, 30)[:, None] * torch.tensor([0.5, 0.2, 1.0, 0.3, 0.0]) + 0.1
+    lamps = Lights.from_vector(light * torch.tensor([1, 1, 1, 1, 0]))
+    write_blend(mesh, tmp_path / "a.blend", cameras, lamps, SIZE)
+    (image,) = render_blend(tmp_path / "a.blend", [(1, shown)], samples=16)
+    ours = render_mesh(mesh, cameras, lamps, SIZE, (1.0, 1.0, 1.0))
+    assert agreement(image, ours.colors[1, shown].numpy(), ours.mask[1].numpy()).mae <= 0.005
+
+
+@needs_blender
 def test_a_scaled_scene_looks_the_same(cameras: Cameras, lamps: Lights, tmp_path: Path) -> None:
     for name, scale in (("a", 1.0), ("b", 0.125)):
         write_blend(painted_head(0), tmp_path / f"{name}.blend", cameras, lamps, SIZE, scale=scale)
@@ -380,6 +405,7 @@ def test_a_file_opened_again(cameras: Cameras, lamps: Lights, tmp_path: Path, ma
     facts, arrays = probe("blend", path)
     assert (facts["camera"], facts["cameras"]) == ("view 0", ["view 0", "view 1"])
     assert facts["suns"] == {f"light {i}": [i > 0, pytest.approx(float(LIGHTS[i, 0]))] for i in range(2)}
+    assert facts["expressions"] == [True] * 2  # work where files may not run Python
     assert (facts["engine"], facts["view_transform"], facts["size"]) == ("CYCLES", "Raw", [SIZE, SIZE])
     assert facts["images"] == {}
     for i, camera in enumerate(scene_job(cameras, lamps, SIZE, material, 1.0)["cameras"]):
