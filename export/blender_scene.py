@@ -50,13 +50,13 @@ def make_mesh(arrays):
         opaque = np.ones((len(vertices), 1), np.float32)
         color = mesh.attributes.new("albedo", "FLOAT_COLOR", "POINT")
         color.data.foreach_set("color", np.hstack((arrays["albedo"], opaque)).ravel())
-    for name in {"specular", "shininess"} & set(arrays):
-        mesh.attributes.new(name, "FLOAT", "POINT").data.foreach_set("value", arrays[name])
+    for name in ("specular", "shininess"):
+        if name in arrays:
+            mesh.attributes.new(name, "FLOAT", "POINT").data.foreach_set("value", arrays[name])
     if "uv" in arrays:
         upwards = arrays["uv"] * (1, -1) + (0, 1)
-        mesh.uv_layers.new(name="UVMap").uv.foreach_set(
-            "vector", upwards[faces.ravel()].astype(np.float32).ravel()
-        )
+        places = upwards[faces.ravel()].astype(np.float32)
+        mesh.uv_layers.new(name="UVMap").uv.foreach_set("vector", places.ravel())
     mesh.normals_split_custom_set_from_vertices(arrays["normals"])
     return bpy.data.objects.new("lift3d", mesh)
 
@@ -118,9 +118,7 @@ class Nodes:
         self.suns, self.images = suns, images
         self.material = bpy.data.materials.new("lift3d")
         self.material.use_nodes = True
-        self.material.cycles.emission_sampling = (
-            "NONE"  # the head lights nothing; as a lamp it would add noise
-        )
+        self.material.cycles.emission_sampling = "NONE"  # the head is no lamp; as one it would add noise
         self.tree = self.material.node_tree
         self.tree.nodes.clear()
 
