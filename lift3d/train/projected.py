@@ -17,6 +17,7 @@ from lift3d.model import LiftedGAN, render_mesh, resize
 from lift3d.observer import Observer
 
 TRAINING_MESH = 64  # grid cells a side of the meshes that are re-rendered
+SYNTHESIS_BATCH = 16  # images that the GAN draws at a time: at 512 pixels, about 1 GB per layer
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ def draw_samples(model: LiftedGAN, n: int, first_seed: int, masks: MaskSource | 
     preset's source.
     """
     w, images = [], []
-    for start in range(0, n, 64):
-        batch = model.sample(range(first_seed + start, first_seed + min(start + 64, n)))
+    for start in range(0, n, SYNTHESIS_BATCH):
+        batch = model.sample(range(first_seed + start, first_seed + min(start + SYNTHESIS_BATCH, n)))
         w.append(batch.w.cpu())
         images.append(to_bytes(batch.image).cpu())
     images = torch.cat(images)
@@ -108,10 +109,12 @@ def project(
     observer.start("projecting", len(samples.w))
     projected = []
     for w, image, pseudo in zip(samples.w, samples.images, rerendered.pseudo, strict=True):
-        pseudo = to_float(pseudo.to(model.device))
-        original = to_float(image.to(model.device)).expand(len(pseudo), -1, -1, -1)
-        images = model.synthesize(w.to(model.device) + model.offset(pseudo, original))
-        projected.append(to_bytes(resize(images, model.config.size)).cpu())
+        parts = []
+        for part in to_float(pseudo.to(model.device)).split(SYNTHESIS_BATCH):
+            original = to_float(image.to(model.device)).expand(len(part), -1, -1, -1)
+            images = model.synthesize(w.to(model.device) + model.offset(part, original))
+            parts.append(to_bytes(resize(images, model.config.size)).cpu())
+        projected.append(torch.cat(parts))
         observer.advance()
     observer.finish()
     images = torch.stack(projected)
