@@ -95,6 +95,8 @@ def _problems(preset: Preset) -> list[str | None]:
         found.append(unit.problem("background", preset.background))
     if preset.masks not in ("none", "background", "files", "auto"):
         found.append(f"masks is {preset.masks!r}, expected none, background, files or auto")
+    if preset.masks in ("files", "auto") and preset.weights.mask == 0:
+        found.append(f"masks is {preset.masks!r}, but weights.mask is 0: set it to 0.2, or masks to 'none'")
     if preset.masks == "background" and preset.background is None:
         found.append("masks is 'background', which needs background, a grey from 0 to 1")
     for table, bounds in (("weights", _Range(0, 1e9)), ("rates", positive), ("batch", count)):

@@ -129,6 +129,11 @@ def test_schedules_that_the_base_lacks_must_be_whole(write) -> None:
     assert LSUN_CAR.joint is None
 
 
+def test_masks_need_their_loss(write) -> None:
+    with pytest.raises(ConfigError, match="masks is 'auto', but weights.mask is 0: set it to 0.2"):
+        read_category(write('base = "celeba"\nname = "own"\nmasks = "auto"'))
+
+
 def test_background_masks_need_a_background(write) -> None:
     with pytest.raises(ConfigError, match="masks is 'background', which needs background"):
         read_category(write('base = "celeba"\nname = "own"\nmasks = "background"'))
