@@ -16,6 +16,8 @@ import bpy
 import numpy as np
 from mathutils import Matrix, Vector
 
+OLDEST = (4, 2, 0)
+
 
 def build(job):
     """The scene of a job, saved to job["out"]."""
@@ -48,13 +50,13 @@ def make_mesh(arrays):
         opaque = np.ones((len(vertices), 1), np.float32)
         color = mesh.attributes.new("albedo", "FLOAT_COLOR", "POINT")
         color.data.foreach_set("color", np.hstack((arrays["albedo"], opaque)).ravel())
-    for name in {"specular", "shininess"} & set(arrays):
-        mesh.attributes.new(name, "FLOAT", "POINT").data.foreach_set("value", arrays[name])
+    for name in ("specular", "shininess"):
+        if name in arrays:
+            mesh.attributes.new(name, "FLOAT", "POINT").data.foreach_set("value", arrays[name])
     if "uv" in arrays:
         upwards = arrays["uv"] * (1, -1) + (0, 1)
-        mesh.uv_layers.new(name="UVMap").uv.foreach_set(
-            "vector", upwards[faces.ravel()].astype(np.float32).ravel()
-        )
+        places = upwards[faces.ravel()].astype(np.float32)
+        mesh.uv_layers.new(name="UVMap").uv.foreach_set("vector", places.ravel())
     mesh.normals_split_custom_set_from_vertices(arrays["normals"])
     return bpy.data.objects.new("lift3d", mesh)
 
@@ -83,11 +85,21 @@ def make_sun(scene, job, told, visible):
         Matrix.Translation(to_light * 1.5 * job["scale"])
         @ to_light.to_track_quat("Z", "Y").to_matrix().to_4x4()
     )
-    sun["ambient"] = told["ambient"]
-    sun.hide_render = not visible
-    sun.hide_viewport = not visible
+    sun.hide_render = sun.hide_viewport = not visible
+    sun["ambient"], sun["ambient shown"] = told["ambient"], 0.0
+    driver = sun.driver_add('["ambient shown"]').driver
+    add_variable(driver, "ambient", sun, '["ambient"]')
+    add_variable(driver, "hidden", sun, "hide_render")
+    driver.expression = "ambient * (1 - hidden)"  # simple enough to work where files may not run Python
     scene.collection.objects.link(sun)
     return sun
+
+
+def add_variable(driver, name, item, path):
+    """An object's property as a variable of a driver."""
+    variable = driver.variables.new()
+    variable.name = name
+    variable.targets[0].id, variable.targets[0].data_path = item, path
 
 
 def load_image(path):
@@ -106,9 +118,7 @@ class Nodes:
         self.suns, self.images = suns, images
         self.material = bpy.data.materials.new("lift3d")
         self.material.use_nodes = True
-        self.material.cycles.emission_sampling = (
-            "NONE"  # the head lights nothing; as a lamp it would add noise
-        )
+        self.material.cycles.emission_sampling = "NONE"  # the head is no lamp; as one it would add noise
         self.tree = self.material.node_tree
         self.tree.nodes.clear()
 
@@ -146,16 +156,10 @@ class Nodes:
     def ambient(self):
         """The ambient light of all suns that are not hidden."""
         node = self.put("Value", label="ambient")
-        curve = node.outputs[0].driver_add("default_value").driver
-        terms = []
+        driver = node.outputs[0].driver_add("default_value").driver
+        driver.type = "SUM"
         for i, sun in enumerate(self.suns):
-            for name, path in ((f"a{i}", '["ambient"]'), (f"h{i}", "hide_render")):
-                variable = curve.variables.new()
-                variable.name = name
-                variable.targets[0].id = sun
-                variable.targets[0].data_path = path
-            terms.append(f"a{i}*(1-h{i})")
-        curve.expression = "+".join(terms)
+            add_variable(driver, f"light_{i}", sun, '["ambient shown"]')
         seen = self.put("LightPath").outputs["Is Camera Ray"]  # else the head would light its own folds
         return self.math("MULTIPLY", node.outputs[0], seen)
 
@@ -258,6 +262,10 @@ def pixels(path):
 TASKS = {"build": build, "render": render}
 
 if __name__ == "__main__":
+    if bpy.app.version < OLDEST:
+        raise RuntimeError(
+            f"this is Blender {bpy.app.version_string}, expected 4.2 or newer; install another"
+        )
     with open(sys.argv[-1], encoding="utf-8") as file:
         told = json.load(file)
     TASKS[told["task"]](told)

@@ -16,6 +16,8 @@ from lift3d.encoders import LightEncoder, ViewEncoder
 from lift3d.errors import ConfigError
 from lift3d.presets import PRESETS, get_preset, with_profile
 
+TOLERANCE = 2e-4  # of priors against what the encoders reach: numbers are written with four decimals
+
 
 def open_preset(name: str, profile: str = "full") -> Preset:
     """The preset called ``name``, or the category in the file ``name``, if that ends in .toml."""
@@ -38,8 +40,11 @@ def read_category(path: str | Path) -> Preset:
     name = given.get("name")
     if not isinstance(name, str) or not name or name in PRESETS:
         raise ConfigError(f"{path}: name is {name!r}, expected one of your own, other than a preset's")
-    preset = from_plain(Preset, _merged(json.loads(PRESETS[base].to_json()), given), str(path))
-    problem = next((text for text in _problems(preset) if text), None)
+    try:
+        preset = from_plain(Preset, _merged(json.loads(PRESETS[base].to_json()), given), str(path))
+        problem = next((text for text in _problems(preset) if text), None)
+    except ConfigError as error:
+        raise ConfigError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from error
     if problem:
         raise ConfigError(f"{path}: {problem}")
     return preset
@@ -59,10 +64,11 @@ def _merged(base: object, given: object) -> object:
 class _Range:
     """Numbers that a setting may have."""
 
-    low: float
-    high: float = float("inf")
+    low: int | float
+    high: int | float = float("inf")
 
-    def problem(self, name: str, value: float | tuple[float, ...]) -> str | None:
+    def problem(self, name: str, value: int | float | tuple[float, ...]) -> str | None:
+        """What is wrong with a setting, if anything."""
         values = value if isinstance(value, tuple) else (value,)
         if all(self.low <= v <= self.high for v in values):  # false for NaN
             return None
@@ -79,13 +85,18 @@ def _problems(preset: Preset) -> list[str | None]:
         _Range(0, 0.45).problem("bars", preset.bars),
         positive.problem("encoder_width", preset.encoder_width),
         positive.problem("light_range", preset.light_range),
-        _Range(0, 1).problem("negative_range", preset.negative_range),
+        unit.problem("negative_range", preset.negative_range),
+        _Range(0, 10).problem("view_prior.std", preset.view_prior.std),
+        count.problem("sampling.n_coarse", preset.sampling.n_coarse),
+        _Range(0).problem("sampling.n_fine", preset.sampling.n_fine),
         count.problem("n_code", preset.n_code),
     ]
     if preset.background is not None:
         found.append(unit.problem("background", preset.background))
     if preset.masks not in ("none", "background", "files", "auto"):
         found.append(f"masks is {preset.masks!r}, expected none, background, files or auto")
+    if preset.masks in ("files", "auto") and preset.weights.mask == 0:
+        found.append(f"masks is {preset.masks!r}, but weights.mask is 0: set it to 0.2, or masks to 'none'")
     if preset.masks == "background" and preset.background is None:
         found.append("masks is 'background', which needs background, a grey from 0 to 1")
     for table, bounds in (("weights", _Range(0, 1e9)), ("rates", positive), ("batch", count)):
@@ -129,7 +140,7 @@ def _prior_problems(preset: Preset) -> list[str | None]:
     for sign in (-1, 1):
         ends = [m + sign * (limit if std else 0.0) for m, std, limit in zip(view.mean, view.std, view.limit)]
         end = torch.tensor(ends)
-        if not torch.allclose(views.from_tanh(views.to_tanh(end)), end, atol=1e-4):
+        if not torch.allclose(views.from_tanh(views.to_tanh(end)), end, atol=TOLERANCE):
             reach = [round(v, 4) for v in views.range.scale.tolist()]
             found.append(f"view_prior reaches {ends}, but mean +- limit must stay within +- {reach}")
     for i in range(2):
@@ -143,7 +154,7 @@ def _prior_problems(preset: Preset) -> list[str | None]:
                 light.negative[i],
             ]
         )
-        if not torch.allclose(lights.from_tanh(lights.to_tanh(end)), end, atol=1e-4):
+        if not torch.allclose(lights.from_tanh(lights.to_tanh(end)), end, atol=TOLERANCE):
             values = [round(v, 4) for v in end.tolist()]
             found.append(
                 f"light_prior reaches (k_a, k_d, l_x, l_y, k_n) = {values}; k_a and k_d must stay within 0 "

@@ -27,13 +27,14 @@ _UNREADABLE = (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.D
 
 
 def with_masks(preset: Preset, choice: str | Path | None) -> Preset:
-    """The preset with masks as chosen: "none", "auto" or a folder. None keeps its own; one that wants files
-    then goes without masks. Without masks, there is no mask loss.
+    """The preset with masks as chosen: "none", "auto" or a folder; without masks, there is no mask loss. None
+    leaves it as it is, but for a preset that wants files, which then goes without.
     """
     if choice is None:
-        kind = "none" if preset.masks == "files" else preset.masks
-    else:
-        kind = str(choice) if str(choice) in ("none", "auto") else "files"
+        if preset.masks != "files":
+            return preset
+        choice = "none"
+    kind = str(choice) if str(choice) in ("none", "auto") else "files"
     weight = 0.0 if kind == "none" else preset.weights.mask or MASK_LOSS
     return replace(preset, masks=kind, weights=replace(preset.weights, mask=weight))
 

@@ -219,7 +219,8 @@ class LiftedGAN(nn.Module):
         about, tensors = read_tensors(path)
         if about.get("format") != FORMAT:
             raise CheckpointError(
-                f"{path} is no lifted model (format {about.get('format')!r}, expected {FORMAT!r})"
+                f"{path} is no lifted model (format {about.get('format')!r}, expected {FORMAT!r}); a 2D GAN "
+                "is lifted by `lift3d pretrain --gan`"
             )
         generator = Generator(config_from(GeneratorConfig, about["generator"], path))
         model = LiftedGAN(Preset.from_json(about["preset"]), generator)

@@ -1,4 +1,4 @@
-"""Run in Blender by test_blender.py: what is in a .blend file, and what Blender makes of a GLB file.
+"""Run in Blender by test_blender.py: what is in a .blend file, and what Blender makes of our other files.
 
 python blender_probe.py TASK FILE OUT        OUT.json: facts; OUT.npz: arrays
 """
@@ -39,6 +39,12 @@ def facts() -> dict:
         "camera": scene.camera and scene.camera.name,
         "cameras": sorted(o.name for o in bpy.data.objects if o.type == "CAMERA"),
         "suns": {o.name: [o.hide_render, o["ambient"]] for o in bpy.data.objects if o.type == "LIGHT"},
+        "expressions": [
+            curve.driver.is_simple_expression
+            for item in bpy.data.objects
+            if item.animation_data
+            for curve in item.animation_data.drivers
+        ],
         "images": {
             i.name: [i.filepath, bool(i.packed_file), i.colorspace_settings.name] for i in bpy.data.images
         },
@@ -64,14 +70,20 @@ def plain(socket: bpy.types.NodeSocket) -> object:
     return list(value) if hasattr(value, "__len__") and not isinstance(value, str) else value
 
 
+OPEN = {
+    "blend": bpy.ops.wm.open_mainfile,
+    "glb": bpy.ops.import_scene.gltf,
+    "obj": bpy.ops.wm.obj_import,
+    "ply": bpy.ops.wm.ply_import,
+}
+
 if __name__ == "__main__":
-    task, path, out = sys.argv[-3:]
-    if task == "blend":
-        bpy.ops.wm.open_mainfile(filepath=path)
-    else:
-        bpy.ops.wm.read_factory_settings(use_empty=True)
-        bpy.ops.import_scene.gltf(filepath=path)
+    path, out = sys.argv[-2:]
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    OPEN[path.rsplit(".", 1)[1]](filepath=path)
+    bpy.context.view_layer.update()
     (head,) = [item for item in bpy.data.objects if item.type == "MESH"]
+    head.data.transform(head.matrix_world)
     np.savez(out + ".npz", **arrays_of(head.data))
     with open(out + ".json", "w") as file:
         json.dump(facts(), file)

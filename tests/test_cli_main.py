@@ -30,7 +30,7 @@ def test_version_and_commands() -> None:
     runner = CliRunner()
     assert runner.invoke(main, ["--version"]).output == f"lift3d, version {lift3d.__version__}\n"
     shown = runner.invoke(main, ["--help"]).output
-    for name in ("pretrain", "sample", "export", "eval", "info", "verify", "gan"):
+    for name in ("pretrain", "sample", "export", "eval", "info", "verify", "gan", "prior"):
         assert f"\n  {name} " in shown
 
 

@@ -72,11 +72,6 @@ def test_bad_options(tiny_gan: Path, folder: Path, arguments: tuple[str, ...], s
     assert not list(folder.iterdir())
 
 
-def test_a_preset_without_a_bundled_gan_asks_for_one(folder: Path) -> None:
-    result = pretrain("--dataset", "celeba")
-    assert (result.exit_code, "celeba needs its GAN" in result.stderr) == (1, True), result.output
-
-
 def test_a_foreign_gan_file_is_refused(tiny_model: Path, folder: Path) -> None:
     (folder / "gan.bin").write_bytes(b"no GAN")
     result = pretrain("--gan", "gan.bin")

@@ -1,6 +1,7 @@
 """Downloads from a server on this machine: resume, checks, archives, and what is said without a network."""
 
 import hashlib
+import http.client
 import http.server
 import io
 import re
@@ -189,6 +190,26 @@ def test_no_network_and_no_such_file(server: Server, gan: PublishedGan) -> None:
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/gan.pkl"
         with pytest.raises(CheckpointError, match="Connection refused.*pass it with --gan PATH or put it at"):
             download(replace(gan, urls=(url,)))
+
+
+def test_a_connection_that_breaks_while_reading(
+    gan: PublishedGan, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, sizes = http.client.HTTPResponse.read, []
+
+    def breaking(response: http.client.HTTPResponse, n: int) -> bytes:
+        if sizes:
+            raise ConnectionResetError(104, "Connection reset by peer")
+        sizes.append(n)
+        return read(response, n)
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read", breaking)
+    with pytest.raises(CheckpointError, match="gan.pkl: Connection reset by peer after 1000000 bytes"):
+        download(gan)
+    monkeypatch.undo()
+    monkeypatch.setenv("LIFT3D_CACHE", str(cache))
+    assert (cache / "gan.pkl.part").stat().st_size == 1_000_000
+    assert download(gan).read_bytes() == DATA
 
 
 def packed(**files: bytes) -> bytes:

@@ -12,7 +12,8 @@ from torch import Tensor
 from lift3d.errors import CheckpointError, CorruptFile, Lift3DError
 from lift3d.gan import LoadedGan, describe, load
 
-FIXTURES = Path(os.environ.get("LIFT3D_FIXTURES", "/work/shared/fixtures")) / "stylegan"
+SHARED = Path(__file__).parents[2] / "shared" / "fixtures"  # beside the repository
+FIXTURES = Path(os.environ.get("LIFT3D_FIXTURES", SHARED)) / "stylegan"
 pytestmark = pytest.mark.skipif(not FIXTURES.is_dir(), reason=f"no fixtures in {FIXTURES}")
 
 

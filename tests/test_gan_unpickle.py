@@ -367,9 +367,6 @@ def test_hostile_files_do_nothing_but_fail(tmp_path: Path) -> None:
         assert result["seconds"] < 30, result
 
 
-FIXTURES = Path(os.environ.get("LIFT3D_FIXTURES", "/work/shared/fixtures")) / "stylegan"
-
-
 def value(*operations: bytes) -> object:
     """What a pickle of these operations holds."""
     data = PROTO + b"".join(operations) + STOP

@@ -39,7 +39,8 @@ def requirement_name(requirement: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], *([name] for name in ("pretrain", "sample", "export", "eval", "info", "verify", "gan"))]
+    "arguments",
+    [[], *([name] for name in ("pretrain", "sample", "export", "eval", "info", "verify", "gan", "prior"))],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     out = run_python(
@@ -106,6 +107,8 @@ def test_shapes_are_checked_in_tests() -> None:
         assert "jaxtyping" in type(module.__loader__).__module__, f"{package} escapes the import hook"
 
 
-@pytest.mark.parametrize("name", ["LICENSE", "NOTICE", "docs/method.md", "docs/experiments.md"])
+@pytest.mark.parametrize(
+    "name", ["LICENSE", "NOTICE", "docs/method.md", "docs/experiments.md", "docs/own-category.md"]
+)
 def test_documents_are_there(name: str) -> None:
     assert (ROOT / name).stat().st_size > 500

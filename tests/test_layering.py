@@ -27,7 +27,7 @@ CONFINED = {
 }
 # Layers from the bottom up: a part may import its own layer and those below. Unlisted parts are free.
 LAYERS = (
-    ("lift3d.errors", "lift3d.observer"),
+    ("lift3d.errors", "lift3d.observer", "lift3d.downloads"),
     ("lift3d.geometry", "lift3d.color", "lift3d.checkpoint"),
     ("lift3d.cameras", "lift3d.lights"),
     ("lift3d.shading", "lift3d.encoding", "lift3d.sampling", "lift3d.mesh", "lift3d.gan"),
@@ -37,12 +37,13 @@ LAYERS = (
         "lift3d.losses",
         "lift3d.metrics",
         "lift3d.masks",
+        "lift3d.segmentation",
         "lift3d.pictures",
         "lift3d.synthetic",
     ),
-    ("lift3d.presets", "lift3d.config"),
+    ("lift3d.presets", "lift3d.config", "lift3d.category", "lift3d.mask_sources"),
     ("lift3d.model",),
-    ("lift3d.evaluate", "lift3d.train"),
+    ("lift3d.evaluate", "lift3d.train", "lift3d.priors"),
     ("lift3d.export",),
     ("lift3d.cli",),
 )

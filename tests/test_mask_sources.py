@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from lift3d.config import LossWeights
 from lift3d.errors import BackendUnavailable, ConfigError, CorruptFile
 from lift3d.mask_sources import mask_source, with_masks
 from lift3d.masks import background_masks
@@ -40,7 +41,8 @@ def test_the_choice_decides_on_kind_and_loss() -> None:
         (CELEBA_HQ, "some/folder", "files", 0.2),
         (AFHQ_CAT, None, "none", 0.0),
         (AFHQ_CAT, Path("folder"), "files", 0.2),
-        (replace(AFHQ_CAT, masks="auto"), None, "auto", 0.2),
+        (AFHQ_CAT, "auto", "auto", 0.2),
+        (replace(DEMO, weights=LossWeights(mask=0.0)), None, "background", 0.0),
     ):
         chosen = with_masks(preset, choice)
         assert (chosen.masks, chosen.weights.mask) == (kind, weight)

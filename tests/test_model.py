@@ -94,7 +94,9 @@ def test_bad_files_are_refused_in_words(model, tmp_path):
         load(tmp_path / "none.safetensors")
     gan = tiny_gan()
     save_gan(tmp_path / "gan.safetensors", gan.generator, gan.discriminator)
-    with pytest.raises(CheckpointError, match="is no lifted model"):
+    with pytest.raises(
+        CheckpointError, match="is no lifted model .*; a 2D GAN is lifted by `lift3d pretrain --gan`"
+    ):
         load(tmp_path / "gan.safetensors")
     model.save(tmp_path / "cut.safetensors")
     whole = (tmp_path / "cut.safetensors").read_bytes()

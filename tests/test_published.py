@@ -120,6 +120,17 @@ def test_masks_from_files_are_asked_for_and_resumed_with(
     assert lift3d.load("run").config.masks == "files"
 
 
+def test_masks_by_the_segmenter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "celeba-hq", small("celeba-hq", n_stages=1))
+    gan_file(folder / "gan.pkl", 256, "nvlabs")
+    result = pretrain("celeba-hq", "--gan", "gan.pkl", "--masks", "auto")
+    assert result.exit_code == 0, result.output
+    last = json.loads(Path("run/log.jsonl").read_text().splitlines()[-1])
+    assert last["phase"] == "exploit" and last["mask"] > 0
+    config = lift3d.load("run").config
+    assert (config.masks, config.weights.mask) == ("auto", 0.2)
+
+
 def failure_after_progress(result: Result) -> str:
     """The last line of a command that fails."""
     assert result.exit_code == 1, result.output

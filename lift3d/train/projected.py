@@ -21,6 +21,7 @@ from lift3d.model import LiftedGAN, render_mesh, resize
 from lift3d.observer import Observer
 
 TRAINING_MESH = 64  # grid cells a side of the meshes that are re-rendered
+SYNTHESIS_BATCH = 16  # images that the GAN draws at a time: at 512 pixels, about 1 GB per layer
 FADE = (0.15, 0.4)  # cosine between normal and view where an image begins, and where it fully counts
 OCCLUDED = 0.05  # world units behind the visible surface: another part of it hides the point
 DARKEST = 0.2  # diffuse factor below which an image says nothing of the albedo
@@ -64,8 +65,8 @@ def draw_samples(model: LiftedGAN, n: int, first_seed: int, masks: MaskSource | 
     preset's source.
     """
     w, images = [], []
-    for start in range(0, n, 64):
-        batch = model.sample(range(first_seed + start, first_seed + min(start + 64, n)))
+    for start in range(0, n, SYNTHESIS_BATCH):
+        batch = model.sample(range(first_seed + start, first_seed + min(start + SYNTHESIS_BATCH, n)))
         w.append(batch.w.cpu())
         images.append(to_bytes(batch.image).cpu())
     images = torch.cat(images)
@@ -167,12 +168,14 @@ def project(
     observer.start("projecting", len(samples.w))
     projected, steps = [], []
     for w, image, pseudo in zip(samples.w, samples.images, rerendered.pseudo, strict=True):
-        pseudo = to_float(pseudo.to(model.device))
-        original = to_float(image.to(model.device)).expand(len(pseudo), -1, -1, -1)
-        step = model.offset(pseudo, original)
-        images = model.synthesize(w.to(model.device) + step)
-        steps.append(step.cpu())
-        projected.append(to_bytes(resize(images, model.config.size)).cpu())
+        step, parts = [], []
+        for part in to_float(pseudo.to(model.device)).split(SYNTHESIS_BATCH):
+            original = to_float(image.to(model.device)).expand(len(part), -1, -1, -1)
+            step.append(model.offset(part, original))
+            images = model.synthesize(w.to(model.device) + step[-1])
+            parts.append(to_bytes(resize(images, model.config.size)).cpu())
+        projected.append(torch.cat(parts))
+        steps.append(torch.cat(step).cpu())
         observer.advance()
     observer.finish()
     images = torch.stack(projected)
