@@ -43,6 +43,7 @@ setup(
         "embreex>=2.17",
         "scikit-image>=0.22",
         "xatlas>=0.0.9",
+        "fast-simplification>=0.1.7",
         "lpips>=0.1.4",
         "safetensors>=0.4",
         "pillow>=10",
@@ -52,7 +53,6 @@ setup(
     extras_require={
         "cuda": ["nvdiffrast @ git+https://github.com/NVlabs/nvdiffrast"],  # with a CUDA build of torch,
         "tensorboard": ["tensorboard>=2.14"],
-        "decimate": ["fast-simplification>=0.1.7"],
         "synthetic": ["anny"],  # only to rebuild the head model; the built one is bundled
         "masks": ["opencv-python-headless>=4.8"],  # --masks auto
         "dev": [

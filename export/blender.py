@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +30,7 @@ from lift3d.cameras import Cameras, focal_length
 from lift3d.color import to_uint8
 from lift3d.errors import BackendUnavailable, ConfigError, Lift3DError
 from lift3d.export.pbr import roughness
+from lift3d.export.texture import Maps
 from lift3d.export.whole_file import require_suffix, write_whole
 from lift3d.lights import Lights
 from lift3d.mesh import Mesh, drop_unreferenced, vertex_normals
@@ -41,16 +41,6 @@ SCRIPT = Path(__file__).with_name("blender_scene.py")
 SENSOR = 36.0  # mm, the width of every camera's sensor
 Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])  # lift3d's axes -> Blender's
 INSTALL = "python3.11 -m venv bpy && bpy/bin/pip install bpy==4.5.15"
-
-
-@dataclass(frozen=True)
-class Maps:
-    """Textures of a mesh's material, instead of its vertex attributes. Rows run downwards."""
-
-    uv: Float32[ndarray, "n 2"]  # of every vertex, from the maps' upper left corner (0, 0) to (1, 1)
-    albedo: Float32[ndarray, "h w 3"]  # [0, 1], display-referred
-    specular: Float32[ndarray, "h w"]  # [0, 1]
-    shininess: Float32[ndarray, "h w"]  # 4..100
 
 
 def write_blend(

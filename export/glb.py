@@ -4,8 +4,13 @@ glTF's axes are ours: y up, the front towards +z; lengths stay world units. NORM
 vertex are linear in glTF, so COLOR_0 = sRGB^-1 of the albedo (reading it back is exact to the last bit or the
 one before). Specular intensity and Phong exponent travel in the attributes ``_KS`` and ``_PHONG``, and as one
 physically based lobe of the whole mesh (``pbr``) in the material, which is what viewers show.
+
+With maps (``texture``) the material is in three PNG textures instead: base colour (sRGB, the albedo as it
+is), roughness (green), and F0 (alpha of the specular texture, times ``specularColorFactor``). The exact
+albedo of the vertices then travels in ``_ALBEDO``, since viewers would multiply COLOR_0 into the texture.
 """
 
+import io
 import json
 import struct
 from dataclasses import dataclass, field
@@ -13,11 +18,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from lift3d import __version__
 from lift3d.color import linear_to_srgb, srgb_to_linear
 from lift3d.errors import CorruptFile
-from lift3d.export.pbr import mean_lobe
+from lift3d.export.pbr import DIELECTRIC, exponent, intensity, mean_lobe, reflectance, roughness
+from lift3d.export.texture import Maps, png
 from lift3d.export.whole_file import require_suffix, write_whole
 from lift3d.mesh import Mesh, drop_unreferenced
 
@@ -26,19 +33,25 @@ FLOAT, UINT32 = 5126, 5125  # component types
 VERTEX_DATA, INDEX_DATA = 34962, 34963  # buffer view targets
 _DTYPE = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", UINT32: "<u4", FLOAT: "<f4"}
 _WIDTH = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
+EXTRAS = {"lift3d": {"_KS": "specular intensity", "_PHONG": "Phong exponent of (r.v)"}}
 _ATTRIBUTES = {"normals": "NORMAL", "specular": "_KS", "shininess": "_PHONG"}  # besides POSITION and COLOR_0
 
 
-def write_glb(mesh: Mesh, path: Path | str) -> None:
-    """Write a mesh; vertices that no face names are left out."""
-    write_whole(require_suffix(path, ".glb"), to_glb(mesh))
+def write_glb(mesh: Mesh, path: Path | str, maps: Maps | None = None) -> None:
+    """Write a mesh, with textures if there are ``maps``; vertices that no face names are left out."""
+    write_whole(require_suffix(path, ".glb"), to_glb(mesh, maps))
 
 
-def to_glb(mesh: Mesh) -> bytes:
+def to_glb(mesh: Mesh, maps: Maps | None = None) -> bytes:
     """The bytes of a file with one scene, one node, one mesh."""
+    used = np.unique(mesh.faces)
     mesh, buffer = drop_unreferenced(mesh), _Buffer()
     attributes = {"POSITION": buffer.add(mesh.vertices, VERTEX_DATA, bounds=True)}
-    if mesh.albedo is not None:
+    if maps is not None:
+        attributes["TEXCOORD_0"] = buffer.add(maps.uv[used], VERTEX_DATA)
+        if mesh.albedo is not None:
+            attributes["_ALBEDO"] = buffer.add(mesh.albedo, VERTEX_DATA)
+    elif mesh.albedo is not None:
         linear = srgb_to_linear(np.clip(mesh.albedo.astype(np.float64), 0.0, 1.0)).astype(np.float32)
         attributes["COLOR_0"] = buffer.add(linear, VERTEX_DATA)
     for name, attribute in _ATTRIBUTES.items():
@@ -53,11 +66,13 @@ def to_glb(mesh: Mesh) -> bytes:
         "scenes": [{"nodes": [0]}],
         "nodes": [{"name": "lift3d", "mesh": 0}],
         "meshes": [{"name": "lift3d", "primitives": [primitive]}],
-        "materials": [_material(mesh)],
+        "materials": [_material(mesh) if maps is None else _textured(maps)],
         "accessors": buffer.accessors,
         "bufferViews": buffer.views,
-        "buffers": [{"byteLength": len(buffer.data)}],
     }
+    if maps is not None:
+        tree |= _textures(maps, buffer)
+    tree["buffers"] = [{"byteLength": len(buffer.data)}]
     text = json.dumps(tree, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
     chunks = [(JSON_CHUNK, text), (BINARY_CHUNK, bytes(buffer.data))]
@@ -67,15 +82,59 @@ def to_glb(mesh: Mesh) -> bytes:
 
 def _material(mesh: Mesh) -> dict:
     """One non-metallic lobe; the colour comes from COLOR_0 (a texture would multiply it)."""
-    roughness, f0 = mean_lobe(mesh)
-    strength = f0 / 0.04  # relative to glTF's dielectric
+    rough, f0 = mean_lobe(mesh)
+    strength = f0 / DIELECTRIC
     specular = {"specularFactor": min(strength, 1.0), "specularColorFactor": [max(strength, 1.0)] * 3}
     return {
         "name": "lift3d",
-        "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": roughness},
+        "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": rough},
         "extensions": {"KHR_materials_specular": specular},
         "doubleSided": False,
-        "extras": {"lift3d": {"_KS": "specular intensity", "_PHONG": "Phong exponent of (r.v)"}},
+        "extras": EXTRAS,
+    }
+
+
+def _textured(maps: Maps) -> dict:
+    """The same from the three textures of ``_textures``."""
+    specular = {"specularTexture": {"index": 2}, "specularColorFactor": [_peak(maps)] * 3}
+    return {
+        "name": "lift3d",
+        "pbrMetallicRoughness": {
+            "baseColorTexture": {"index": 0},
+            "metallicRoughnessTexture": {"index": 1},
+            "metallicFactor": 0.0,
+            "roughnessFactor": 1.0,
+        },
+        "extensions": {"KHR_materials_specular": specular},
+        "doubleSided": False,
+        "extras": EXTRAS,
+    }
+
+
+def _peak(maps: Maps) -> float:
+    """What the specular texture's alpha is multiplied by, in units of glTF's dielectric."""
+    return max(1.0, float(reflectance(maps.specular, maps.shininess).max()) / DIELECTRIC)
+
+
+def _textures(maps: Maps, buffer: "_Buffer") -> dict:
+    """Images, their sampler and the textures; PNG data goes into the binary chunk."""
+    zero = np.zeros_like(maps.specular)
+    lobe = np.stack((zero, roughness(maps.shininess), zero), -1)
+    strength = reflectance(maps.specular, maps.shininess) / (DIELECTRIC * _peak(maps))
+    white = np.ones_like(maps.albedo)
+    pictures = {
+        "albedo": maps.albedo,
+        "roughness": lobe,
+        "specular": np.concatenate((white, strength[..., None]), -1),
+    }
+    images = [
+        {"name": name, "mimeType": "image/png", "bufferView": buffer.add_file(png(values))}
+        for name, values in pictures.items()
+    ]
+    return {
+        "images": images,
+        "samplers": [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}],
+        "textures": [{"sampler": 0, "source": i} for i in range(len(images))],
     }
 
 
@@ -107,6 +166,12 @@ class _Buffer:
         self.data += array.astype(array.dtype.newbyteorder("<")).tobytes()
         return len(self.accessors) - 1
 
+    def add_file(self, data: bytes) -> int:
+        """Append a file; its view's number."""
+        self.views.append({"buffer": 0, "byteOffset": len(self.data), "byteLength": len(data)})
+        self.data += data + bytes(-len(data) % 4)
+        return len(self.views) - 1
+
 
 def read_glb(path: Path | str) -> Mesh:
     """The first mesh of a file: all that ``write_glb`` wrote, of other programs' files shape and colours."""
@@ -125,12 +190,42 @@ def read_glb(path: Path | str) -> Mesh:
         if faces.size and not 0 <= faces.min() <= faces.max() < len(vertices):
             raise ValueError(f"its faces name vertex {faces.max()} of {len(vertices)}")
         found = {name: arrays[attribute] for name, attribute in _ATTRIBUTES.items() if attribute in arrays}
-        if "COLOR_0" in arrays:
+        if "_ALBEDO" in arrays:
+            found["albedo"] = arrays["_ALBEDO"]
+        elif "COLOR_0" in arrays:
             found["albedo"] = linear_to_srgb(arrays["COLOR_0"][:, :3].astype(np.float64)).astype(np.float32)
         return Mesh(vertices, faces.astype(np.int32), **found)
     except (OSError, AttributeError, KeyError, IndexError, TypeError, ValueError, struct.error) as error:
         raise CorruptFile(
             f"{path} is not a whole glTF binary file with a mesh ({error}); export it again"
+        ) from error
+
+
+def read_maps(path: Path | str) -> Maps | None:
+    """The textures of a file of ``write_glb``, to 8 bits; None if it has none."""
+    try:
+        tree, data = _chunks(Path(path).read_bytes())
+        if not tree.get("images"):
+            return None
+        attributes = tree["meshes"][0]["primitives"][0]["attributes"]
+        pictures = []
+        for image in tree["images"]:
+            view = tree["bufferViews"][image["bufferView"]]
+            start = view["byteOffset"]
+            png = Image.open(io.BytesIO(data[start : start + view["byteLength"]]))
+            pictures.append(np.asarray(png).astype(np.float32) / 255)
+        albedo, lobe, strength = pictures
+        factor = tree["materials"][0]["extensions"]["KHR_materials_specular"]["specularColorFactor"][0]
+        shininess = exponent(lobe[..., 1])
+        return Maps(
+            _array(tree, data, attributes["TEXCOORD_0"]),
+            albedo,
+            intensity(strength[..., 3] * (DIELECTRIC * factor), shininess),
+            shininess,
+        )
+    except (OSError, KeyError, IndexError, TypeError, ValueError, struct.error) as error:
+        raise CorruptFile(
+            f"{path} has no textures as lift3d writes them ({error}); export it again"
         ) from error
 
 

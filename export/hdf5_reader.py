@@ -206,7 +206,7 @@ class LiftedDataset(Dataset[DatasetSample]):
         """The mesh of a sample."""
         h5, index = self._file(), int(self.indices[item])
         if "meshes" not in h5:
-            raise ConfigError(f"{self.path} has no meshes; write it again with meshes")
+            raise ConfigError(f"{self.path} has no meshes; lift3d sample stores them: write it again")
         return Mesh(**{name.removeprefix("meshes/"): read_array(h5, name, index) for name in MESH_ARRAYS})
 
     def __getstate__(self) -> dict:

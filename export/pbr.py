@@ -11,6 +11,8 @@ from numpy import ndarray
 
 from lift3d.mesh import Mesh
 
+DIELECTRIC = 0.04  # F0 of an index of refraction of 1.5, which glTF and Blender start from
+
 
 def roughness(shininess: Float[ndarray, "*s"]) -> Float[ndarray, "*s"]:
     """Perceptual roughness, the square root of the microfacet alpha."""
@@ -20,6 +22,16 @@ def roughness(shininess: Float[ndarray, "*s"]) -> Float[ndarray, "*s"]:
 def reflectance(specular: Float[ndarray, "*s"], shininess: Float[ndarray, "*s"]) -> Float[ndarray, "*s"]:
     """F0, the share of light reflected at normal incidence; dielectrics have about 0.04."""
     return 1.18 * 8.0 * specular / (4.0 * shininess + 1.0)
+
+
+def exponent(roughness: Float[ndarray, "*s"]) -> Float[ndarray, "*s"]:
+    """Phong exponent of a roughness: inverse of ``roughness``."""
+    return (np.maximum(roughness, 1e-3) ** -4.0 - 1.0) / 2.0
+
+
+def intensity(f0: Float[ndarray, "*s"], shininess: Float[ndarray, "*s"]) -> Float[ndarray, "*s"]:
+    """Specular intensity of an F0: inverse of ``reflectance``."""
+    return f0 * (4.0 * shininess + 1.0) / (1.18 * 8.0)
 
 
 def mean_lobe(mesh: Mesh) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 import lift3d
 from lift3d.cli.main import main
+from lift3d.export.dataset import DatasetPlan, write_dataset
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +49,11 @@ def export(*arguments: object) -> Result:
 
 
 def test_a_sample_of_a_dataset(folder: Path) -> None:
-    result = export("faces.h5", "--sample", 1, "--out", "head.glb")
+    result = export("faces.h5", "--sample", 1, "--out", "head.glb", "--vertex-colors")
     assert result.exit_code == 0, result.output
     stored = lift3d.open_dataset("faces.h5").mesh(1)
     assert result.stdout.startswith(
-        f"head.glb: {len(stored.vertices)} vertices, {len(stored.faces)} faces, in "
+        f"head.glb: {len(stored.vertices)} vertices, {len(stored.faces)} faces, closed manifold, in "
     )
     head = trimesh.load("head.glb", force="mesh", process=False)
     assert np.allclose(head.vertices, stored.vertices, atol=1e-6)
@@ -62,19 +63,51 @@ def test_a_sample_of_a_dataset(folder: Path) -> None:
     assert export("faces.h5", "--out", "head.glb", "--overwrite").exit_code == 0
 
 
-@pytest.mark.parametrize("name", ["head.obj", "head.ply", "HEAD.GLB"])
+@pytest.mark.parametrize("name", ["head.obj", "head.ply", "HEAD.GLB", "head.stl"])
 def test_the_name_decides_the_format(folder: Path, name: str) -> None:
-    result = export("faces.h5", "--out", name)
+    result = export("faces.h5", "--out", name, "--texture-size", 64)
     assert result.exit_code == 0, result.output
+    assert ("textures of 64 texels" in result.stdout) == (Path(name).suffix.lower() in (".obj", ".glb"))
     head = trimesh.load(name, force="mesh", process=False)
     assert len(head.faces) == len(lift3d.open_dataset("faces.h5").mesh(0).faces)
 
 
 def test_a_model_gives_the_mesh_that_the_dataset_stored(folder: Path, tiny_model: Path) -> None:
-    result = export("--model", tiny_model, "--seed", 1, "--resolution", 32, "--out", "head.glb")
+    plain = ("--resolution", 32, "--vertex-colors")
+    result = export("--model", tiny_model, "--seed", 1, *plain, "--out", "head.glb")
     assert result.exit_code == 0, result.output
     head = trimesh.load("head.glb", force="mesh", process=False)
     assert np.allclose(head.vertices, lift3d.open_dataset("faces.h5").mesh(1).vertices, atol=1e-5)
+
+
+def test_many_people_fill_a_folder(folder: Path) -> None:
+    result = export("faces.h5", "--sample", "all", "--out", "heads", "--format", "ply")
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in Path("heads").iterdir()) == ["000000.ply", "000001.ply"]
+    assert result.stdout.count("closed manifold") == 2 and "exporting: 2 in" in result.stderr
+    again = export("faces.h5", "--sample", "0-1", "--out", "heads", "--format", "ply")
+    assert again.exit_code == 1 and "heads/000000.ply exists; --overwrite replaces it" in again.stderr
+    assert export("faces.h5", "--sample", "1,0", "--out", "heads", "--overwrite").exit_code == 0
+    assert len(list(Path("heads").iterdir())) == 4
+
+
+def test_fewer_faces(folder: Path, tiny_model: Path) -> None:
+    whole = lift3d.open_dataset("faces.h5").mesh(0)
+    budget = len(whole.faces) // 3
+    result = export("faces.h5", "--out", "head.ply", "--decimate", budget)
+    assert result.exit_code == 0 and "closed manifold" in result.stdout, result.output
+    small = trimesh.load("head.ply", process=False)
+    assert 0.8 * budget < len(small.faces) <= budget
+    assert small.volume == pytest.approx(trimesh.Trimesh(whole.vertices, whole.faces).volume, rel=0.03)
+
+
+def test_a_dataset_without_meshes(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = DatasetPlan(n=1, views=1, lights=1, size=16, mesh_resolution=32, meshes=False)
+    write_dataset(lift3d.load(tiny_model), plan, Path("faces.h5"))
+    result = export("faces.h5", "--out", "head.glb")
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1
+    assert "faces.h5 has no meshes; lift3d sample stores them: write it again" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -85,14 +118,20 @@ def test_a_model_gives_the_mesh_that_the_dataset_stored(folder: Path, tiny_model
         (["faces.h5", "--seed", 1], "--seed does not go with a dataset"),
         (["--model", "demo", "--sample", 1], "--sample does not go with a model"),
         (["faces.h5", "--sample", 2], "faces.h5 has no finished sample 2; it has 2, counted from 0"),
-        (["faces.h5", "--sample", -1], "faces.h5 has no finished sample -1"),
+        (["faces.h5", "--sample", -1], "'-1' is no list of numbers, expected one such as 3 or 0-9,12"),
+        (["faces.h5", "--sample", "0,x"], "'0,x' is no list of numbers"),
+        (["faces.h5", "--sample", "3-1"], "'3-1' names nobody, expected a list such as 3 or 0-9,12"),
+        (["faces.h5", "--sample", "0-1"], "2 people do not fit into head.glb; give a folder as --out"),
+        (["faces.h5", "--texture-size", 0], "texture size is 0, expected 16 to 8192 texels"),
+        (["faces.h5", "--decimate", 3], "decimate: 3 faces asked for, expected at least 4"),
+        (["faces.h5", "--out", "folder", "--format", "fbx"], "--format fbx has no known format"),
         (["nothing.h5"], "nothing.h5 is not a file"),
         (["--model", "nobody"], "there is no model file nobody"),
         (["--model", "faces.h5"], "faces.h5 is truncated or not a safetensors file"),
         (["faces.h5", "--out", "no/head.glb"], "no is no folder"),
         (
             ["faces.h5", "--out", "head.xyz"],
-            "head.xyz has no known format, expected a name that ends in .glb, .obj, .ply",
+            "head.xyz has no known format, expected one of .glb, .obj, .blend, .ply, .stl",
         ),
     ],
 )

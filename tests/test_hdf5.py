@@ -438,7 +438,7 @@ def test_mesh_of_a_file_without(tmp_path: Path) -> None:
     with DatasetWriter(path) as writer:
         names = {spec.name for spec in specs}
         writer.write(0, {name: array for name, array in arrays(0, lengths).items() if name in names})
-    with pytest.raises(ConfigError, match="has no meshes; write it again with meshes"):
+    with pytest.raises(ConfigError, match="has no meshes; lift3d sample stores them: write it again"):
         open_dataset(path).mesh(0)
 
 

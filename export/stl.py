@@ -1,0 +1,15 @@
+"""STL files of meshes: binary, z up, shape alone. Our (x, y, z), y up, becomes (x, -z, y)."""
+
+from pathlib import Path
+
+import trimesh
+
+from lift3d.export.whole_file import require_suffix, write_whole
+from lift3d.mesh import Mesh
+
+
+def write_stl(mesh: Mesh, path: Path | str) -> None:
+    """Write the triangles of a mesh."""
+    x, y, z = mesh.vertices.T
+    shape = trimesh.Trimesh([*zip(x, -z, y, strict=True)], mesh.faces, process=False)
+    write_whole(require_suffix(path, ".stl"), shape.export(file_type="stl"))

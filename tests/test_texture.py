@@ -1,0 +1,238 @@
+"""Textures: charts that do not overlap, texels that are the fields, files that hold them."""
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from lifted_blobs import Blobs
+from scipy.ndimage import map_coordinates
+from tiny_gan import PRESET, tiny_gan
+
+from lift3d.errors import ConfigError, CorruptFile
+from lift3d.export import texture
+from lift3d.export.glb import read_glb, read_maps, write_glb
+from lift3d.export.obj import write_obj
+from lift3d.export.pbr import exponent, intensity, reflectance, roughness
+from lift3d.export.stl import write_stl
+from lift3d.export.texture import Maps, Texels, bake, cover, from_fields, from_vertices, interpolate, unwrap
+from lift3d.fields import sdf_and_gradient, smooth_normal
+from lift3d.mesh import Mesh, report
+from lift3d.model import LiftedGAN
+
+VALIDATOR = os.environ.get("LIFT3D_GLTF_VALIDATOR")  # folder with node_modules/gltf-validator
+SIZE = 128
+
+
+def paint(points: np.ndarray) -> dict[str, np.ndarray]:
+    """A material that depends on the place alone."""
+    wave = np.sin(4 * points)
+    return {
+        "albedo": (0.5 + 0.3 * wave).astype(np.float32),
+        "specular": (0.4 + 0.2 * wave[:, 0]).astype(np.float32),
+        "shininess": (40 + 20 * wave[:, 1]).astype(np.float32),
+    }
+
+
+def analytic(mesh: Mesh, texels: Texels) -> Mesh:
+    points = interpolate(mesh.vertices, mesh, texels)
+    return Mesh(points, np.zeros((0, 3), np.int32), **paint(points))
+
+
+@pytest.fixture(scope="module")
+def blob() -> Mesh:
+    model = Blobs()
+    mesh = model.mesh(model.sample([3]).code[0])
+    return replace(mesh, **paint(mesh.vertices))
+
+
+@pytest.fixture(scope="module")
+def baked(blob: Mesh) -> tuple[Mesh, Maps]:
+    return bake(blob, SIZE, analytic)
+
+
+def look_up(image: np.ndarray, uv: np.ndarray) -> np.ndarray:
+    """Bilinear samples of a map, independent of the module under test."""
+    rows, columns = uv[:, 1] * len(image) - 0.5, uv[:, 0] * len(image) - 0.5
+    planes = image.reshape(len(image), len(image), -1)
+    return np.stack(
+        [map_coordinates(p, (rows, columns), order=1, mode="nearest") for p in planes.T.swapaxes(1, 2)], -1
+    )
+
+
+def test_the_atlas_keeps_the_mesh(blob: Mesh) -> None:
+    cut, uv = unwrap(blob, SIZE)
+    assert len(uv) == len(cut.vertices) >= len(blob.vertices)
+    assert uv.min() >= 0 and uv.max() <= 1
+    np.testing.assert_array_equal(cut.vertices[cut.faces], blob.vertices[blob.faces])
+    np.testing.assert_array_equal(cut.albedo[cut.faces], blob.albedo[blob.faces])
+
+
+def test_charts_do_not_overlap(blob: Mesh) -> None:
+    cut, uv = unwrap(blob, SIZE)
+    a, b, c = uv[cut.faces].astype(np.float64).swapaxes(0, 1)
+    rng = np.random.default_rng(0)
+    for point in rng.random((2000, 2)):
+        sides = [
+            (q[:, 0] - p[:, 0]) * (point[1] - p[:, 1]) - (q[:, 1] - p[:, 1]) * (point[0] - p[:, 0])
+            for p, q in ((a, b), (b, c), (c, a))
+        ]
+        inside = np.all(np.array(sides) > 1e-9, 0) | np.all(np.array(sides) < -1e-9, 0)
+        assert inside.sum() <= 1
+
+
+def test_covered_texels_are_those_whose_centre_is_in_a_face(blob: Mesh) -> None:
+    cut, uv = unwrap(blob, 64)
+    texels = cover(cut, uv, 64)
+    assert len(set(zip(texels.row, texels.column, strict=True))) == len(texels.row)
+    centres = np.stack(((texels.column + 0.5) / 64, (texels.row + 0.5) / 64), -1)
+    np.testing.assert_allclose(
+        np.einsum("kc,kcd->kd", texels.barycentric, uv[cut.faces[texels.face]]), centres, atol=1e-6
+    )
+    assert texels.barycentric.min() > -1e-6
+    corners = uv[cut.faces]
+    x, y = (corners[:, 1] - corners[:, 0]).T, (corners[:, 2] - corners[:, 0]).T
+    area = np.abs(x[0] * y[1] - x[1] * y[0]).sum() / 2
+    assert len(texels.row) / 64**2 == pytest.approx(area, rel=0.05)  # and no other
+
+
+def test_small_batches_cover_the_same(blob: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut, uv = unwrap(blob, 64)
+    whole = cover(cut, uv, 64)
+    monkeypatch.setattr(texture, "CANDIDATES", 300)
+    parts = cover(cut, uv, 64)
+    np.testing.assert_array_equal(whole.row, parts.row)
+    np.testing.assert_array_equal(whole.column, parts.column)
+
+
+def test_maps_give_the_material_back_everywhere_on_the_surface(baked: tuple[Mesh, Maps]) -> None:
+    """Seams included: the gutters continue the charts."""
+    mesh, maps = baked
+    rng = np.random.default_rng(1)
+    face = rng.integers(len(mesh.faces), size=5000)
+    weights = rng.dirichlet((1, 1, 1), 5000)
+    weights[:1000] = np.eye(3)[rng.integers(3, size=1000)]  # corners, many of them on seams
+    place = lambda values: np.einsum("kc,kc...->k...", weights, values[mesh.faces[face]])  # noqa: E731
+    truth = paint(place(mesh.vertices))
+    for name, bound in (("albedo", 0.04), ("specular", 0.03), ("shininess", 3.0)):
+        error = np.abs(look_up(getattr(maps, name), place(maps.uv)).squeeze() - truth[name])
+        assert error.max() < bound and error.mean() < bound / 8, name
+
+
+def test_texels_are_the_fields_at_their_points() -> None:
+    torch.manual_seed(1)
+    model = LiftedGAN(PRESET, tiny_gan().generator).requires_grad_(False)
+    with torch.no_grad():
+        model.shape.head.weight.normal_(0, 0.005)
+    code = model.sample([2]).code[0]
+    mesh, maps = bake(model.mesh(code, 32), 64, from_fields(model, code, 32))
+    texels = cover(mesh, maps.uv, 64)
+    some = np.random.default_rng(0).choice(len(texels.row), 200, replace=False)
+    points = torch.from_numpy(interpolate(mesh.vertices, mesh, texels)[some])
+    for _ in range(3):  # Newton onto the surface
+        sdf, feature, gradient = sdf_and_gradient(model.surface(code[None]), points[None], create_graph=False)
+        points = points - (sdf * gradient / gradient.square().sum(-1, keepdim=True))[0].detach()
+    material = model.surface(code[None]).material(points[None], smooth_normal(gradient), feature)
+    for name in ("albedo", "specular", "shininess"):
+        stored = getattr(maps, name)[texels.row, texels.column][some]
+        expected = getattr(material, name)[0].squeeze(-1).detach().numpy()
+        np.testing.assert_allclose(stored, expected, atol=2e-3 * max(1.0, expected.max()))
+
+
+def test_vertices_of_a_dense_mesh_texture_a_coarse_one(blob: Mesh) -> None:
+    _, maps = bake(blob, SIZE, from_vertices(blob))
+    mesh, exact = bake(blob, SIZE, analytic)
+    texels = cover(mesh, exact.uv, SIZE)
+    error = np.abs(maps.albedo - exact.albedo)[texels.row, texels.column]
+    assert error.mean() < 0.03
+
+
+def test_bad_textures(blob: Mesh) -> None:
+    with pytest.raises(ConfigError, match="texture size is 0, expected 16 to 8192 texels"):
+        bake(blob, 0, analytic)
+    with pytest.raises(ConfigError, match="the mesh has no faces, so it has no texture"):
+        bake(Mesh(np.zeros((3, 3), np.float32), np.zeros((0, 3), np.int32)), 64, analytic)
+    with pytest.raises(
+        ConfigError, match="mesh has no albedo, specular, shininess: a texture needs all three"
+    ):
+        from_vertices(Mesh(blob.vertices, blob.faces))
+
+
+# --- files
+
+
+def test_a_textured_glb_comes_back(baked: tuple[Mesh, Maps], tmp_path: Path) -> None:
+    mesh, maps = baked
+    write_glb(mesh, tmp_path / "a.glb", maps)
+    again, textures = read_glb(tmp_path / "a.glb"), read_maps(tmp_path / "a.glb")
+    for name, array in (mesh.attributes() | {"vertices": mesh.vertices, "faces": mesh.faces}).items():
+        np.testing.assert_array_equal(getattr(again, name), array, err_msg=name)
+    np.testing.assert_array_equal(textures.uv, maps.uv)
+    np.testing.assert_allclose(textures.albedo, maps.albedo, atol=0.5 / 255 + 1e-6)
+    np.testing.assert_allclose(
+        roughness(textures.shininess), roughness(maps.shininess), atol=0.5 / 255 + 1e-6
+    )
+    f0 = reflectance(maps.specular, maps.shininess)
+    step = max(f0.max(), 0.04) / 255
+    np.testing.assert_allclose(reflectance(textures.specular, textures.shininess), f0, atol=0.51 * step)
+    write_glb(mesh, tmp_path / "b.glb")
+    assert read_maps(tmp_path / "b.glb") is None
+
+
+def test_other_programs_see_the_texture(baked: tuple[Mesh, Maps], tmp_path: Path) -> None:
+    mesh, maps = baked
+    for name, write in (("a.glb", write_glb), ("a.obj", write_obj)):
+        write(mesh, tmp_path / name, maps)
+        read = trimesh.load(tmp_path / name, force="mesh", process=False)
+        material = read.visual.material
+        image = np.asarray(material.baseColorTexture if name == "a.glb" else material.image)[..., :3] / 255.0
+        assert image.shape == (SIZE, SIZE, 3)
+        uv = np.asarray(read.visual.uv) * (1, -1) + (0, 1)  # trimesh counts v upwards
+        colors = look_up(image, uv)
+        truth = paint(np.asarray(read.vertices))["albedo"]
+        assert np.abs(colors - truth).mean() < 0.01, name
+
+
+def test_damaged_textures(baked: tuple[Mesh, Maps], tmp_path: Path) -> None:
+    mesh, maps = baked
+    write_glb(mesh, tmp_path / "a.glb", maps)
+    data = (tmp_path / "a.glb").read_bytes()
+    (tmp_path / "a.glb").write_bytes(data.replace(b"\x89PNG", b"\x89PMG"))
+    with pytest.raises(CorruptFile, match="a.glb has no textures as lift3d writes them"):
+        read_maps(tmp_path / "a.glb")
+
+
+def test_stl(blob: Mesh, tmp_path: Path) -> None:
+    write_stl(blob, tmp_path / "a.stl")
+    mesh = trimesh.load(tmp_path / "a.stl")
+    x, y, z = blob.vertices.T
+    expected = np.stack((x, -z, y), -1)
+    np.testing.assert_allclose(mesh.bounds, [expected.min(0), expected.max(0)], atol=1e-6)
+    assert len(mesh.faces) == len(blob.faces) and mesh.volume == pytest.approx(report(blob).volume, rel=1e-5)
+
+
+def test_the_inverses_of_the_physical_words() -> None:
+    p, k = np.array([4.0, 30.0, 100.0]), np.array([0.1, 0.5, 1.0])
+    np.testing.assert_allclose(exponent(roughness(p)), p)
+    np.testing.assert_allclose(intensity(reflectance(k, p), p), k)
+
+
+@pytest.mark.skipif(
+    not VALIDATOR, reason="set LIFT3D_GLTF_VALIDATOR to a folder where npm installed gltf-validator"
+)
+def test_the_khronos_validator_is_content_with_textures(baked: tuple[Mesh, Maps], tmp_path: Path) -> None:
+    program = (
+        "const v = require('gltf-validator'), fs = require('fs');"
+        "v.validateBytes(new Uint8Array(fs.readFileSync(process.argv[1])))"
+        ".then(r => console.log(JSON.stringify(r.issues)))"
+    )
+    write_glb(baked[0], tmp_path / "a.glb", baked[1])
+    command = [shutil.which("node"), "-e", program, str(tmp_path / "a.glb")]
+    issues = json.loads(subprocess.run(command, cwd=VALIDATOR, capture_output=True, check=True).stdout)
+    assert (issues["numErrors"], issues["numWarnings"]) == (0, 0), issues["messages"]
