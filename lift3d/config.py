@@ -108,7 +108,7 @@ class Preset:
     negative_range: float = 0.0  # k_n where E_l's tanh is 1; 0: no negative shading term
     background: float | None = None  # grey behind the object, [0, 1]; None: rays that miss it are ignored
     carry_detail: bool = False  # re-renders show what F_m leaves unexplained of the sample's own image
-    read_latents: bool = False  # in the first stage, own views of GAN samples are read off their latents
+    read_latents: bool = False  # E_v also learns from clean GAN samples, views read off their latents
     masks: str = "none"  # "none", "background" (whatever differs from the constant), "files" or "auto"
     bars: float = 0.0  # height of the black bars above and below the picture, as a fraction of its side
     weights: LossWeights = LossWeights()

@@ -1,5 +1,7 @@
 """Views and lights that are linear in the latents are read off them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny_gan import PRESET, tiny_gan
@@ -33,7 +35,7 @@ def world():
 
 def test_linear_views_and_lights_are_read(world) -> None:
     model, samples, data, pool, (own_yaw, pool_yaw, pool_l_x) = world
-    readings = read_latents(model, samples, data, pool)
+    readings = read_latents(model, samples, data, pool, first=True)
     for read, truth in (
         (readings.views[:, 1], own_yaw),
         (readings.pool_views[:, 1], pool_yaw),
@@ -43,7 +45,18 @@ def test_linear_views_and_lights_are_read(world) -> None:
         assert 0.6 < (read.std() / truth.std()).item() < 1.05  # a ridge shrinks
     assert readings.views[:, 0].abs().max() < 1e-6  # pitch never changed
     torch.testing.assert_close(readings.views.mean(0), torch.zeros(6), atol=1e-6, rtol=0)
-    torch.testing.assert_close(readings.lights.mean(0), model.config.light_prior.mean(), atol=1e-6, rtol=0)
+
+
+def test_later_stages_know_the_views_themselves(world) -> None:
+    model, samples, data, pool, _ = world
+    yaw = torch.randn(16, generator=torch.Generator().manual_seed(9))
+    projected = samples.w[:, None] + data.steps - model.generator.mapping.w_avg
+    views = data.views.clone()
+    views[..., 1] = 0.1 * projected @ yaw
+    readings = read_latents(model, samples, replace(data, views=views), pool, first=False)
+    truth = 0.1 * (pool.w - model.generator.mapping.w_avg) @ yaw
+    assert torch.corrcoef(torch.stack((readings.pool_views[:, 1], truth)))[0, 1] > 0.97
+    assert readings.views is None
 
 
 def test_a_ridge_shrinks_towards_zero_and_is_exact_without_noise_in_the_limit() -> None:
@@ -59,16 +72,15 @@ def test_in_the_first_stage_labels_are_relative_and_half_of_them_the_pools(world
     n = model.config.batch.n_posed
     constant = lambda rows, *values: torch.tensor(values).repeat(rows, 1)  # noqa: E731
     readings = Readings(
-        constant(40, 0.0, 0.2, 0.0, 0.0, 0.0, 0.0),
-        constant(40, 0.5, 0.5, 0.0, 0.3, 0.0),
         pool,
         constant(50, 0.1, 0.0, 0.0, 0.0, 0.0, 0.0),
         constant(50, 0.4, 0.6, 0.7, 0.0, 0.0),
+        constant(40, 0.0, 0.2, 0.0, 0.0, 0.0, 0.0),
     )
     seen = {}
 
     def record(view, view_target, light, light_target):
-        seen.update(view=view_target, light=light_target)
+        seen.update(view=view_target, light=light_target, predicted=light)
         return view.sum() * 0
 
     monkeypatch.setattr(stages.losses, "view_light", record)
@@ -80,3 +92,8 @@ def test_in_the_first_stage_labels_are_relative_and_half_of_them_the_pools(world
     assert len(relative) == n
     torch.testing.assert_close(relative[n // 2 :, 1], absolute[n // 2 :, 1] + 0.2)
     assert (relative[: n // 2, 0] - 0.1).abs().max() < 1e-5 and (light[: n // 2, 2] - 0.7).abs().max() < 1e-5
+    stages._view_light(model, data, replace(readings, views=None), rng())
+    later = model.view_encoder.from_tanh(seen["view"])
+    torch.testing.assert_close(later[n // 2 :], absolute[n // 2 :])
+    assert (later[: n // 2, 0] - 0.1).abs().max() < 1e-5
+    assert torch.equal(seen["light"][: n // 2], seen["predicted"][: n // 2])  # no opinion on lights

@@ -237,10 +237,10 @@ def advance(run: Run, samples: SampleSet, perceptual: torch.nn.Module, log: Log)
         return save_stage_data(run)
     steps = _steps(schedule, stage, phase)
     n_invert = schedule.invert if (stage, phase) == (0, "align") else 0
-    reads = model.config.read_latents and (stage, phase) == (0, "exploit")
+    reads = model.config.read_latents and phase == "exploit"
     if run.position.step < n_invert or reads:
         pool = draw_samples(model, POOL, POOL_SEED, pool_masks(model.config))
-    readings = read_latents(model, samples, run.rerendered, pool) if reads else None
+    readings = read_latents(model, samples, run.rerendered, pool, stage == 0) if reads else None
 
     def loss(step: int) -> Losses:
         model.open_bands.fill_(open_bands(schedule, stage, phase, step))

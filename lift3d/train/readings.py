@@ -1,9 +1,11 @@
 """Views and lights of the GAN's own samples, read off their latents.
 
-The first stage takes every sample's own view and light for the canonical ones; they are not, and a network
-that is told so learns to recognise samples instead of views. But a step dw that E_w takes from w_i to a
-re-rendering has a known change of view and light, and both are nearly linear in the styles of a StyleGAN: a
-ridge regression from steps to changes reads view and light of any sample off its latent, about their means.
+Networks that learn views from projections alone learn their artefacts, too, and tell little of clean images.
+But view and light are nearly linear in the styles of a StyleGAN, and projections are latents of which both
+are known: a ridge regression reads them off the latent of any sample.
+
+The first stage takes every sample's own view and light for the canonical ones, so it knows the *change* that
+a step dw of E_w makes; readings are about the samples' mean. Later stages know the views themselves.
 """
 
 from dataclasses import dataclass
@@ -22,29 +24,32 @@ RIDGE = 0.1  # of the mean square of a style's change
 class Readings:
     """What the latents say of n samples, and of a pool of others that nothing was rendered from."""
 
-    views: Float[Tensor, "n 6"]
-    lights: Float[Tensor, "n 5"]
     pool: SampleSet
     pool_views: Float[Tensor, "p 6"]
     pool_lights: Float[Tensor, "p 5"]
+    views: Float[Tensor, "n 6"] | None = None  # the samples' own; None: not needed after the first stage
 
 
 @torch.no_grad()
-def read_latents(model: LiftedGAN, samples: SampleSet, rerendered: Rerendered, pool: SampleSet) -> Readings:
-    """Readings after the projections of the first stage."""
+def read_latents(
+    model: LiftedGAN, samples: SampleSet, rerendered: Rerendered, pool: SampleSet, first: bool
+) -> Readings:
+    """Readings after the projections of a stage."""
     config, generator = model.config, model.generator
     means = torch.cat((torch.tensor(config.view_prior.mean), config.light_prior.mean()))
-    changes = torch.cat((rerendered.views, rerendered.lights), -1).flatten(0, 1) - means
-    styles = lambda w: generator.styles(w.to(model.device)).cpu()  # noqa: E731
-    steps = (samples.w[:, None] + rerendered.steps).flatten(0, 1)
-    origin = styles(samples.w).repeat_interleave(rerendered.steps.shape[1], 0)
-    reader = ridge(styles(steps) - origin, changes)
-    centre = styles(generator.mapping.w_avg[None])
-    own, others = ((styles(w) - centre) @ reader for w in (samples.w, pool.w))
-    drift = own.mean(0)  # the canonical frame is that of the samples' mean
-    views, lights = (own - drift + means).split((6, 5), -1)
-    pool_views, pool_lights = (others - drift + means).split((6, 5), -1)
-    return Readings(views, lights, pool, pool_views, pool_lights)
+    known = torch.cat((rerendered.views, rerendered.lights), -1).flatten(0, 1) - means
+    centre = generator.styles(generator.mapping.w_avg[None]).cpu()
+    styles = lambda w: generator.styles(w.to(model.device)).cpu() - centre  # noqa: E731
+    projected = styles((samples.w[:, None] + rerendered.steps).flatten(0, 1))
+    if not first:
+        views, lights = (styles(pool.w) @ ridge(projected, known) + means).split((6, 5), -1)
+        return Readings(pool, views, lights)
+    own = styles(samples.w)
+    reader = ridge(projected - own.repeat_interleave(rerendered.steps.shape[1], 0), known)
+    own = own @ reader
+    offset = means - own.mean(0)  # the canonical frame is that of the samples' mean
+    views, lights = (styles(pool.w) @ reader + offset).split((6, 5), -1)
+    return Readings(pool, views, lights, (own + offset)[:, :6])
 
 
 def ridge(inputs: Float[Tensor, "k s"], targets: Float[Tensor, "k c"]) -> Float[Tensor, "s c"]:

@@ -208,28 +208,28 @@ def _view_light(
 ) -> Float[Tensor, ""]:
     """Predicted against known views and lights, over images of their own: they cost no rendering.
 
-    Projections know what was sampled. With ``readings`` (first stage) that is relative to the sample's own
-    view, and half of the images are GAN samples of which the latents tell."""
+    Projections know what was sampled, in the first stage relative to the sample's own view. With
+    ``readings``, half of the images are GAN samples of which the latents tell; of their lights only in the
+    first stage, as E_l soon knows better."""
     n, m = rerendered.views.shape[:2]
     i = torch.randint(n, (model.config.batch.n_posed,), generator=rng)
     j = torch.randint(m, i.shape, generator=rng)
     image, view, light = rerendered.projected[i, j], rerendered.views[i, j], rerendered.lights[i, j]
+    n_read = 0
     if readings is not None:
-        own = readings.views[i] - torch.tensor(model.config.view_prior.mean)
-        view, light = view + own, turned(light, Cameras.from_view(own).rotation)
-        k = torch.randint(len(readings.pool.images), (len(i) // 2,), generator=rng)
-        for known, of_pool in (
-            (image, readings.pool.images),
-            (view, readings.pool_views),
-            (light, readings.pool_lights),
-        ):
-            known[: len(k)] = of_pool[k]
+        n_read = len(i) // 2
+        k = torch.randint(len(readings.pool.images), (n_read,), generator=rng)
+        if readings.views is not None:
+            own = readings.views[i] - torch.tensor(model.config.view_prior.mean)
+            view, light = view + own, turned(light, Cameras.from_view(own).rotation)
+        image[:n_read], view[:n_read] = readings.pool.images[k], readings.pool_views[k]
+        light[:n_read] = readings.pool_lights[k]
     image = to_float(image.to(model.device))
-    view, light = view.to(image), light.to(image)
-    return losses.view_light(
-        model.view_encoder.tanh(image), model.view_encoder.to_tanh(view),
-        model.light_encoder.tanh(image), model.light_encoder.to_tanh(light),
-    )  # fmt: skip
+    views, lights = model.view_encoder.tanh(image), model.light_encoder.tanh(image)
+    light = model.light_encoder.to_tanh(light.to(image))
+    if readings is not None and readings.views is None:
+        light[:n_read] = lights[:n_read].detach()
+    return losses.view_light(views, model.view_encoder.to_tanh(view.to(image)), lights, light)
 
 
 def _draw(
