@@ -114,8 +114,9 @@ def _schedule_problems(name: str, schedule: Schedule, preset: Preset) -> list[st
     found = [
         _Range(1).problem(f"{name}.{f.name}", getattr(schedule, f.name))
         for f in fields(Schedule)
-        if f.type is int and f.name != "size"
+        if f.type is int and f.name not in ("size", "invert")
     ]
+    found += [_Range(0).problem(f"{name}.invert", schedule.invert)]
     found += [_Range(0, 1).problem(f"{name}.sigma", schedule.sigma)]
     found += [
         _Range(0, 1e9).problem(f"{name}.{key}", getattr(schedule, key))
