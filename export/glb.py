@@ -6,8 +6,9 @@ one before). Specular intensity and Phong exponent travel in the attributes ``_K
 physically based lobe of the whole mesh (``pbr``) in the material, which is what viewers show.
 
 With maps (``texture``) the material is in three PNG textures instead: base colour (sRGB, the albedo as it
-is), roughness (green), and F0 (alpha of the specular texture, times ``specularColorFactor``). The exact
-albedo of the vertices then travels in ``_ALBEDO``, since viewers would multiply COLOR_0 into the texture.
+is), roughness (green), and F0 (alpha of the specular texture, times ``specularColorFactor``); a normal map
+may be the fourth. The exact albedo of the vertices then travels in ``_ALBEDO``, since viewers would multiply
+COLOR_0 into the texture.
 """
 
 import io
@@ -22,7 +23,7 @@ from PIL import Image
 
 from lift3d import __version__
 from lift3d.color import linear_to_srgb, srgb_to_linear
-from lift3d.errors import CorruptFile
+from lift3d.errors import ConfigError, CorruptFile
 from lift3d.export.pbr import DIELECTRIC, exponent, intensity, mean_lobe, reflectance, roughness
 from lift3d.export.texture import Maps, png
 from lift3d.export.whole_file import require_suffix, write_whole
@@ -43,7 +44,9 @@ def write_glb(mesh: Mesh, path: Path | str, maps: Maps | None = None) -> None:
 
 
 def to_glb(mesh: Mesh, maps: Maps | None = None) -> bytes:
-    """The bytes of a file with one scene, one node, one mesh."""
+    """The bytes of a file with one scene, one node, one mesh, which glTF does not allow to be empty."""
+    if not len(mesh.faces):
+        raise ConfigError("the mesh has no faces, expected a surface; export another sample")
     used = np.unique(mesh.faces)
     mesh, buffer = drop_unreferenced(mesh), _Buffer()
     attributes = {"POSITION": buffer.add(mesh.vertices, VERTEX_DATA, bounds=True)}
@@ -95,9 +98,10 @@ def _material(mesh: Mesh) -> dict:
 
 
 def _textured(maps: Maps) -> dict:
-    """The same from the three textures of ``_textures``."""
+    """The same from the textures of ``_textures``."""
     specular = {"specularTexture": {"index": 2}, "specularColorFactor": [_peak(maps)] * 3}
-    return {
+    normal = {} if maps.normal is None else {"normalTexture": {"index": 3}}
+    return normal | {
         "name": "lift3d",
         "pbrMetallicRoughness": {
             "baseColorTexture": {"index": 0},
@@ -127,6 +131,8 @@ def _textures(maps: Maps, buffer: "_Buffer") -> dict:
         "roughness": lobe,
         "specular": np.concatenate((white, strength[..., None]), -1),
     }
+    if maps.normal is not None:
+        pictures["normal"] = maps.normal / 2 + 0.5
     images = [
         {"name": name, "mimeType": "image/png", "bufferView": buffer.add_file(png(values))}
         for name, values in pictures.items()
@@ -214,7 +220,7 @@ def read_maps(path: Path | str) -> Maps | None:
             start = view["byteOffset"]
             png = Image.open(io.BytesIO(data[start : start + view["byteLength"]]))
             pictures.append(np.asarray(png).astype(np.float32) / 255)
-        albedo, lobe, strength = pictures
+        albedo, lobe, strength, *normal = pictures
         factor = tree["materials"][0]["extensions"]["KHR_materials_specular"]["specularColorFactor"][0]
         shininess = exponent(lobe[..., 1])
         return Maps(
@@ -222,6 +228,7 @@ def read_maps(path: Path | str) -> Maps | None:
             albedo,
             intensity(strength[..., 3] * (DIELECTRIC * factor), shininess),
             shininess,
+            *(picture * 2 - 1 for picture in normal),
         )
     except (OSError, KeyError, IndexError, TypeError, ValueError, struct.error) as error:
         raise CorruptFile(

@@ -15,13 +15,13 @@ from jaxtyping import Float, Float32, Int
 from numpy import ndarray
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from lift3d.color import to_uint8
 from lift3d.errors import ConfigError
+from lift3d.export.tangent_space import tangents, to_tangent_space
 from lift3d.isosurface import cell_size, project_to_surface
-from lift3d.mesh import Mesh, select_vertices
+from lift3d.mesh import Mesh, resample, select_vertices
 from lift3d.model import LiftedGAN
 
 PADDING = 4  # texels between charts
@@ -37,6 +37,7 @@ class Maps:
     albedo: Float32[ndarray, "h w 3"]  # [0, 1], display-referred
     specular: Float32[ndarray, "h w"]  # [0, 1]
     shininess: Float32[ndarray, "h w"]  # 4..100
+    normal: Float32[ndarray, "h w 3"] | None = None  # unit, in tangent_space
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,14 @@ class Texels:
     barycentric: Float[ndarray, "k 3"]
 
 
-Materials = Callable[[Mesh, Texels], Mesh]  # -> a mesh with a vertex per texel, of which the material is read
+Materials = Callable[[Float32[ndarray, "k 3"]], Mesh]  # points near the surface -> points on it
+
+
+def check_size(size: int) -> int:
+    """A side of a map that is possible."""
+    if not SIZES[0] <= size <= SIZES[1]:
+        raise ConfigError(f"texture size is {size}, expected {SIZES[0]} to {SIZES[1]} texels")
+    return size
 
 
 def unwrap(mesh: Mesh, size: int) -> tuple[Mesh, Float32[ndarray, "n 2"]]:
@@ -59,8 +67,7 @@ def unwrap(mesh: Mesh, size: int) -> tuple[Mesh, Float32[ndarray, "n 2"]]:
     an empty mesh and for sizes outside ``SIZES``."""
     import xatlas
 
-    if not SIZES[0] <= size <= SIZES[1]:
-        raise ConfigError(f"texture size is {size}, expected {SIZES[0]} to {SIZES[1]} texels")
+    check_size(size)
     if not len(mesh.faces):
         raise ConfigError("the mesh has no faces, so it has no texture; export another sample")
     atlas = xatlas.Atlas()
@@ -77,19 +84,24 @@ def unwrap(mesh: Mesh, size: int) -> tuple[Mesh, Float32[ndarray, "n 2"]]:
     return cut, np.clip(uv, 0.0, 1.0).astype(np.float32)
 
 
-def bake(mesh: Mesh, size: int, materials: Materials) -> tuple[Mesh, Maps]:
-    """The mesh cut open, and the maps of its material, ``size`` texels a side."""
+def bake(mesh: Mesh, size: int, materials: Materials, normals: bool = False) -> tuple[Mesh, Maps]:
+    """The mesh cut open, and the maps of its material, ``size`` texels a side, ``normals`` too."""
     cut, uv = unwrap(mesh, size)
     texels = cover(cut, uv, size)
-    found = materials(cut, texels)
-    columns = np.concatenate((found.albedo, found.specular[:, None], found.shininess[:, None]), -1)
-    image = np.zeros((size, size, 5), np.float32)
+    found = materials(interpolate(cut.vertices, cut, texels))
+    columns = [found.albedo, found.specular[:, None], found.shininess[:, None]]
+    if normals:
+        if found.normals is None or cut.normals is None:
+            raise ConfigError("mesh has no normals: a normal map needs them")
+        frames = (interpolate(x, cut, texels) for x in (cut.normals, *tangents(cut, uv)))
+        columns.append(to_tangent_space(found.normals, *frames))
+    image = np.zeros((size, size, 5 + 3 * normals), np.float32)
     empty = np.ones((size, size), bool)
-    image[texels.row, texels.column] = columns
+    image[texels.row, texels.column] = np.concatenate(columns, -1)
     empty[texels.row, texels.column] = False
     rows, columns = distance_transform_edt(empty, return_distances=False, return_indices=True)
     image = image[rows, columns]
-    return cut, Maps(uv, image[..., :3], image[..., 3], image[..., 4])
+    return cut, Maps(uv, image[..., :3], image[..., 3], image[..., 4], image[..., 5:] if normals else None)
 
 
 def from_fields(model: LiftedGAN, code: Float[Tensor, " c"], resolution: int) -> Materials:
@@ -101,37 +113,22 @@ def from_fields(model: LiftedGAN, code: Float[Tensor, " c"], resolution: int) ->
     def sdf(points: Float[Tensor, "k 3"]) -> Float[Tensor, " k"]:
         return surface.sdf(points[None])[0][0, :, 0]
 
-    def materials(mesh: Mesh, texels: Texels) -> Mesh:
-        points = Mesh(interpolate(mesh.vertices, mesh, texels), np.zeros((0, 3), np.int32))
-        return model.paint(project_to_surface(points, sdf, cell_size(resolution), device=code.device), code)
+    def materials(points: Float32[ndarray, "k 3"]) -> Mesh:
+        mesh = Mesh(points, np.zeros((0, 3), np.int32))
+        return model.paint(project_to_surface(mesh, sdf, cell_size(resolution), device=code.device), code)
 
     return materials
 
 
 def from_vertices(dense: Mesh) -> Materials:
-    """Materials of a mesh whose vertices are all that is known, read at the texels' points from the three
-    nearest ones, weighted by inverse distance.
-    """
+    """Materials of a mesh whose vertices are all that is known (``mesh.resample``)."""
     missing = [name for name in ("albedo", "specular", "shininess") if getattr(dense, name) is None]
     if missing:
         raise ConfigError(f"mesh has no {', '.join(missing)}: a texture needs all three")
-    tree = cKDTree(dense.vertices)
-
-    def materials(mesh: Mesh, texels: Texels) -> Mesh:
-        points = interpolate(mesh.vertices, mesh, texels)
-        distance, nearest = tree.query(points, k=3)
-        weights = 1.0 / (distance + 1e-9)
-        weights /= weights.sum(-1, keepdims=True)
-        values = {
-            name: np.einsum("kn,kn...->k...", weights, array[nearest]).astype(np.float32)
-            for name, array in dense.attributes().items()
-        }
-        return Mesh(points, np.zeros((0, 3), np.int32), **values)
-
-    return materials
+    return lambda points: resample(dense, points)
 
 
-def interpolate(values: Float32[ndarray, "n ..."], mesh: Mesh, texels: Texels) -> Float32[ndarray, "k ..."]:
+def interpolate(values: Float[ndarray, "n ..."], mesh: Mesh, texels: Texels) -> Float32[ndarray, "k ..."]:
     """Vertex values at texels."""
     corners = values[mesh.faces[texels.face]]
     return np.einsum("kc,kc...->k...", texels.barycentric, corners).astype(np.float32)

@@ -183,7 +183,14 @@ def decimate(mesh: Mesh, n_faces: int) -> Mesh:
         ) from error
     vertices, faces = simplify(mesh.vertices, mesh.faces, target_count=n_faces)
     small = drop_unreferenced(Mesh(np.asarray(vertices, np.float32), np.asarray(faces, np.int32)))
-    distance, nearest = cKDTree(mesh.vertices).query(small.vertices, k=3)
+    return replace(small, **resample(mesh, small.vertices).attributes())
+
+
+def resample(mesh: Mesh, points: Float32[ndarray, "k 3"]) -> Mesh:
+    """Points near a mesh, without faces, with its attributes: means over the three nearest vertices, weighted
+    by inverse distance.
+    """
+    distance, nearest = cKDTree(mesh.vertices).query(points, k=3)
     weights = 1.0 / (distance + 1e-9)
     weights /= weights.sum(-1, keepdims=True)
     attributes = {
@@ -192,7 +199,7 @@ def decimate(mesh: Mesh, n_faces: int) -> Mesh:
     }
     if "normals" in attributes:
         attributes["normals"] /= np.linalg.norm(attributes["normals"], axis=-1, keepdims=True).clip(1e-12)
-    return replace(small, **attributes)
+    return Mesh(points, np.zeros((0, 3), np.int32), **attributes)
 
 
 def _half_edges(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "3*m 2"]:

@@ -21,7 +21,7 @@ from lift3d.export.glb import read_glb, read_maps, write_glb
 from lift3d.export.obj import write_obj
 from lift3d.export.pbr import exponent, intensity, reflectance, roughness
 from lift3d.export.stl import write_stl
-from lift3d.export.texture import Maps, Texels, bake, cover, from_fields, from_vertices, interpolate, unwrap
+from lift3d.export.texture import Maps, bake, cover, from_fields, from_vertices, interpolate, unwrap
 from lift3d.fields import sdf_and_gradient, smooth_normal
 from lift3d.mesh import Mesh, report
 from lift3d.model import LiftedGAN
@@ -40,8 +40,7 @@ def paint(points: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def analytic(mesh: Mesh, texels: Texels) -> Mesh:
-    points = interpolate(mesh.vertices, mesh, texels)
+def analytic(points: np.ndarray) -> Mesh:
     return Mesh(points, np.zeros((0, 3), np.int32), **paint(points))
 
 

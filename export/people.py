@@ -1,0 +1,160 @@
+"""People on their way to files of other programs: from a dataset or a model, and made ready for a format.
+
+Materials come from the fields of the model. A dataset has none, but it names its model and keeps every code;
+if that model is at hand and still paints the stored vertices as they are stored, its fields are used.
+Otherwise the vertices are all there is, and the person's ``note`` says so.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from lift3d.cameras import Cameras
+from lift3d.errors import ConfigError, Lift3DError
+from lift3d.export.hdf5_reader import FileInfo, LiftedDataset, describe, open_dataset
+from lift3d.export.texture import Maps, Materials, bake, from_fields, from_vertices
+from lift3d.lights import Lights
+from lift3d.mesh import Mesh, MeshReport, clean, decimate, report
+from lift3d.model import LiftedGAN, load
+
+BUDGET = 20_000  # faces of a textured mesh, unless told: an atlas takes seconds up to here, minutes beyond
+SIZE = 256  # side of the images that a model's .blend file is set up for, pixels
+PROBES = 256  # vertices at which a model is compared with a dataset
+TOLERANCE = 2e-3  # of albedo and specular intensity, and of the exponent as a fraction
+
+
+@dataclass(frozen=True)
+class Person:
+    """What becomes a file."""
+
+    mesh: Mesh  # with all attributes
+    materials: Materials
+    cameras: Cameras  # [v]
+    lights: Lights  # [l]
+    size: int  # of the images, pixels
+    note: str = ""  # what a user should know about the materials
+
+
+@dataclass(frozen=True)
+class People:
+    """A choice of people; one is made when asked for by its number."""
+
+    numbers: tuple[int, ...]  # of the samples in the file, or seeds
+    person: Callable[[int], Person]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A person's mesh as a format wants it."""
+
+    mesh: Mesh  # cut open along seams if there are maps
+    maps: Maps | None
+    report: MeshReport  # of the surface before it was cut
+
+
+def from_model(
+    model: LiftedGAN, seeds: Sequence[int], truncation: float | None = None, resolution: int = 128
+) -> People:
+    """Samples of a model, each seen and lit as its own image is; ``resolution`` is that of the mesh."""
+
+    def person(seed: int) -> Person:
+        one = model.sample([seed], truncation)
+        mesh, materials = model.mesh(one.code[0], resolution), from_fields(model, one.code[0], resolution)
+        return Person(mesh, materials, Cameras.from_view(one.view), Lights.from_vector(one.light), SIZE)
+
+    return People(tuple(seeds), person)
+
+
+def from_dataset(
+    path: Path,
+    numbers: Sequence[int] | None = None,
+    model: str | Path | None = None,
+    fields: bool = True,
+) -> People:
+    """Finished samples of a dataset, all of them if ``numbers`` is None.
+
+    ``model`` is the one that made it, else the one that it names is looked for; without ``fields`` there is
+    no search. Raises ``ConfigError`` for samples that are not there or not done, files without meshes and
+    another model.
+    """
+    faces, about = open_dataset(path, maps=()), describe(path)
+    present = faces.indices.tolist()
+    numbers = present if numbers is None else numbers
+    for number in numbers:
+        if not 0 <= number < about.planned:
+            raise ConfigError(f"{path} has no sample {number}, expected 0 to {about.planned - 1}")
+        if number not in present:
+            raise ConfigError(
+                f"sample {number} of {path} is not finished; lift3d sample --resume finishes it"
+            )
+    if not numbers:
+        raise ConfigError(f"{path} has no finished sample; lift3d sample --resume finishes it")
+    faces.mesh(present.index(numbers[0]))  # a file without meshes fails here, before anything is written
+    maker = (load(model) if model else _maker(about)) if fields else None
+    resolution = about.config["plan"]["mesh_resolution"]
+
+    def person(number: int) -> Person:
+        one, mesh = faces[present.index(number)], _mesh(faces, present.index(number))
+        size = round(2 * float(one.intrinsics[0, 0, 2]))
+        if maker is not None and agrees(maker, one.code, mesh):
+            return Person(mesh, from_fields(maker, one.code, resolution), one.cameras, one.lights, size)
+        if model is not None and fields:
+            raise ConfigError(
+                f"{model} did not make sample {number} of {path}: its material differs; give the model that "
+                "did, or leave --model out"
+            )
+        why = "is not here" if maker is None else "has changed"
+        note = f"{path}: its model {why}, so textures are made of vertex colours; --model FILE gives it"
+        return Person(mesh, from_vertices(mesh), one.cameras, one.lights, size, note if fields else "")
+
+    return People(tuple(numbers), person)
+
+
+def finish(
+    person: Person, texels: int | None = None, n_faces: int | None = None, normals: bool = False
+) -> Finished:
+    """A person's mesh with at most ``n_faces`` faces, and its maps of ``texels`` a side, of normals too if
+    asked for; None leaves the step out. The vertices that are left have the surface's normals and material.
+    """
+    mesh = person.mesh
+    if n_faces is not None and n_faces < len(mesh.faces):
+        mesh = clean(decimate(mesh, n_faces))
+        mesh = replace(mesh, **person.materials(mesh.vertices).attributes())
+    state = report(mesh)
+    if texels is None:
+        return Finished(mesh, None, state)
+    return Finished(*bake(mesh, texels, person.materials, normals), state)
+
+
+def agrees(model: LiftedGAN, code: Float[Tensor, " c"], mesh: Mesh) -> bool:
+    """Whether a model paints a mesh of this code as it is painted."""
+    if len(code) != model.config.n_code or not len(mesh.vertices):
+        return False
+    some = np.unique(np.linspace(0, len(mesh.vertices) - 1, PROBES).astype(int))
+    painted = model.paint(Mesh(mesh.vertices[some], np.zeros((0, 3), np.int32)), code)
+    return all(
+        np.allclose(getattr(painted, name), getattr(mesh, name)[some], rtol=TOLERANCE, atol=TOLERANCE)
+        for name in ("albedo", "specular", "shininess")
+    )
+
+
+def _mesh(faces: LiftedDataset, index: int) -> Mesh:
+    mesh = faces.mesh(index)
+    if not len(mesh.faces):
+        raise ConfigError(f"sample {faces.indices[index]} of {faces.path} has an empty mesh; leave it out")
+    return mesh
+
+
+def _maker(about: FileInfo) -> LiftedGAN | None:
+    """The model that a dataset names: the bundled one, or a file beside the dataset or in this folder."""
+    name = Path(about.config["plan"]["model"]).name
+    for place in ("demo",) if name == "demo" else (about.path.parent / name, Path(name)) if name else ():
+        try:
+            return load(place)
+        except Lift3DError:
+            continue
+    return None
