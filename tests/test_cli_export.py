@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 import lift3d
 from lift3d.cli.main import main
 from lift3d.export.dataset import DatasetPlan, write_dataset
+from lift3d.export.glb import read_maps
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,33 @@ def test_many_people_fill_a_folder(folder: Path) -> None:
     assert again.exit_code == 1 and "heads/000000.ply exists; --overwrite replaces it" in again.stderr
     assert export("faces.h5", "--sample", "1,0", "--out", "heads", "--overwrite").exit_code == 0
     assert len(list(Path("heads").iterdir())) == 4
+
+
+def test_resume_writes_who_is_missing(folder: Path) -> None:
+    plain = ("--sample", "all", "--out", "heads", "--vertex-colors")
+    assert export("faces.h5", *plain).exit_code == 0
+    whole = Path("heads/000000.glb").read_bytes()
+    Path("heads/000000.glb").write_bytes(b"kept")
+    Path("heads/000001.glb").unlink()
+    result = export("faces.h5", *plain, "--resume")
+    assert result.exit_code == 0 and "exporting: 1 in" in result.stderr, result.output
+    assert Path("heads/000000.glb").read_bytes() == b"kept" and Path("heads/000001.glb").exists()
+    Path("heads/000000.glb").unlink()
+    assert export("faces.h5", *plain, "--resume").exit_code == 0
+    assert Path("heads/000000.glb").read_bytes() == whole
+
+
+def test_the_model_of_a_dataset_paints_it(folder: Path, tiny_model: Path) -> None:
+    textured = ("--out", "head.glb", "--overwrite", "--texture-size", 64, "--normal-map")
+    alone = export("faces.h5", *textured)
+    assert alone.exit_code == 0 and "faces.h5: its model is not here, so textures are made of" in alone.stderr
+    named = export("faces.h5", *textured, "--model", tiny_model)
+    assert named.exit_code == 0 and "not here" not in named.stderr, named.output
+    assert read_maps("head.glb").normal.shape == (64, 64, 3)
+    shutil.copy(tiny_model, folder)
+    by_name = Path("head.glb").read_bytes()
+    assert "not here" not in export("faces.h5", *textured).stderr
+    assert Path("head.glb").read_bytes() == by_name
 
 
 def test_fewer_faces(folder: Path, tiny_model: Path) -> None:

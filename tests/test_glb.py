@@ -123,6 +123,12 @@ def test_unreferenced_vertices_are_left_out(blob: Mesh, tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.specular[again.faces], blob.specular[blob.faces[:10]])
 
 
+def test_an_empty_mesh_is_refused(blob: Mesh, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the mesh has no faces, expected a surface"):
+        write_glb(replace(blob, faces=blob.faces[:0]), tmp_path / "a.glb")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_trimesh_reads_the_same(blob: Mesh, tmp_path: Path) -> None:
     write_glb(blob, tmp_path / "a.glb")
     scene = trimesh.load(tmp_path / "a.glb", process=False)

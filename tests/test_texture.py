@@ -21,6 +21,7 @@ from lift3d.export.glb import read_glb, read_maps, write_glb
 from lift3d.export.obj import write_obj
 from lift3d.export.pbr import exponent, intensity, reflectance, roughness
 from lift3d.export.stl import write_stl
+from lift3d.export.tangent_space import tangents, to_tangent_space
 from lift3d.export.texture import Maps, bake, cover, from_fields, from_vertices, interpolate, unwrap
 from lift3d.fields import sdf_and_gradient, smooth_normal
 from lift3d.mesh import Mesh, report
@@ -54,6 +55,20 @@ def blob() -> Mesh:
 @pytest.fixture(scope="module")
 def baked(blob: Mesh) -> tuple[Mesh, Maps]:
     return bake(blob, SIZE, analytic)
+
+
+def bumpy(points: np.ndarray) -> np.ndarray:
+    """Normals that the vertices do not know."""
+    towards = points / np.linalg.norm(points, axis=-1, keepdims=True) + 0.15 * np.sin(25 * points)
+    return towards / np.linalg.norm(towards, axis=-1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def rounded(blob: Mesh) -> tuple[Mesh, Maps]:
+    """With a normal map."""
+    return bake(
+        blob, SIZE, lambda points: replace(analytic(points), normals=bumpy(points).astype(np.float32)), True
+    )
 
 
 def look_up(image: np.ndarray, uv: np.ndarray) -> np.ndarray:
@@ -144,6 +159,50 @@ def test_texels_are_the_fields_at_their_points() -> None:
         np.testing.assert_allclose(stored, expected, atol=2e-3 * max(1.0, expected.max()))
 
 
+def test_normal_maps_give_the_normals_back(rounded: tuple[Mesh, Maps]) -> None:
+    """Decoded as a renderer does, with frames from the map's own gradient: only ``to_tangent_space`` and the
+    vertices' T know MikkTSpace.
+    """
+    mesh, maps = rounded
+    np.testing.assert_allclose(np.linalg.norm(maps.normal, axis=-1), 1, atol=1e-5)
+    texels = cover(mesh, maps.uv, SIZE)
+    tangent, sign = tangents(mesh, maps.uv)
+    n, t, w = (interpolate(x, mesh, texels) for x in (mesh.normals, tangent, sign))
+    x, y, z = maps.normal[texels.row, texels.column].T[..., None]
+    found = x * t + y * w[:, None] * np.cross(n, t) + z * n
+    points = interpolate(mesh.vertices, mesh, texels)
+    np.testing.assert_allclose(
+        found / np.linalg.norm(found, axis=-1, keepdims=True), bumpy(points), atol=1e-5
+    )
+    plain = n / np.linalg.norm(n, axis=-1, keepdims=True)
+    assert (plain * bumpy(points)).sum(-1).mean() < 0.99  # where the vertices alone are off by 8 degrees
+
+
+def test_tangents_point_where_u_grows(rounded: tuple[Mesh, Maps]) -> None:
+    mesh, maps = rounded
+    tangent, sign = tangents(mesh, maps.uv)
+    np.testing.assert_allclose(np.linalg.norm(tangent, axis=-1), 1, atol=1e-9)
+    np.testing.assert_allclose((tangent * mesh.normals).sum(-1), 0, atol=1e-6)
+    a, b, c = (mesh.vertices[mesh.faces[:, k]].astype(np.float64) for k in range(3))
+    for face in np.random.default_rng(0).choice(len(mesh.faces), 50, replace=False):
+        edges = np.stack((b - a, c - a))[:, face]
+        steps = np.diff(maps.uv[mesh.faces[face]][[0, 1, 0, 2]], axis=0)[::2].astype(np.float64)
+        along_u, along_v = np.linalg.solve(steps, edges)  # dP/du, dP/dv
+        for vertex in mesh.faces[face]:
+            bitangent = sign[vertex] * np.cross(mesh.normals[vertex], tangent[vertex])
+            assert tangent[vertex] @ along_u > 0.8 * np.linalg.norm(along_u)
+            assert bitangent @ -along_v > 0.8 * np.linalg.norm(along_v)  # v runs downwards
+
+
+def test_frames_without_a_direction_are_left_alone() -> None:
+    triangle = Mesh(np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.int32), np.eye(3, dtype=np.float32))
+    tangent, sign = tangents(triangle, np.zeros((3, 2), np.float32))
+    np.testing.assert_allclose(np.linalg.norm(tangent, axis=-1), 1)
+    assert (np.diag(tangent @ triangle.normals.T) == 0).all() and (sign == 1).all()
+    inside = to_tangent_space(np.eye(3), triangle.normals, triangle.normals.astype(np.float64), sign)
+    np.testing.assert_array_equal(inside, [[0, 0, 1]] * 3)
+
+
 def test_vertices_of_a_dense_mesh_texture_a_coarse_one(blob: Mesh) -> None:
     _, maps = bake(blob, SIZE, from_vertices(blob))
     mesh, exact = bake(blob, SIZE, analytic)
@@ -161,13 +220,16 @@ def test_bad_textures(blob: Mesh) -> None:
         ConfigError, match="mesh has no albedo, specular, shininess: a texture needs all three"
     ):
         from_vertices(Mesh(blob.vertices, blob.faces))
+    with pytest.raises(ConfigError, match="mesh has no normals: a normal map needs them"):
+        bake(blob, 64, analytic, normals=True)
 
 
 # --- files
 
 
-def test_a_textured_glb_comes_back(baked: tuple[Mesh, Maps], tmp_path: Path) -> None:
-    mesh, maps = baked
+@pytest.mark.parametrize("kind", ["baked", "rounded"])
+def test_a_textured_glb_comes_back(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    mesh, maps = request.getfixturevalue(kind)
     write_glb(mesh, tmp_path / "a.glb", maps)
     again, textures = read_glb(tmp_path / "a.glb"), read_maps(tmp_path / "a.glb")
     for name, array in (mesh.attributes() | {"vertices": mesh.vertices, "faces": mesh.faces}).items():
@@ -180,6 +242,10 @@ def test_a_textured_glb_comes_back(baked: tuple[Mesh, Maps], tmp_path: Path) -> 
     f0 = reflectance(maps.specular, maps.shininess)
     step = max(f0.max(), 0.04) / 255
     np.testing.assert_allclose(reflectance(textures.specular, textures.shininess), f0, atol=0.51 * step)
+    if kind == "rounded":
+        np.testing.assert_allclose(textures.normal, maps.normal, atol=1 / 255 + 1e-6)
+    else:
+        assert textures.normal is None
     write_glb(mesh, tmp_path / "b.glb")
     assert read_maps(tmp_path / "b.glb") is None
 
@@ -196,6 +262,15 @@ def test_other_programs_see_the_texture(baked: tuple[Mesh, Maps], tmp_path: Path
         colors = look_up(image, uv)
         truth = paint(np.asarray(read.vertices))["albedo"]
         assert np.abs(colors - truth).mean() < 0.01, name
+
+
+def test_files_with_normal_maps_bring_their_frames(rounded: tuple[Mesh, Maps], tmp_path: Path) -> None:
+    mesh, maps = rounded
+    write_glb(mesh, tmp_path / "a.glb", maps)
+    read = trimesh.load(tmp_path / "a.glb", force="mesh", process=False)
+    tangent, sign = tangents(mesh, maps.uv)
+    np.testing.assert_allclose(read.vertex_attributes["TANGENT"], np.column_stack((tangent, sign)), atol=1e-6)
+    assert read.visual.material.normalTexture.size == (SIZE, SIZE)
 
 
 def test_damaged_textures(baked: tuple[Mesh, Maps], tmp_path: Path) -> None:
@@ -225,13 +300,16 @@ def test_the_inverses_of_the_physical_words() -> None:
 @pytest.mark.skipif(
     not VALIDATOR, reason="set LIFT3D_GLTF_VALIDATOR to a folder where npm installed gltf-validator"
 )
-def test_the_khronos_validator_is_content_with_textures(baked: tuple[Mesh, Maps], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["baked", "rounded"])
+def test_the_khronos_validator_is_content_with_textures(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     program = (
         "const v = require('gltf-validator'), fs = require('fs');"
         "v.validateBytes(new Uint8Array(fs.readFileSync(process.argv[1])))"
         ".then(r => console.log(JSON.stringify(r.issues)))"
     )
-    write_glb(baked[0], tmp_path / "a.glb", baked[1])
+    write_glb(request.getfixturevalue(kind)[0], tmp_path / "a.glb", request.getfixturevalue(kind)[1])
     command = [shutil.which("node"), "-e", program, str(tmp_path / "a.glb")]
     issues = json.loads(subprocess.run(command, cwd=VALIDATOR, capture_output=True, check=True).stdout)
     assert (issues["numErrors"], issues["numWarnings"]) == (0, 0), issues["messages"]
