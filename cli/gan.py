@@ -96,8 +96,6 @@ def train(
     threads: int | None,
 ) -> None:
     """Train on IMAGES, a .npy file of uint8 [count, side, side, 3]."""
-    import torch
-
     from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig, channels_for
     from lift3d.gan.state import GanTrainConfig
     from lift3d.gan.train import CHECKPOINT, train_gan
@@ -124,7 +122,6 @@ def train(
     )
     if grow_from is not None and grow_from.is_dir():
         grow_from = grow_from / CHECKPOINT
-    torch.set_flush_denormal(True)  # vanishing activations slow a CPU down tenfold
     where = options.use_device(device, threads)
     with RichObserver() as observer:
         state = train_gan(

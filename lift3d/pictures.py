@@ -84,9 +84,7 @@ def depth_to_rgb(
     return scalar_to_rgb(-depth, -far, -near, mask, background)
 
 
-def grid(
-    images: Sequence[Sequence[np.ndarray | None]], pad: int = 2, background: Color = WHITE
-) -> Picture:
+def grid(images: Sequence[Sequence[np.ndarray | None]], pad: int = 2, background: Color = WHITE) -> Picture:
     """Rows of pictures on one, each centred in its cell; cells fit the largest of their row and column.
 
     None leaves a cell empty; rows may differ in length. ``pad`` pixels lie between cells and around them.

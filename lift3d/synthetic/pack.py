@@ -1,6 +1,6 @@
 """Packs head renders into one memory-mapped array, the training data of the demo GAN:
 
-    python -m lift3d.synthetic.pack runs/heads64.npy --heads 10000 --size 64
+python -m lift3d.synthetic.pack runs/heads64.npy --heads 10000 --size 64
 """
 
 import argparse
