@@ -45,6 +45,7 @@ class LearningRates:
     material_explore: float = 2e-3  # F_m in step 1
     encoders: float = 2e-4  # E_v, E_l, E_I
     gan_encoder: float = 2e-4  # E_w
+    cooldown: float = 0.0  # last fraction of each step in which the rates fall linearly to 0
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class BatchConfig:
     n_align: int = 16  # images of a step-2 iteration
     n_invert: int = 32  # pairs of GAN samples of a step-2 iteration of the kind ``Schedule.invert``
     n_posed: int = 8  # projections of a step-3 iteration whose sampled view and light E_v and E_l must name
+    p_own: float | None = None  # of a sample's own image in step 3; None: as likely as one projection
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class Preset:
     material: FieldConfig = FieldConfig(256, 4, 6)  # F_m
     n_code: int = 512  # channels of E_I's code
     encoder_width: float = 1.0  # factor on the channels of Tables 1 and 2
+    view_range: tuple[float, float, float] = (1.0472, 1.0472, 1.0472)  # rotation where E_v's tanh is 1
     light_range: tuple[float, float] = (1.0, 1.0)  # l_x, l_y where E_l's tanh is 1
     negative_range: float = 0.0  # k_n where E_l's tanh is 1; 0: no negative shading term
     background: float | None = None  # grey behind the object, [0, 1]; None: rays that miss it are ignored

@@ -90,14 +90,16 @@ class ViewEncoder(nn.Module):
         self,
         size: int,
         width: float = 1.0,
-        rotation: float = math.pi / 3,
+        rotation: tuple[float, float, float] = (math.pi / 3,) * 3,
         translation: float = 0.1,
         translation_z: float = 0.0,
     ) -> None:
-        """``rotation`` (radians) and translations (world units) are what a tanh of 1 stands for."""
+        """``rotation`` (pitch, yaw, roll in radians) and translations (world units): what a tanh of 1 stands
+        for.
+        """
         super().__init__()
         self.net = pose_light_encoder(size, 6, width)
-        self.range = TanhRange((0.0,) * 6, (rotation,) * 3 + (translation,) * 2 + (translation_z,))
+        self.range = TanhRange((0.0,) * 6, rotation + (translation,) * 2 + (translation_z,))
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 6"]:
         return self.from_tanh(self.tanh(images))

@@ -62,15 +62,16 @@ LSUN_CAR = Preset(
 )  # fmt: skip
 
 DEMO = Preset(
-    "demo", 64, (0.56, 0.80, 0.68),
+    "demo", 64, (0.50, 0.74, 0.62),
     ViewPrior(std=(0.13, 0.35, 0.04, 0.0, 0.0, 0.0), limit=(0.4, 0.9, 0.1, 0.0, 0.0, 0.0)),
     LightPrior(l_y=(-0.3, 0.9)),
-    Schedule(64, 400, 8, 3, 1_000, 400, 600, 2_000, (0.3, 1.0), 0.2, 0.1, invert=1_000),
+    Schedule(64, 400, 8, 3, 1_000, 400, 600, 2_000, (0.3, 0.7), 0.2, 0.1, invert=1_000),
     (Schedule(64, 1, 200, 2, 200, 200, 200, 1_000, (0.8, 1.0), 0.2, 0.1),),
     shape=FieldConfig(128, 4, 4), material=FieldConfig(128, 2, 6), encoder_width=0.25,
     background=1.0, carry_detail=True, read_latents=True, masks="background", weights=LossWeights(mask=0.2),
-    rates=LearningRates(fields=1e-3, material_explore=2e-3, encoders=5e-4, gan_encoder=1e-3),
-    sampling=SamplingConfig(24, 12, False), batch=BatchConfig(16, 512, 16, 2048, n_posed=64),
+    rates=LearningRates(fields=1e-3, material_explore=2e-3, encoders=5e-4, gan_encoder=1e-3, cooldown=0.4),
+    sampling=SamplingConfig(24, 12, False), batch=BatchConfig(16, 512, 16, 2048, n_posed=64, p_own=0.4),
+    view_range=(0.5, 1.05, 0.3), truncation=0.9,
     license="CC0-1.0 (images and weights made from MakeHuman/MPFB2 CC0 data)",
 )  # fmt: skip
 

@@ -162,6 +162,21 @@ def _optimise(loss) -> None:
     )  # fmt: skip
 
 
+def test_rates_fall_linearly_in_the_cooldown():
+    optimizer = new_optimizer([Group([torch.nn.Parameter(torch.ones(1))], 0.1)])
+    rates = []
+
+    def loss(step):
+        rates.append(optimizer.param_groups[0]["lr"])
+        return {"total": optimizer.param_groups[0]["params"][0].square().sum()}
+
+    optimise(
+        optimizer, loss, 0, 10, SilentObserver(), Log(None), {"stage": 0, "phase": "test"}, lambda step: None,
+        10, cooldown=0.4,
+    )  # fmt: skip
+    assert rates == pytest.approx([0.1] * 7 + [0.075, 0.05, 0.025])
+
+
 def test_a_dead_loss_and_a_non_finite_gradient_stop():
     with pytest.raises(TrainingDiverged, match="the loss is dead"):
         _optimise(lambda w: (0 * w).sum())

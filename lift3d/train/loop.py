@@ -70,17 +70,22 @@ def optimise(
     where: dict[str, object],
     checkpoint: Callable[[int], None],
     checkpoint_every: int,
+    cooldown: float = 0.0,
 ) -> None:
     """Steps ``first_step`` .. ``n_steps`` - 1; ``checkpoint(step)`` is called with the number of finished
     steps.
 
-    Raises ``TrainingDiverged`` on a non-finite loss or gradient, before the step is applied, and when no
+    In the last ``cooldown`` of the steps, a fraction, learning rates fall linearly to 0. Raises
+    ``TrainingDiverged`` on a non-finite loss or gradient, before the step is applied, and when no
     parameter gets a gradient for ``DEAD_STEPS`` steps."""
     parameters = [p for g in optimizer.param_groups for p in g["params"]]
+    rates = [g["lr"] for g in optimizer.param_groups]
     dead = 0
     observer.start(f"stage {where['stage']} {where['phase']}", n_steps)
     observer.advance(first_step)
     for step in range(first_step, n_steps):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * min(1.0, (n_steps - step) / max(1.0, cooldown * n_steps))
         optimizer.zero_grad(set_to_none=True)
         losses = loss(step)
         total = losses["total"]

@@ -276,6 +276,7 @@ def advance(run: Run, samples: SampleSet, perceptual: torch.nn.Module, log: Log)
         where,
         checkpoint,
         run.checkpoint_every,
+        model.config.rates.cooldown,
     )
     model.requires_grad_(False)
 

@@ -6,7 +6,8 @@ is ``*_groups``. The random generator is explicit, so a step depends on the stat
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lift3d import losses
@@ -26,6 +27,7 @@ from lift3d.train.readings import Readings
 
 N_FEATURES = 4  # discriminator blocks in the projection loss
 N_BALL = 64  # uniform points per object in the eikonal loss
+FAR = 0.1  # chance of a pixel far from the object, relative to one near it or inside
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,11 @@ def explore_loss(
     In the first stage, views and lights are the prior means.
     """
     config = model.config
-    index, pixels, is_patch = _draw(model, len(samples.w), config.batch.n_surface, rng)
+    count, is_patch = _draw(model, config.batch.n_surface, rng)
+    index = torch.randint(len(samples.w), (count,), generator=rng)
     image = to_float(samples.images[index].to(model.device))
     masks = interior(samples.masks[index])  # a surface point has no share of the background
-    rays = _rays(image, masks.to(model.device), pixels.to(model.device), is_patch)
+    rays = _rays(model, image, masks, config.batch.n_surface, is_patch, rng)
     view, light = own_view_and_light(model, image, first=stage == 0)
     with torch.set_grad_enabled(stage == 0):
         code = model.image_encoder(image)
@@ -163,15 +166,16 @@ def exploit_loss(
     """Step 3: geometry, material, views and lights from the projections and the samples' own images."""
     weights = model.config.weights
     n, m = rerendered.views.shape[:2]
-    index, pixels, is_patch = _draw(model, n, model.config.batch.n_rays, rng)
-    j = torch.randint(m + 1, index.shape, generator=rng)  # m stands for the sample's own image
-    own = j == m
-    j = j.clamp_max(m - 1)
+    batch = model.config.batch
+    count, is_patch = _draw(model, batch.n_rays, rng)
+    index = torch.randint(n, (count,), generator=rng)
+    j = torch.randint(m, (count,), generator=rng)
+    own = torch.rand(count, generator=rng) < (1 / (m + 1) if batch.p_own is None else batch.p_own)
     own_image = samples.images[index]
     image = torch.where(own[:, None, None, None], own_image, rerendered.projected[index, j])
     mask = torch.where(own[:, None, None], samples.masks[index], rerendered.projected_masks[index, j])
     original, image = to_float(own_image.to(model.device)), to_float(image.to(model.device))
-    rays = _rays(image, mask.to(model.device), pixels.to(model.device), is_patch)
+    rays = _rays(model, image, mask, batch.n_rays, is_patch, rng)
 
     view, light, code = model.view_encoder(image), model.light_encoder(image), model.image_encoder(original)
     mirror = None
@@ -232,35 +236,39 @@ def _view_light(
     return losses.view_light(views, model.view_encoder.to_tanh(view.to(image)), lights, light)
 
 
-def _draw(
-    model: LiftedGAN, n: int, n_rays: int, rng: torch.Generator
-) -> tuple[Int[Tensor, " b"], Int[Tensor, "b r 2"], bool]:
-    """Objects and pixels of one iteration: a coin decides between random pixels and patches [S]."""
-    batch, size = model.config.batch, model.config.size
+def _draw(model: LiftedGAN, n_rays: int, rng: torch.Generator) -> tuple[int, bool]:
+    """Number of images of one iteration: a coin decides between random pixels and patches [S]."""
+    batch = model.config.batch
     is_patch = bool(torch.randint(2, (), generator=rng))
-    if is_patch:
-        count = max(1, n_rays // batch.patch**2)
-        corner = torch.randint(size - batch.patch + 1, (count, 1, 2), generator=rng)
-        y, x = torch.meshgrid(*(torch.arange(batch.patch),) * 2, indexing="ij")
-        pixels = corner + torch.stack((x, y), -1).reshape(1, -1, 2)
-    else:
-        count = batch.n_images
-        pixels = torch.randint(size, (count, n_rays // count, 2), generator=rng)
-    return torch.randint(n, (count,), generator=rng), pixels, is_patch
+    return (max(1, n_rays // batch.patch**2) if is_patch else batch.n_images), is_patch
 
 
 def _rays(
+    model: LiftedGAN,
     images: Float[Tensor, "b 3 s s"],
     masks: Bool[Tensor, "b s s"],
-    pixels: Int[Tensor, "b r 2"],
+    n_rays: int,
     is_patch: bool,
+    rng: torch.Generator,
 ) -> Rays:
-    rows = torch.arange(len(images), device=images.device)[:, None]
-    x, y = pixels.unbind(-1)
+    """n_rays / b random pixels of each image or one patch, rarely far from the object: there is little to
+    learn there.
+    """
+    size, patch, count = model.config.size, model.config.batch.patch, len(images)
+    reach = size // 16
+    near = F.max_pool2d(masks[:, None].float(), 2 * reach + 1, 1, reach)[:, 0]
+    density = near.clamp_min(FAR).flatten(1)
+    chosen = torch.multinomial(density, 1 if is_patch else n_rays // count, True, generator=rng)
+    pixels = torch.stack((chosen % size, chosen // size), -1)
+    if is_patch:
+        corner = (pixels - patch // 2).clamp(0, size - patch)
+        y, x = torch.meshgrid(*(torch.arange(patch),) * 2, indexing="ij")
+        pixels = corner + torch.stack((x, y), -1).reshape(1, -1, 2)
+    x, y = pixels.to(model.device).unbind(-1)
+    rows = torch.arange(count, device=model.device)[:, None]
     target = (images.permute(0, 2, 3, 1)[rows, y, x] + 1) / 2
-    return Rays(
-        pixels + 0.5, target, masks[rows, y, x], int(round(pixels.shape[1] ** 0.5)) if is_patch else 0
-    )
+    inside = masks.to(model.device)[rows, y, x]
+    return Rays(torch.stack((x, y), -1) + 0.5, target, inside, patch if is_patch else 0)
 
 
 def _render(

@@ -1,0 +1,98 @@
+"""What an iteration looks at: pixels and patches near the object, and how often samples' own images."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_gan import PRESET, tiny_gan
+
+from lift3d.model import LiftedGAN
+from lift3d.train import stages
+from lift3d.train.projected import Rerendered, SampleSet
+
+SIZE, COUNT = PRESET.size, 3
+
+
+@pytest.fixture(scope="module")
+def model() -> LiftedGAN:
+    torch.manual_seed(0)
+    return LiftedGAN(PRESET, tiny_gan().generator)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(COUNT, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+@pytest.fixture
+def masks() -> torch.Tensor:
+    """A square of 4 x 4 pixels at the upper right."""
+    masks = torch.zeros(COUNT, SIZE, SIZE, dtype=torch.bool)
+    masks[:, 2:6, 9:13] = True
+    return masks
+
+
+def test_rays_know_the_colour_and_the_mask_of_their_pixel(model, images, masks):
+    rays = stages._rays(model, images, masks, 600, False, torch.Generator().manual_seed(2))
+    assert rays.position.shape == (COUNT, 200, 2) and rays.patch == 0
+    x, y = (rays.position - 0.5).long().unbind(-1)
+    for i in range(COUNT):
+        torch.testing.assert_close(rays.target[i], (images[i][:, y[i], x[i]].T + 1) / 2)
+        assert torch.equal(rays.mask[i], masks[i][y[i], x[i]])
+
+
+def test_rays_are_rarely_far_from_the_object(model, images, masks):
+    rays = stages._rays(model, images, masks, 30_000, False, torch.Generator().manual_seed(3))
+    x, y = (rays.position - 0.5).long().unbind(-1)
+    near = (x >= 8) & (x <= 13) & (y >= 1) & (y <= 6)  # one pixel, a sixteenth of the size, around the mask
+    expected = 36 / (36 + (SIZE**2 - 36) * stages.FAR)
+    assert near.float().mean().item() == pytest.approx(expected, abs=0.02)
+    everywhere = torch.ones_like(masks)  # without masks, every pixel is as good as another
+    rays = stages._rays(model, images, everywhere, 30_000, False, torch.Generator().manual_seed(3))
+    assert rays.position.mean().item() == pytest.approx(SIZE / 2, abs=0.1)
+
+
+def test_patches_are_squares_inside_the_image(images, masks):
+    model = LiftedGAN(replace(PRESET, batch=replace(PRESET.batch, patch=5)), tiny_gan().generator)
+    for seed in range(20):
+        rays = stages._rays(model, images, masks, 75, True, torch.Generator().manual_seed(seed))
+        grid = rays.position.view(COUNT, 5, 5, 2) - 0.5
+        assert rays.patch == 5 and 0 <= grid.min() and grid.max() <= SIZE - 1
+        assert torch.equal(grid[:, :, 1:, 0] - grid[:, :, :-1, 0], torch.ones(COUNT, 5, 4))
+        assert torch.equal(grid[:, 1:, :, 1] - grid[:, :-1, :, 1], torch.ones(COUNT, 4, 5))
+
+
+class Seen(Exception):
+    """Carries the images of an iteration out of it."""
+
+
+@pytest.mark.parametrize(
+    ("p_own", "low", "high"), [(0.0, 0, 0), (1.0, 1, 1), (0.5, 0.4, 0.6), (None, 0.2, 0.47)]
+)
+def test_step_3_looks_at_own_images_as_often_as_it_should(monkeypatch, p_own, low, high):
+    """Own images are black, projections white; None makes both projections and the own image equal."""
+    config = replace(PRESET, batch=replace(PRESET.batch, p_own=p_own, n_images=400))
+    model = LiftedGAN(config, tiny_gan().generator)
+    grey = lambda *shape, value: torch.full((*shape, 3, SIZE, SIZE), value, dtype=torch.uint8)  # noqa: E731
+    shape = (2, 2, SIZE, SIZE)
+    samples = SampleSet(torch.zeros(2, 16), grey(2, value=0), torch.ones(2, SIZE, SIZE, dtype=torch.bool))
+    masks = torch.ones(shape, dtype=torch.bool)
+    white = grey(2, 2, value=255)
+    rerendered = Rerendered(torch.zeros(2, 2, 6), torch.zeros(2, 2, 5), white, masks, white, masks)
+
+    def stop(model, images, *rest):
+        raise Seen(images)
+
+    monkeypatch.setattr(stages, "_draw", lambda *args: (400, False))
+    monkeypatch.setattr(stages, "_rays", stop)
+    with pytest.raises(Seen) as caught:
+        stages.exploit_loss(
+            model, samples, rerendered, config.joint, torch.nn.Identity(), 1, torch.Generator().manual_seed(4)
+        )
+    share = (caught.value.args[0][:, 0, 0, 0] < 0).float().mean().item()
+    assert low <= share <= high
+
+
+def test_views_are_named_in_the_range_of_the_preset():
+    model = LiftedGAN(replace(PRESET, view_range=(0.3, 0.6, 0.1)), tiny_gan().generator)
+    assert model.view_encoder.from_tanh(torch.ones(6))[:3].tolist() == pytest.approx([0.3, 0.6, 0.1])
