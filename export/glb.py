@@ -7,8 +7,8 @@ physically based lobe of the whole mesh (``pbr``) in the material, which is what
 
 With maps (``texture``) the material is in three PNG textures instead: base colour (sRGB, the albedo as it
 is), roughness (green), and F0 (alpha of the specular texture, times ``specularColorFactor``); a normal map
-may be the fourth. The exact albedo of the vertices then travels in ``_ALBEDO``, since viewers would multiply
-COLOR_0 into the texture.
+may be the fourth, with TANGENT per vertex. The exact albedo of the vertices then travels in ``_ALBEDO``,
+since viewers would multiply COLOR_0 into the texture.
 """
 
 import io
@@ -25,6 +25,7 @@ from lift3d import __version__
 from lift3d.color import linear_to_srgb, srgb_to_linear
 from lift3d.errors import ConfigError, CorruptFile
 from lift3d.export.pbr import DIELECTRIC, exponent, intensity, mean_lobe, reflectance, roughness
+from lift3d.export.tangent_space import tangents
 from lift3d.export.texture import Maps, png
 from lift3d.export.whole_file import require_suffix, write_whole
 from lift3d.mesh import Mesh, drop_unreferenced
@@ -52,6 +53,9 @@ def to_glb(mesh: Mesh, maps: Maps | None = None) -> bytes:
     attributes = {"POSITION": buffer.add(mesh.vertices, VERTEX_DATA, bounds=True)}
     if maps is not None:
         attributes["TEXCOORD_0"] = buffer.add(maps.uv[used], VERTEX_DATA)
+        if maps.normal is not None:
+            frames = np.column_stack(tangents(mesh, maps.uv[used])).astype(np.float32)
+            attributes["TANGENT"] = buffer.add(frames, VERTEX_DATA)
         if mesh.albedo is not None:
             attributes["_ALBEDO"] = buffer.add(mesh.albedo, VERTEX_DATA)
     elif mesh.albedo is not None:

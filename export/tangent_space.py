@@ -17,7 +17,7 @@ def tangents(
 ) -> tuple[Float64[ndarray, "n 3"], Float64[ndarray, " n"]]:
     """Unit T and sign w of every vertex: means over its faces, weighted by their angles there.
 
-    ``uv`` as in ``texture.Maps``. Where a vertex has no direction of growing u, T is 0.
+    ``uv`` as in ``texture.Maps``. Where a vertex has no direction of growing u, T is across the normal.
     """
     corners, places = (
         mesh.vertices[mesh.faces].astype(np.float64),
@@ -35,6 +35,9 @@ def tangents(
         angle = np.arccos(np.clip((edges[0] * edges[1]).sum(-1), -1.0, 1.0))
         np.add.at(total, vertex, angle[:, None] * _unit(_across(direction, n)))
         np.add.at(sign, vertex, angle * np.sign(area))
+    lost = np.linalg.norm(total, axis=-1) < 1e-9
+    axis = np.eye(3)[np.abs(normals[lost]).argmin(-1)]
+    total[lost] = _across(axis, normals[lost])
     return _unit(total), np.where(sign < 0, -1.0, 1.0)
 
 
