@@ -20,7 +20,7 @@ from lift3d.mesh import Mesh
 from lift3d.model import LiftedGAN, render_mesh, resize
 from lift3d.observer import Observer
 
-TRAINING_MESH = 64  # grid cells a side of the meshes that are re-rendered
+TRAINING_MESH = 48  # grid cells a side of the meshes that are re-rendered
 SYNTHESIS_BATCH = 16  # images that the GAN draws at a time: at 512 pixels, about 1 GB per layer
 FADE = (0.15, 0.4)  # cosine between normal and view where an image begins, and where it fully counts
 OCCLUDED = 0.05  # world units behind the visible surface: another part of it hides the point
