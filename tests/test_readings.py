@@ -59,6 +59,22 @@ def test_later_stages_know_the_views_themselves(world) -> None:
     assert readings.views is None
 
 
+@pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
+def test_projections_that_turn_by_a_share_of_what_was_requested_are_found_out(world, share) -> None:
+    model, samples, data, _, _ = world
+    pool, others = draw_samples(model, 1000, 5000), draw_samples(model, 200, 9000)
+    yaw = torch.randn(16, generator=torch.Generator().manual_seed(9))
+    centre = model.generator.mapping.w_avg
+    requested = (others.w - centre).view(40, 5, 16)
+    views = data.views.clone()
+    views[..., 1] = 0.1 * requested @ yaw
+    steps = share * requested - (samples.w - centre)[:, None]
+    found = read_latents(model, samples, replace(data, views=views, steps=steps), pool, first=False)
+    assert found.obeyed[1].item() == pytest.approx(share, rel=0.15)
+    truth = 0.1 * (pool.w - centre) @ yaw
+    assert (found.pool_views[:, 1].std() / truth.std()).item() == pytest.approx(1.0, rel=0.15)
+
+
 def test_a_ridge_shrinks_towards_zero_and_is_exact_without_noise_in_the_limit() -> None:
     rng = torch.Generator().manual_seed(0)
     x, truth = torch.randn(4000, 3, generator=rng), torch.tensor([[1.0], [-2.0], [0.5]])
@@ -75,6 +91,7 @@ def test_in_the_first_stage_labels_are_relative_and_half_of_them_the_pools(world
         pool,
         constant(50, 0.1, 0.0, 0.0, 0.0, 0.0, 0.0),
         constant(50, 0.4, 0.6, 0.7, 0.0, 0.0),
+        torch.ones(11),
         constant(40, 0.0, 0.2, 0.0, 0.0, 0.0, 0.0),
     )
     seen = {}

@@ -213,18 +213,22 @@ def _view_light(
     """Predicted against known views and lights, over images of their own: they cost no rendering.
 
     Projections know what was sampled, in the first stage relative to the sample's own view. With
-    ``readings``, half of the images are GAN samples of which the latents tell; of their lights only in the
-    first stage, as E_l soon knows better."""
+    ``readings``, they know it as far as they obeyed, and half of the images are GAN samples of which the
+    latents tell; of their lights only in the first stage, as E_l soon knows better."""
+    config = model.config
     n, m = rerendered.views.shape[:2]
-    i = torch.randint(n, (model.config.batch.n_posed,), generator=rng)
+    i = torch.randint(n, (config.batch.n_posed,), generator=rng)
     j = torch.randint(m, i.shape, generator=rng)
     image, view, light = rerendered.projected[i, j], rerendered.views[i, j], rerendered.lights[i, j]
     n_read = 0
     if readings is not None:
         n_read = len(i) // 2
         k = torch.randint(len(readings.pool.images), (n_read,), generator=rng)
+        mean, mean_light = torch.tensor(config.view_prior.mean), config.light_prior.mean()
+        view = mean.lerp(view, readings.obeyed[:6])
+        light = mean_light.lerp(light, readings.obeyed[6:])
         if readings.views is not None:
-            own = readings.views[i] - torch.tensor(model.config.view_prior.mean)
+            own = readings.views[i] - mean
             view, light = view + own, turned(light, Cameras.from_view(own).rotation)
         image[:n_read], view[:n_read] = readings.pool.images[k], readings.pool_views[k]
         light[:n_read] = readings.pool_lights[k]
