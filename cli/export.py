@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lift3d.export.people import Finished, People
 
 TEXTURED = (".glb", ".obj", ".blend")  # formats that hold textures
+NORMAL_MAPPED = (".glb", ".blend")
 SUFFIXES = (*TEXTURED, ".ply", ".stl")
 AT_ONCE = 1_000_000  # people that a list may name
 
@@ -44,7 +45,7 @@ AT_ONCE = 1_000_000  # people that a list may name
 @click.option(
     "--texture-size", type=int, default=1024, show_default=True, metavar="TEXELS", help="Side of a texture."
 )
-@click.option("--normal-map", is_flag=True, help="A texture of normals, too (.glb).")
+@click.option("--normal-map", is_flag=True, help="A texture of normals, too (.glb, .blend).")
 @click.option("--decimate", type=int, metavar="FACES", help="Faces at most.  [default: 20000 with textures]")
 @click.option(
     "--material", default="exact", show_default=True, metavar="exact|pbr", help="Material of a .blend file."
@@ -82,8 +83,10 @@ def export(
         what = f"--format {kind}" if folder else out
         raise ConfigError(f"{what} has no known format, expected one of {', '.join(SUFFIXES)}")
     textured = suffix in TEXTURED and not vertex_colors
-    if normal_map and not (textured and suffix == ".glb"):
-        raise ConfigError("--normal-map is a texture of .glb files; leave it out, or write a textured .glb")
+    if normal_map and not (textured and suffix in NORMAL_MAPPED):
+        raise ConfigError(
+            "--normal-map is for .glb and .blend files with textures; leave it out, or write such a file"
+        )
     if not (folder or resume):
         options.require_new(out, overwrite)
     options.use_device("cpu", threads)

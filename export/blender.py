@@ -23,14 +23,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 from numpy import ndarray
-from PIL import Image
 from torch import Tensor
 
 from lift3d.cameras import Cameras, focal_length
-from lift3d.color import to_uint8
 from lift3d.errors import BackendUnavailable, ConfigError, Lift3DError
 from lift3d.export.pbr import roughness
-from lift3d.export.texture import Maps
+from lift3d.export.texture import Maps, png
 from lift3d.export.whole_file import require_suffix, write_whole
 from lift3d.lights import Lights
 from lift3d.mesh import Mesh, drop_unreferenced, vertex_normals
@@ -171,12 +169,16 @@ def mesh_arrays(mesh: Mesh, scale: float = 1.0, maps: Maps | None = None) -> dic
 
 
 def save_maps(maps: Maps, folder: Path) -> dict[str, str]:
-    """Two pictures of 8 bits, by their role: albedo; red specular intensity, green roughness (``pbr``)."""
+    """Pictures of 8 bits, by their role: albedo; red specular intensity, green roughness (``pbr``); normals
+    if there are any.
+    """
     lobe = np.stack((maps.specular, roughness(maps.shininess), np.zeros_like(maps.specular)), -1)
-    paths = {"albedo": folder / "albedo.png", "lobe": folder / "specular roughness.png"}
-    for path, values in zip(paths.values(), (maps.albedo, lobe), strict=True):
-        Image.fromarray(to_uint8(values)).save(path)
-    return {role: str(path) for role, path in paths.items()}
+    pictures = {"albedo": maps.albedo, "specular roughness": lobe}
+    if maps.normal is not None:
+        pictures["normal"] = maps.normal / 2 + 0.5
+    for name, values in pictures.items():
+        (folder / f"{name}.png").write_bytes(png(values))
+    return {name: str(folder / f"{name}.png") for name in pictures}
 
 
 def _array(tensor: Tensor) -> Float64[ndarray, "..."]:

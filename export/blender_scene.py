@@ -138,11 +138,15 @@ class Nodes:
         """A number computed from sockets and numbers."""
         return self.put("Math", dict(enumerate(values)), operation=operation).outputs[0]
 
+    def picture(self, role):
+        """The colour of a picture at the surface."""
+        return self.put("TexImage", image=self.images[role]).outputs["Color"]
+
     def surface(self):
         """Albedo, specular intensity, Phong exponent and roughness (2 p + 1)^(-1/4) of the surface."""
         if self.images:
-            picture = lambda role: self.put("TexImage", image=self.images[role]).outputs["Color"]  # noqa: E731
-            albedo, parts = picture("albedo"), self.put("SeparateColor", {"Color": picture("lobe")}).outputs
+            albedo = self.picture("albedo")
+            parts = self.put("SeparateColor", {"Color": self.picture("specular roughness")}).outputs
             specular, roughness = parts["Red"], parts["Green"]
             shininess = self.math("MULTIPLY_ADD", self.math("POWER", roughness, -4.0), 0.5, -0.5)
             return albedo, specular, shininess, roughness
@@ -152,6 +156,13 @@ class Nodes:
         )
         roughness = self.math("POWER", self.math("MULTIPLY_ADD", shininess, 2.0, 1.0), -0.25)
         return albedo, specular, shininess, roughness
+
+    def normal(self):
+        """The input "Normal" of a shader, if there is a picture of normals in tangent space."""
+        if "normal" not in self.images:
+            return {}
+        node = self.put("NormalMap", {"Color": self.picture("normal")}, uv_map="UVMap")
+        return {"Normal": node.outputs[0]}
 
     def ambient(self):
         """The ambient light of all suns that are not hidden."""
@@ -173,12 +184,12 @@ class Nodes:
 
 def exact(nodes):
     """Diffuse, a lobe (n.h)^(4 p) of Phong's height and width, and the ambient light as emission."""
-    albedo, specular, shininess, roughness = nodes.surface()
+    (albedo, specular, shininess, roughness), normal = nodes.surface(), nodes.normal()
     peak = nodes.math(
         "DIVIDE", nodes.math("MULTIPLY", specular, 8.0), nodes.math("MULTIPLY_ADD", shininess, 4.0, 1.0)
     )
-    diffuse = nodes.put("BsdfDiffuse", {"Color": albedo}).outputs[0]
-    lobe = {"Color": peak, "Roughness": roughness}
+    diffuse = nodes.put("BsdfDiffuse", normal | {"Color": albedo}).outputs[0]
+    lobe = normal | {"Color": peak, "Roughness": roughness}
     glossy = nodes.put("BsdfAnisotropic", lobe, distribution="ASHIKHMIN_SHIRLEY").outputs[0]
     emission = nodes.put("Emission", {"Color": albedo, "Strength": nodes.ambient()}).outputs[0]
     both = nodes.put("AddShader", {0: diffuse, 1: glossy}).outputs[0]
@@ -196,7 +207,7 @@ def pbr(nodes):
     kept = nodes.math("MAXIMUM", nodes.math("MULTIPLY_ADD", f0, -0.9, 0.985), 0.1)
     factor = nodes.math("DIVIDE", 1.0, kept)
     base = nodes.put("VectorMath", {0: albedo, "Scale": factor}, operation="SCALE").outputs[0]
-    inputs = {
+    inputs = nodes.normal() | {
         "Base Color": base,
         "Metallic": 0.0,
         "Roughness": roughness,

@@ -7,8 +7,9 @@ physically based lobe of the whole mesh (``pbr``) in the material, which is what
 
 With maps (``texture``) the material is in three PNG textures instead: base colour (sRGB, the albedo as it
 is), roughness (green), and F0 (alpha of the specular texture, times ``specularColorFactor``); a normal map
-may be the fourth, with TANGENT per vertex. The exact albedo of the vertices then travels in ``_ALBEDO``,
-since viewers would multiply COLOR_0 into the texture.
+may be the fourth, with TANGENT per vertex. The exact albedo of the vertices then travels in ``_ALBEDO_R``,
+``_G`` and ``_B``, since viewers would multiply COLOR_0 into the texture. (Numbers, no vector: Blender's importer
+mixes up custom attributes of different widths, and fails.)
 """
 
 import io
@@ -37,6 +38,7 @@ _DTYPE = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", UINT32: "<u4", FLOAT
 _WIDTH = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 EXTRAS = {"lift3d": {"_KS": "specular intensity", "_PHONG": "Phong exponent of (r.v)"}}
 _ATTRIBUTES = {"normals": "NORMAL", "specular": "_KS", "shininess": "_PHONG"}  # besides POSITION and COLOR_0
+_ALBEDO = ("_ALBEDO_R", "_ALBEDO_G", "_ALBEDO_B")
 
 
 def write_glb(mesh: Mesh, path: Path | str, maps: Maps | None = None) -> None:
@@ -57,7 +59,8 @@ def to_glb(mesh: Mesh, maps: Maps | None = None) -> bytes:
             frames = np.column_stack(tangents(mesh, maps.uv[used])).astype(np.float32)
             attributes["TANGENT"] = buffer.add(frames, VERTEX_DATA)
         if mesh.albedo is not None:
-            attributes["_ALBEDO"] = buffer.add(mesh.albedo, VERTEX_DATA)
+            channels = zip(_ALBEDO, mesh.albedo.T, strict=True)
+            attributes |= {name: buffer.add(channel, VERTEX_DATA) for name, channel in channels}
     elif mesh.albedo is not None:
         linear = srgb_to_linear(np.clip(mesh.albedo.astype(np.float64), 0.0, 1.0)).astype(np.float32)
         attributes["COLOR_0"] = buffer.add(linear, VERTEX_DATA)
@@ -200,8 +203,8 @@ def read_glb(path: Path | str) -> Mesh:
         if faces.size and not 0 <= faces.min() <= faces.max() < len(vertices):
             raise ValueError(f"its faces name vertex {faces.max()} of {len(vertices)}")
         found = {name: arrays[attribute] for name, attribute in _ATTRIBUTES.items() if attribute in arrays}
-        if "_ALBEDO" in arrays:
-            found["albedo"] = arrays["_ALBEDO"]
+        if _ALBEDO[0] in arrays:
+            found["albedo"] = np.stack([arrays[name] for name in _ALBEDO], -1)
         elif "COLOR_0" in arrays:
             found["albedo"] = linear_to_srgb(arrays["COLOR_0"][:, :3].astype(np.float64)).astype(np.float32)
         return Mesh(vertices, faces.astype(np.int32), **found)

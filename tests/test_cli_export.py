@@ -163,8 +163,8 @@ def test_a_dataset_without_meshes(tiny_model: Path, tmp_path: Path, monkeypatch:
         (["faces.h5", "--out", "faces.h5/heads"], "faces.h5/heads: Not a directory"),
         (["faces.h5", "--out", "heads", "--texture-size", 9000], "texture size is 9000, expected 16 to 8192"),
         (["faces.h5", "--overwrite", "--resume"], "--overwrite and --resume contradict each other"),
-        (["faces.h5", "--out", "a.ply", "--normal-map"], "--normal-map is a texture of .glb files"),
-        (["faces.h5", "--vertex-colors", "--normal-map"], "leave it out, or write a textured .glb"),
+        (["faces.h5", "--out", "a.ply", "--normal-map"], "--normal-map is for .glb and .blend files"),
+        (["faces.h5", "--vertex-colors", "--normal-map"], "leave it out, or write such a file"),
         (
             ["faces.h5", "--out", "head.xyz"],
             "head.xyz has no known format, expected one of .glb, .obj, .blend, .ply, .stl",
