@@ -197,10 +197,9 @@ def exact(nodes):
 
 
 def pbr(nodes):
-    """Principled: roughness and F0 that fit Phong best, and the ambient light as emission.
-
-    F0 = 2.6 s / (p + 2) is the least-squares fit that holds for p < 10, too. Principled takes from the
-    diffuse light what it reflects, about 0.9 F0 + 0.015 (measured); the base colour makes up for it.
+    """Principled: roughness and F0 = 2.6 k / (p + 2) of ``lift3d.export.pbr``, and the ambient light as
+    emission. Principled takes from the diffuse light what it reflects, about 0.9 F0 + 0.015 (measured); the
+    base colour makes up for it.
     """
     albedo, specular, shininess, roughness = nodes.surface()
     f0 = nodes.math("DIVIDE", nodes.math("MULTIPLY", specular, 2.6), nodes.math("ADD", shininess, 2.0))

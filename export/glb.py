@@ -8,8 +8,8 @@ physically based lobe of the whole mesh (``pbr``) in the material, which is what
 With maps (``texture``) the material is in three PNG textures instead: base colour (sRGB, the albedo as it
 is), roughness (green), and F0 (alpha of the specular texture, times ``specularColorFactor``); a normal map
 may be the fourth, with TANGENT per vertex. The exact albedo of the vertices then travels in ``_ALBEDO_R``,
-``_G`` and ``_B``, since viewers would multiply COLOR_0 into the texture. (Numbers, no vector: Blender's importer
-mixes up custom attributes of different widths, and fails.)
+``_ALBEDO_G`` and ``_ALBEDO_B``, since viewers would multiply COLOR_0 into the texture. They are three numbers
+because Blender's importer mixes up custom attributes of different widths, and fails.
 """
 
 import io

@@ -1,6 +1,6 @@
 """Run in Blender by test_blender.py: what is in a .blend file, and what Blender makes of our other files.
 
-python blender_probe.py TASK FILE OUT        OUT.json: facts; OUT.npz: arrays
+python blender_probe.py FILE OUT        OUT.json: facts; OUT.npz: arrays
 """
 
 import json
@@ -28,6 +28,8 @@ def arrays_of(mesh: bpy.types.Mesh) -> dict[str, np.ndarray]:
             found[attribute.name] = read(attribute.data, "value", 1)[:, 0]
         if attribute.data_type in ("FLOAT_COLOR", "BYTE_COLOR"):
             found[attribute.name] = read(attribute.data, "color", 4)
+        if attribute.data_type == "FLOAT2":
+            found[attribute.name] = read(attribute.data, "vector", 2)
     return found
 
 

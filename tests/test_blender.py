@@ -35,8 +35,9 @@ from lift3d.export.blender import (
 )
 from lift3d.export.glb import write_glb
 from lift3d.export.obj import write_obj
-from lift3d.export.pbr import mean_lobe
+from lift3d.export.pbr import mean_lobe, reflectance
 from lift3d.export.ply import write_ply
+from lift3d.export.texture import bake, from_vertices
 from lift3d.lights import Lights
 from lift3d.mesh import Mesh
 from lift3d.model import render_mesh
@@ -47,6 +48,7 @@ SIZE = 128
 VIEWS = torch.tensor([[0.1, -0.4, 0.05, 0.0, 0.0, 0.0], [-0.1, 0.6, 0.0, 0.05, -0.03, 0.1]])
 LIGHTS = torch.tensor([[0.4, 0.7, -0.6, 0.5, 0.0], [0.55, 0.5, 0.9, 0.0, 0.0]])
 ROTATION = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])  # y up -> z up
+SETTING = Path(__file__).with_name("blender_setting.py")
 needs_blender = pytest.mark.skipif(
     not os.environ.get(blender.VARIABLE), reason="make test-blender installs a Blender and runs this"
 )
@@ -99,6 +101,27 @@ def textured_patch(size: int) -> tuple[Mesh, Maps]:
     maps = material(*np.meshgrid(centres, centres))
     mesh = Mesh(0.9 * normals, faces.astype(np.int32), normals, *material(u, v))
     return mesh, Maps(np.stack((u, v), -1).astype(np.float32), *maps)
+
+
+def bumpy(points: ndarray) -> Mesh:
+    """What a ball looks like at points: its normals and material change faster than its vertices lie."""
+    x, y, z = np.sin(12 * points.T)
+    out = points / np.linalg.norm(points, axis=-1, keepdims=True) + 0.15 * np.stack((y, z, x), -1)
+    return Mesh(
+        points,
+        np.zeros((0, 3), np.int32),
+        normals=(out / np.linalg.norm(out, axis=-1, keepdims=True)).astype(np.float32),
+        albedo=(0.5 + 0.3 * np.stack((x, y, z), -1)).astype(np.float32),
+        specular=(0.2 + 0.1 * y).astype(np.float32),
+        shininess=(30 + 20 * z).astype(np.float32),
+    )
+
+
+def bumpy_ball() -> tuple[Mesh, Mesh, Maps]:
+    """With it at the vertices of a fine mesh, and in the maps of a coarse one."""
+    fine = sphere(subdivisions=6)
+    fine = replace(fine, **bumpy(fine.vertices).attributes())
+    return fine, *bake(sphere(subdivisions=4), 512, bumpy, normals=True)
 
 
 @pytest.fixture
@@ -375,6 +398,43 @@ def test_textures(cameras: Cameras, lamps: Lights, tmp_path: Path, material: str
 
 
 @needs_blender
+@pytest.mark.parametrize(("material", "limit"), [("exact", 0.005), ("pbr", 0.015)])
+def test_normal_maps(cameras: Cameras, lamps: Lights, tmp_path: Path, material: str, limit: float) -> None:
+    fine, mesh, maps = bumpy_ball()
+    bare, path = replace(mesh, albedo=None, specular=None, shininess=None), tmp_path / "a.blend"
+    write_blend(bare, path, cameras, lamps, SIZE, material, maps=maps)
+    ours = render_mesh(fine, cameras, lamps, SIZE, (1.0, 1.0, 1.0))
+    for image, (view, light) in zip(render_blend(path, SHOTS, samples=16), SHOTS, strict=True):
+        found = agreement(image, ours.colors[view, light].numpy(), ours.mask[view].numpy())
+        print(f"bumpy ball {material:6} view {view} light {light}: {found}")
+        assert found.iou >= 0.99
+        assert found.mae <= limit
+
+
+@needs_blender
+@pytest.mark.parametrize("body", ["bumpy ball", "head 0"])
+def test_a_textured_glb_renders_as_we_render(cameras: Cameras, tmp_path: Path, body: str) -> None:
+    """The material that Blender's importer makes of it, without ambient light, which a GLB has not."""
+    if body == "head 0":
+        fine = painted_head(0)
+        mesh, maps = bake(fine, 1024, from_vertices(fine))
+    else:
+        fine, mesh, maps = bumpy_ball()
+    write_glb(mesh, tmp_path / "a.glb", maps)
+    lamps = Lights.from_vector(LIGHTS * torch.tensor([0, 1, 1, 1, 0]))
+    job = scene_job(cameras, lamps, SIZE, "pbr", 1.0)
+    job |= {"glb": str(tmp_path / "a.glb"), "out": str(tmp_path / "a.blend")}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    run_script(blender.find_blender(), SETTING, blender.SCRIPT, tmp_path / "job.json")
+    ours = render_mesh(fine, cameras, lamps, SIZE, (1.0, 1.0, 1.0))
+    for image, (view, light) in zip(render_blend(tmp_path / "a.blend", SHOTS, 16), SHOTS, strict=True):
+        found = agreement(image, ours.colors[view, light].numpy(), ours.mask[view].numpy())
+        print(f"GLB, {body} view {view} light {light}: {found}")
+        assert found.iou >= 0.99
+        assert found.mae <= 0.015
+
+
+@needs_blender
 def test_the_light_that_is_shown_is_the_whole_light(cameras: Cameras, tmp_path: Path) -> None:
     mesh, shown = sphere(subdivisions=5), 29
     light = torch.linspace(0, 1, 30)[:, None] * torch.tensor([0.5, 0.2, 1.0, 0.3, 0.0]) + 0.1
@@ -426,17 +486,47 @@ def test_a_file_opened_again(cameras: Cameras, lamps: Lights, tmp_path: Path, ma
     assert np.abs(first - second).max() < 1e-6
 
 
-@needs_blender
-def test_blender_reads_our_glb(tmp_path: Path) -> None:
-    mesh = painted_head(0)
-    write_glb(mesh, tmp_path / "a.glb")
-    facts, arrays = probe(tmp_path / "a.glb")
+def same_shape(arrays: dict[str, ndarray], mesh: Mesh) -> None:
+    """What Blender has read of a GLB is the mesh, with its exact material in attributes."""
     np.testing.assert_allclose(arrays["vertices"], mesh.vertices @ ROTATION.T, atol=1e-5)
     np.testing.assert_array_equal(arrays["corners"], mesh.faces.ravel())
     turned = (mesh.normals @ ROTATION.T)[mesh.faces.ravel()]
     np.testing.assert_allclose(arrays["corner_normals"], turned, atol=6e-3)
     np.testing.assert_allclose(arrays["_KS"], mesh.specular, atol=1e-7)
     np.testing.assert_allclose(arrays["_PHONG"], mesh.shininess, atol=1e-5)
+
+
+@needs_blender
+def test_blender_reads_our_textures(tmp_path: Path) -> None:
+    head = painted_head(0)
+    mesh, maps = bake(head, 256, from_vertices(head), normals=True)
+    write_glb(mesh, tmp_path / "a.glb", maps)
+    facts, arrays = probe(tmp_path / "a.glb")
+    same_shape(arrays, mesh)
+    for i, name in enumerate("RGB"):
+        np.testing.assert_allclose(arrays[f"_ALBEDO_{name}"], mesh.albedo[:, i], atol=1e-7)
+    places = maps.uv[mesh.faces.ravel()] * (1, -1) + (0, 1)
+    np.testing.assert_allclose(arrays["UVMap"], places, atol=1e-6)
+    assert all(packed for _, packed, _ in facts["images"].values())
+    spaces = {name.split(".")[0]: space for name, (_, _, space) in facts["images"].items()}
+    assert spaces.pop("specular")  # its alpha is read, which has no colour space
+    assert spaces == {"albedo": "sRGB", "roughness": "Non-Color", "normal": "Non-Color"}
+    principled = facts["nodes"]["ShaderNodeBsdfPrincipled"]
+    assert principled["Base Color"] == ["ShaderNodeTexImage"]
+    assert principled["Roughness"] == ["ShaderNodeSeparateColor"]
+    assert principled["Specular IOR Level"] == ["ShaderNodeMath"]
+    assert principled["Normal"] == ["ShaderNodeNormalMap"]
+    assert principled["IOR"] == pytest.approx(1.5) and principled["Metallic"] in (0, ["ShaderNodeMath"])
+    peak = max(1.0, float(reflectance(maps.specular, maps.shininess).max()) / 0.04)
+    assert principled["Specular Tint"][:3] == pytest.approx([peak] * 3, rel=1e-5)
+
+
+@needs_blender
+def test_blender_reads_our_glb(tmp_path: Path) -> None:
+    mesh = painted_head(0)
+    write_glb(mesh, tmp_path / "a.glb")
+    facts, arrays = probe(tmp_path / "a.glb")
+    same_shape(arrays, mesh)
     (color,) = [array for array in arrays.values() if array.ndim == 2 and array.shape[1] == 4]
     linear = srgb_to_linear(mesh.albedo)[mesh.faces.ravel()]
     np.testing.assert_allclose(color[:, :3], linear, atol=0.005)  # 8 bits
