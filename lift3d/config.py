@@ -34,6 +34,7 @@ class LossWeights:
     eikonal: float = 0.1  # (|grad F_s| - 1)^2 in step 3
     perceptual: float = 0.1  # LPIPS of the patches of step 3
     delta: float = 0.01  # mean square of the latent offset in step 2
+    obedience: float = 0.0  # step 2 after the first stage: projections show the requested view and light
     beta: float = 3e-5  # of the chromaticity-based smoothness
 
 

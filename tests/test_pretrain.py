@@ -48,6 +48,7 @@ def test_every_phase_is_logged_and_drawn(finished):
         (s, p) for s in range(2) for p in ("explore", "align", "exploit")
     ]
     assert {"l1", "eikonal", "mask"} <= entries[2].keys()
+    assert "obedience" not in entries[1] and "obedience" in entries[4]  # E_v knows nothing before
     for stage in range(2):
         for kind in ("projections", "intrinsics"):
             assert (out / f"stage-{stage}-{kind}.png").stat().st_size > 0

@@ -135,7 +135,7 @@ def align_loss(
     """Step 2: E_w learns to project pseudo images onto the GAN.
 
     Once the surface is more than the prior, a constant background is part of the picture: the outline says
-    much of the view."""
+    much of the view. Then E_v and E_l can also tell whether the projection shows what was requested."""
     weights, device = model.config.weights, model.device
     n, m = rerendered.views.shape[:2]
     i = torch.randint(n, (model.config.batch.n_align,), generator=rng)
@@ -150,7 +150,16 @@ def align_loss(
         projected, pseudo, mask, delta,
         lambda x: discriminator.features(x, N_FEATURES), weights.features, weights.delta,
     )  # fmt: skip
-    return {"total": loss.total, "pixels": loss.pixels, "features": loss.features, "delta": loss.delta}
+    terms = {"pixels": loss.pixels, "features": loss.features, "delta": loss.delta}
+    total = loss.total
+    if weights.obedience and stage > 0:
+        view, light = rerendered.views[i, j].to(device), rerendered.lights[i, j].to(device)
+        terms["obedience"] = losses.view_light(
+            model.view_encoder.tanh(projected), model.view_encoder.to_tanh(view),
+            model.light_encoder.tanh(projected), model.light_encoder.to_tanh(light),
+        )  # fmt: skip
+        total = total + weights.obedience * terms["obedience"]
+    return {"total": total, **terms}
 
 
 def exploit_loss(
