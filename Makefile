@@ -1,5 +1,6 @@
 # make test: lint and all tests.  make demo: faces.h5, faces.png and head.glb from the bundled model.
-# make test-blender: the tests against a real Blender; it installs the bpy wheel (370 MB) beside the environment.
+# make test-blender: exported files in a real Blender and, where npm is there, before Khronos' validator of glTF;
+# it installs the bpy wheel (370 MB) beside the environment.
 # All set everything up first; only Python 3.11 must be there. PIP_ARGS is passed to every `pip install`
 # (for example the index of PyTorch's CPU builds: Linux wheels from the default index bring CUDA along).
 
@@ -15,6 +16,8 @@ INSTALL := $(VENV)/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.
 LIFT3D := $(VENV)/bin/lift3d
 BLENDER_VENV := $(CURDIR)/.venv-bpy-$(BPY)
 BLENDER_STAMP := $(BLENDER_VENV)/.installed
+VALIDATOR := $(if $(shell command -v npm),$(CURDIR)/.venv-gltf-validator)
+VALIDATOR_STAMP := $(addsuffix /node_modules/gltf-validator/package.json,$(VALIDATOR))
 
 .PHONY: setup lint test test-blender demo clean
 
@@ -38,12 +41,19 @@ $(BLENDER_STAMP):
 	$(BLENDER_VENV)/bin/python -m pip install --quiet $(PIP_ARGS) bpy==$(BPY)
 	touch $@
 
-test-blender: $(STAMP) $(BLENDER_STAMP)
-	OMP_NUM_THREADS=1 LIFT3D_BLENDER=$(BLENDER_VENV)/bin/python $(VENV)/bin/pytest $(PYTEST_ARGS) tests/test_blender.py
+$(VALIDATOR_STAMP):
+	npm install --silent --prefix $(VALIDATOR) gltf-validator@2.0.0-dev.3.10
+	touch $@
+
+test-blender: export OMP_NUM_THREADS := 1
+test-blender: export LIFT3D_BLENDER := $(BLENDER_VENV)/bin/python
+test-blender: export LIFT3D_GLTF_VALIDATOR := $(VALIDATOR)
+test-blender: $(STAMP) $(BLENDER_STAMP) $(VALIDATOR_STAMP)
+	$(VENV)/bin/pytest $(PYTEST_ARGS) tests/test_blender.py tests/test_glb.py tests/test_texture.py
 
 demo: $(STAMP)
 	$(LIFT3D) sample --n 16 --out $(OUT)/faces.h5 --contact-sheet $(OUT)/faces.png --overwrite
 	$(LIFT3D) export $(OUT)/faces.h5 --sample 0 --out $(OUT)/head.glb --overwrite
 
 clean:
-	rm -rf $(VENV) .venv-bpy-* build *.egg-info
+	rm -rf $(VENV) .venv-* build *.egg-info

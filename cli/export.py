@@ -93,6 +93,11 @@ def export(
     from lift3d.export.people import BUDGET, finish
     from lift3d.export.texture import check_size
 
+    if suffix == ".blend":  # what would fail after minutes of work
+        from lift3d.export.blender import check_setting, find_blender
+
+        check_setting(material, scale)
+        find_blender(blender)
     texels = check_size(texture_size) if textured else None
     n_faces = decimate if decimate is not None else BUDGET if textured else None
     people = _people(dataset, sample, model, seed, trunc, resolution, textured)

@@ -97,12 +97,17 @@ def render_blend(
         return np.load(out)
 
 
-def scene_job(cameras: Cameras, lights: Lights, size: int, material: str, scale: float) -> dict:
-    """All of the job but the mesh, as JSON has it: matrices by rows, lengths in metres, ``lens`` in mm."""
+def check_setting(material: str, scale: float) -> None:
+    """Raise for a material or a scale that ``scene_job`` does not know."""
     if material not in MATERIALS:
         raise ConfigError(f"material is {material!r}, expected one of {', '.join(MATERIALS)}")
     if not (math.isfinite(scale) and scale > 0):
         raise ConfigError(f"scale is {scale}, expected a number above 0")
+
+
+def scene_job(cameras: Cameras, lights: Lights, size: int, material: str, scale: float) -> dict:
+    """All of the job but the mesh, as JSON has it: matrices by rows, lengths in metres, ``lens`` in mm."""
+    check_setting(material, scale)
     if size < 1:
         raise ConfigError(f"size is {size}, expected at least 1 pixel")
     if bool((lights.negative != 0).any()):

@@ -186,10 +186,14 @@ def test_maps_keep_their_material(tmp_path: Path) -> None:
     rows = mesh_arrays(replace(mesh, faces=mesh.faces[:5]), maps=maps)["uv"]
     np.testing.assert_array_equal(rows, maps.uv[np.unique(mesh.faces[:5])])
     paths = blender.save_maps(maps, tmp_path)
-    albedo, lobe = (np.asarray(Image.open(paths[role])) / 255.0 for role in ("albedo", "lobe"))
+    assert list(paths) == ["albedo", "specular roughness"]
+    albedo, lobe = (np.asarray(Image.open(path)) / 255.0 for path in paths.values())
     np.testing.assert_allclose(albedo, maps.albedo, atol=0.51 / 255)
     np.testing.assert_allclose(lobe[..., 0], maps.specular, atol=0.51 / 255)
     np.testing.assert_allclose((lobe[..., 1] ** -4 - 1) / 2, maps.shininess, rtol=0.04)
+    rounded = replace(maps, normal=np.broadcast_to(np.float32([0.6, 0.0, 0.8]), maps.albedo.shape))
+    normal = np.asarray(Image.open(blender.save_maps(rounded, tmp_path)["normal"])) / 255.0
+    np.testing.assert_allclose(2 * normal - 1, rounded.normal, atol=1.1 / 255)
 
 
 # --- bad input and bad Blenders -----------------------------------------------------------------

@@ -186,6 +186,22 @@ def test_a_truncated_dataset(folder: Path) -> None:
     assert result.stderr.startswith("Error: faces.h5") and result.stderr.count("\n") == 1
 
 
+def test_what_a_blend_file_needs_is_known_before_the_work(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*_: object) -> None:
+        raise AssertionError("too late")
+
+    monkeypatch.setattr("lift3d.export.people.finish", work)
+    for options, sentence in (
+        (["--blender", "no/blender"], "no/blender is no program; give the path"),
+        (["--material", "wax"], "material is 'wax', expected one of pbr, exact"),
+        (["--scale", 0], "scale is 0.0, expected a number above 0"),
+    ):
+        result = export("faces.h5", "--out", "head.blend", *options)
+        assert result.exit_code == 1 and sentence in result.stderr, result.output
+
+
 @pytest.mark.parametrize(("option", "value"), [("--trunc", 1.5), ("--resolution", 1), ("--threads", 0)])
 def test_numbers_out_of_range(folder: Path, tiny_model: Path, option: str, value: object) -> None:
     result = export("--model", tiny_model, option, value, "--out", "head.glb")
