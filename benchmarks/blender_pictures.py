@@ -4,6 +4,7 @@
 
 docs/images/blender-match.png: a person per row; lift3d, Blender with the material "exact", with "pbr".
 docs/images/blender-turn.png: the first person's .blend under five cameras and suns, material "pbr".
+The .blend files are those of ``lift3d export --model``, textured.
 Views and lights of the first picture are the model's own estimates; mae is the mean absolute error inside the
 silhouette of display values, iou the intersection over union of the silhouettes.
 """
@@ -22,16 +23,17 @@ import lift3d
 from lift3d.cameras import Cameras
 from lift3d.color import to_uint8
 from lift3d.export.blender import MATERIALS, render_blend, write_blend
+from lift3d.export.people import BUDGET, Finished, finish, from_model
 from lift3d.lights import Lights
-from lift3d.mesh import Mesh
 from lift3d.pictures import contact_sheet, grid, save_png
 
+TEXELS = 1024  # side of the textures
 TURN = torch.tensor([[0.05, yaw, 0.0, 0.0, 0.0, 0.0] for yaw in (-0.8, -0.4, 0.0, 0.4, 0.8)])
 SUNS = torch.tensor([[0.45, 0.65, x, 0.4, 0.0] for x in (-0.9, -0.45, 0.0, 0.45, 0.9)])
 
 
 def cycles(
-    mesh: Mesh,
+    head: Finished,
     views: Float[Tensor, "v 6"],
     lights: Float[Tensor, "v 5"],
     material: str,
@@ -41,8 +43,9 @@ def cycles(
     """Cycles' renders, view i under light i."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "head.blend"
-        write_blend(mesh, path, Cameras.from_view(views), Lights.from_vector(lights), size, material)
-        print(f"{path.name}, {material}: {path.stat().st_size / 1e6:.2f} MB, {len(mesh.faces)} faces")
+        setting = Cameras.from_view(views), Lights.from_vector(lights), size, material
+        write_blend(head.mesh, path, *setting, maps=head.maps)
+        print(f"{path.name}, {material}: {path.stat().st_size / 1e6:.2f} MB, {len(head.mesh.faces)} faces")
         return render_blend(path, [(i, i) for i in range(len(views))], samples)
 
 
@@ -62,15 +65,16 @@ def main() -> None:
     given = parser.parse_args()
     model = lift3d.load(given.model)
     people = model.sample(given.seeds)
-    meshes = [model.mesh(code) for code in people.code]
+    chosen = [from_model(model, given.seeds).person(seed) for seed in given.seeds]
+    heads = [finish(person, TEXELS, BUDGET) for person in chosen]
     rows = []
-    for i, mesh in enumerate(meshes):
+    for i, head in enumerate(heads):
         view, light = people.view[i : i + 1], people.light[i : i + 1]
-        ours = model.render(people.code[i], view, light, given.size, mesh=mesh)
+        ours = model.render(people.code[i], view, light, given.size, mesh=chosen[i].mesh)
         mask, colors = ours.mask[0].numpy(), ours.colors[0, 0].numpy()
         row = [to_uint8(colors)]
         for material in reversed(MATERIALS):
-            (image,) = cycles(mesh, view, light, material, given.size, given.samples)
+            (image,) = cycles(head, view, light, material, given.size, given.samples)
             covered = image[..., 3] > 0.5
             inside = covered & mask
             error = np.clip(image[inside, :3] / image[inside, 3:], 0, 1) - colors[inside]
@@ -78,7 +82,7 @@ def main() -> None:
             print(f"seed {given.seeds[i]}, {material}: mae {np.abs(error).mean():.4f}, iou {iou:.4f}")
             row.append(over_white(image))
         rows.append(row)
-    turn = cycles(meshes[0], TURN, SUNS, "pbr", given.size, given.samples)
+    turn = cycles(heads[0], TURN, SUNS, "pbr", given.size, given.samples)
     names = ("lift3d", "Blender, exact", "Blender, pbr")
     save_png(given.out / "blender-match.png", contact_sheet(rows, column_labels=names))
     save_png(given.out / "blender-turn.png", grid([[over_white(image) for image in turn]]))

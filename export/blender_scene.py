@@ -119,6 +119,7 @@ class Nodes:
         self.material = bpy.data.materials.new("lift3d")
         self.material.use_nodes = True
         self.material.cycles.emission_sampling = "NONE"  # the head is no lamp; as one it would add noise
+        self.material.cycles.use_bump_map_correction = False  # would darken what a normal map turns
         self.tree = self.material.node_tree
         self.tree.nodes.clear()
 
