@@ -1,4 +1,4 @@
-"""``lift3d info``: what is in a dataset, a lifted model or a GAN file."""
+"""``lift3d info``: what is in a dataset, a lifted model, a GAN or a GLB file."""
 
 import json
 from dataclasses import asdict
@@ -11,6 +11,7 @@ from lift3d.cli.table import table
 from lift3d.errors import ConfigError
 
 HDF5_MAGIC = b"\x89HDF"
+GLB_MAGIC = b"glTF"
 FOREIGN = (b"PK", b"\x80")  # PyTorch archives and pickles: GANs of other programs
 
 
@@ -20,7 +21,7 @@ FOREIGN = (b"PK", b"\x80")  # PyTorch archives and pickles: GANs of other progra
 @options.overwrite
 @options.json_output
 def info(file: Path, contact_sheet: Path | None, overwrite: bool, as_json: bool) -> None:
-    """Show what is in FILE: a dataset, a lifted model, a GAN or a training checkpoint."""
+    """Show what is in FILE: a dataset, a lifted model, a GAN, a training checkpoint or a mesh (.glb)."""
     if not file.is_file():
         raise ConfigError(f"{file} is not a file; give a dataset, a model or a checkpoint")
     with open(file, "rb") as opened:
@@ -29,6 +30,8 @@ def info(file: Path, contact_sheet: Path | None, overwrite: bool, as_json: bool)
         _dataset(file, contact_sheet, overwrite, as_json)
     elif contact_sheet is not None:
         raise ConfigError(f"--contact-sheet: {file} is no dataset; give one that `lift3d sample` wrote")
+    elif start == GLB_MAGIC:
+        _mesh(file, as_json)
     elif start.startswith(FOREIGN):
         _gan(file, as_json)
     else:
@@ -58,6 +61,24 @@ def _dataset(file: Path, contact_sheet: Path | None, overwrite: bool, as_json: b
         options.require_new(contact_sheet, overwrite)
         write_contact_sheet(file, contact_sheet)
         click.echo(f"{contact_sheet}: contact sheet", err=True)
+
+
+def _mesh(file: Path, as_json: bool) -> None:
+    """A mesh, and the ranges of what its vertices say."""
+    import numpy as np
+
+    from lift3d.export.glb import read_glb
+
+    mesh = read_glb(file)
+    columns = {"position": mesh.vertices} | mesh.attributes()
+    ranges = {name: [float(f(array)) for f in (np.min, np.mean, np.max)] for name, array in columns.items()}
+    if as_json:
+        about = {"vertices": len(mesh.vertices), "faces": len(mesh.faces), "ranges": ranges}
+        return click.echo(json.dumps(about))
+    size = _size(file.stat().st_size)
+    click.echo(f"{file}: mesh, {len(mesh.vertices)} vertices, {len(mesh.faces)} faces, {size}\n")
+    rows = [(name, *(f"{number:.3g}" for number in found)) for name, found in ranges.items()]
+    click.echo(table([("vertices'", "least", "mean", "greatest"), *rows]))
 
 
 def _tensors(file: Path, as_json: bool) -> None:

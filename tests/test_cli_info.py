@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+import lift3d
 from lift3d.cli.main import main
 
 
@@ -122,3 +123,21 @@ def test_many_findings_are_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = run("verify", "a.h5").stdout.splitlines()
     assert len(lines) == 22
     assert lines[-2:] == ["... and 10 more", "a.h5: 30 samples checked, 30 problems"]
+
+
+def test_a_mesh(faces: Path) -> None:
+    run = CliRunner().invoke
+    exported = run(main, ["export", str(faces), "--vertex-colors", "--out", "head.glb"])
+    assert exported.exit_code == 0, exported.output
+    mesh = lift3d.open_dataset(faces).mesh(0)
+    about = json.loads(run(main, ["info", "head.glb", "--json"]).stdout)
+    assert (about["vertices"], about["faces"]) == (len(mesh.vertices), len(mesh.faces))
+    assert list(about["ranges"]) == ["position", "normals", "albedo", "specular", "shininess"]
+    least, mean, greatest = about["ranges"]["shininess"]
+    assert least == mesh.shininess.min() and greatest == mesh.shininess.max() and least <= mean <= greatest
+    words = run(main, ["info", "head.glb"]).stdout.splitlines()
+    assert words[0].startswith(f"head.glb: mesh, {len(mesh.vertices)} vertices, {len(mesh.faces)} faces, ")
+    assert words[2].split() == ["vertices'", "least", "mean", "greatest"] and len(words) == 8
+    Path("head.glb").write_bytes(Path("head.glb").read_bytes()[:999])
+    damaged = run(main, ["info", "head.glb"])
+    assert damaged.exit_code == 1 and "head.glb is not a whole glTF binary file" in damaged.stderr
