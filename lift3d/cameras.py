@@ -111,6 +111,11 @@ def pixel_grid(size: int, device: torch.device | str = "cpu") -> Float[Tensor, "
     return torch.stack((x, y), -1).reshape(-1, 2)
 
 
+def mirrored(views: Float[Tensor, "*s 6"]) -> Float[Tensor, "*s 6"]:
+    """Views of the mirrored images of an object that is symmetric in x."""
+    return views * views.new_tensor((1.0, -1.0, -1.0, -1.0, 1.0, 1.0))
+
+
 @dataclass(frozen=True)
 class ViewPrior:
     """Independent normals over the six numbers of a view (a diagonal multivariate normal), each clipped to a

@@ -90,6 +90,11 @@ class LightPrior:
         return torch.tensor([ambient, diffuse, centre(self.l_x), centre(self.l_y), centre(self.negative)])
 
 
+def mirrored(lights: Float[Tensor, "*s 5"]) -> Float[Tensor, "*s 5"]:
+    """Lights of the mirrored images of an object that is symmetric in x."""
+    return lights * lights.new_tensor((1.0, 1.0, -1.0, 1.0, 1.0))
+
+
 GRAZING = 0.2  # z of the flattest direction that a vector (l_x, l_y, 1) is made of
 
 

@@ -65,7 +65,7 @@ DEMO = Preset(
     "demo", 64, (0.50, 0.74, 0.62),
     ViewPrior(std=(0.13, 0.35, 0.04, 0.0, 0.0, 0.0), limit=(0.4, 0.9, 0.1, 0.0, 0.0, 0.0)),
     LightPrior(l_y=(-0.3, 0.9)),
-    Schedule(64, 400, 8, 3, 1_000, 300, 1_200, 1_800, (0.3, 0.7), 0.2, 0.1, invert=1_500),
+    Schedule(64, 400, 8, 4, 1_000, 300, 1_200, 1_800, (0.3, 0.82), 0.2, 0.1, invert=1_500),
     (Schedule(64, 1, 200, 2, 200, 200, 200, 1_000, (0.8, 1.0), 0.2, 0.1),),
     shape=FieldConfig(128, 4, 4), material=FieldConfig(128, 2, 6), encoder_width=0.25,
     background=1.0, carry_detail=True, read_latents=True, masks="background",

@@ -1,12 +1,20 @@
 """``LiftedGAN``: files, lifting, projection and rendering."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from tiny_gan import PRESET, tiny_gan
 
+from lift3d import cameras, lights
+from lift3d.cameras import Cameras
 from lift3d.errors import CheckpointError, ConfigError, CorruptFile
+from lift3d.fields import ellipsoid_sdf
 from lift3d.gan.load import save_gan
-from lift3d.model import LiftedGAN, load, resize
+from lift3d.isosurface import extract_mesh, project_to_surface
+from lift3d.lights import Lights
+from lift3d.model import LiftedGAN, load, render_mesh, resize
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +119,24 @@ def test_resize_averages(model):
     assert small.shape == (1, 3, 8, 8)
     assert abs(float(small.mean() - image.mean())) < 0.02
     assert resize(image, 32) is image
+
+
+def test_a_mirrored_image_is_one_of_the_mirrored_view_and_light() -> None:
+    radii = torch.tensor([0.4, 0.7, 0.5])
+    mesh = extract_mesh(lambda x: ellipsoid_sdf(x, radii)[:, 0] + 0.1 * x[:, 1] * x[:, 2], 48)
+    mesh = project_to_surface(mesh, lambda x: ellipsoid_sdf(x, radii)[:, 0] + 0.1 * x[:, 1] * x[:, 2], 0.02)
+    n = len(mesh.vertices)
+    mesh = replace(
+        mesh, albedo=np.full((n, 3), 0.6, np.float32), specular=np.full(n, 0.3, np.float32),
+        shininess=np.full(n, 20.0, np.float32),
+    )  # fmt: skip
+    view = torch.tensor([[0.2, 0.4, 0.1, 0.05, -0.03, 0.02]])
+    light = torch.tensor([[0.3, 0.6, 0.7, -0.4, 0.0]])
+    white = (1.0, 1.0, 1.0)
+    images = [
+        render_mesh(mesh, Cameras.from_view(v), Lights.from_vector(e), 48, white).colors[0, 0]
+        for v, e in ((view, light), (cameras.mirrored(view), lights.mirrored(light)))
+    ]
+    wrong = render_mesh(mesh, Cameras.from_view(cameras.mirrored(view)), Lights.from_vector(light), 48, white)
+    assert (images[0].flip(1) - images[1]).abs().mean() < 2e-3
+    assert (images[0].flip(1) - wrong.colors[0, 0]).abs().mean() > 2e-2

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from lift3d import losses
 from lift3d.cameras import Cameras
+from lift3d.cameras import mirrored as mirrored_views
 from lift3d.config import Schedule
 from lift3d.fields import sdf_and_gradient, smooth_normal
 from lift3d.gan.stylegan2 import Discriminator
 from lift3d.geometry import normalize
 from lift3d.lights import Lights, turned
+from lift3d.lights import mirrored as mirrored_lights
 from lift3d.masks import interior
 from lift3d.model import LiftedGAN, resize
 from lift3d.neus import RaySamples, first_hits, render_rays, trace
@@ -223,11 +225,13 @@ def _view_light(
 
     Projections know what was sampled, in the first stage relative to the sample's own view. With
     ``readings``, they know it as far as they obeyed, and half of the images are GAN samples of which the
-    latents tell; of their lights only in the first stage, as E_l soon knows better."""
+    latents tell; of their lights only in the first stage, as E_l soon knows better. Half of all images are
+    mirrored, as objects are taken to be symmetric."""
     config = model.config
     n, m = rerendered.views.shape[:2]
     i = torch.randint(n, (config.batch.n_posed,), generator=rng)
     j = torch.randint(m, i.shape, generator=rng)
+    flip = torch.rand(len(i), 1, generator=rng) < 0.5
     image, view, light = rerendered.projected[i, j], rerendered.views[i, j], rerendered.lights[i, j]
     n_read = 0
     if readings is not None:
@@ -241,6 +245,9 @@ def _view_light(
             view, light = view + own, turned(light, Cameras.from_view(own).rotation)
         image[:n_read], view[:n_read] = readings.pool.images[k], readings.pool_views[k]
         light[:n_read] = readings.pool_lights[k]
+    image = torch.where(flip[..., None, None], image.flip(-1), image)
+    view = torch.where(flip, mirrored_views(view), view)
+    light = torch.where(flip, mirrored_lights(light), light)
     image = to_float(image.to(model.device))
     views, lights = model.view_encoder.tanh(image), model.light_encoder.tanh(image)
     light = model.light_encoder.to_tanh(light.to(image))
