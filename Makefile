@@ -19,7 +19,7 @@ BLENDER_STAMP := $(BLENDER_VENV)/.installed
 VALIDATOR := $(if $(shell command -v npm),$(CURDIR)/.venv-gltf-validator)
 VALIDATOR_STAMP := $(addsuffix /node_modules/gltf-validator/package.json,$(VALIDATOR))
 
-.PHONY: setup lint test test-blender demo clean
+.PHONY: setup setup-blender lint test test-blender demo clean
 
 setup: $(STAMP)
 
@@ -45,10 +45,12 @@ $(VALIDATOR_STAMP):
 	npm install --silent --prefix $(VALIDATOR) gltf-validator@2.0.0-dev.3.10
 	touch $@
 
+setup-blender: $(STAMP) $(BLENDER_STAMP) $(VALIDATOR_STAMP)
+
 test-blender: export OMP_NUM_THREADS := 1
 test-blender: export LIFT3D_BLENDER := $(BLENDER_VENV)/bin/python
 test-blender: export LIFT3D_GLTF_VALIDATOR := $(VALIDATOR)
-test-blender: $(STAMP) $(BLENDER_STAMP) $(VALIDATOR_STAMP)
+test-blender: setup-blender
 	$(VENV)/bin/pytest $(PYTEST_ARGS) tests/test_blender.py tests/test_glb.py tests/test_texture.py
 
 demo: $(STAMP)

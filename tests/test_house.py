@@ -92,7 +92,8 @@ def test_every_dependency_is_pinned_for_make() -> None:
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
-    assert (ROOT / ".ci" / "run").read_text().splitlines()[-2:] == ["make test", "exec make test-blender"]
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert "make test" in lines and lines[-1] == "exec make test-blender"
     readme = (ROOT / "README.md").read_text()
     assert "make test" in readme and "make demo" in readme
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
