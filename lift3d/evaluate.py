@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -171,8 +172,12 @@ def baselines() -> dict[str, Predictor]:
 
 @dataclass(frozen=True)
 class Relighting:
-    """Correlation of requested light directions with those E_l reads from the projections."""
+    """Correlation of requested light directions with those E_l reads from the projections.
 
+    ``direction`` is that of the unit vectors, all components pooled after subtracting each one's mean.
+    """
+
+    direction: float
     l_x: float
     l_y: float
 
@@ -201,7 +206,10 @@ def relighting(
         observer.advance()
     observer.finish()
     pairs = torch.stack((lights, torch.stack(read)))[..., 2:4]
-    return Relighting(*(float(torch.corrcoef(pairs[..., k])[0, 1]) for k in range(2)))
+    directions = F.normalize(F.pad(pairs, (0, 1), value=1.0), dim=-1)
+    directions = (directions - directions.mean(1, keepdim=True)).flatten(1)
+    correlation = lambda x: float(torch.corrcoef(x)[0, 1])  # noqa: E731
+    return Relighting(correlation(directions), correlation(pairs[..., 0]), correlation(pairs[..., 1]))
 
 
 def _plain(mesh: Mesh, view: Float[Tensor, "6"]) -> Prediction:

@@ -23,7 +23,7 @@ def test_rows_as_json(tiny_model: Path) -> None:
     )
     assert result.exit_code == 0, result.output
     rows = json.loads(result.stdout)["rows"]
-    assert json.loads(result.stdout)["relighting"].keys() == {"l_x", "l_y"}
+    assert json.loads(result.stdout)["relighting"].keys() == {"direction", "l_x", "l_y"}
     assert [row["name"] for row in rows] == NAMES
     for row in rows:
         assert row["side_x100"] > 0 and 0 < row["mad_deg"] < 180 and 0 < row["mask_iou"] <= 1
