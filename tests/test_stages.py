@@ -9,6 +9,7 @@ from tiny_gan import PRESET, tiny_gan
 from lift3d.model import LiftedGAN
 from lift3d.train import stages
 from lift3d.train.projected import Rerendered, SampleSet
+from lift3d.train.readings import Readings
 
 SIZE, COUNT = PRESET.size, 3
 
@@ -91,6 +92,16 @@ def test_step_3_looks_at_own_images_as_often_as_it_should(monkeypatch, p_own, lo
         )
     share = (caught.value.args[0][:, 0, 0, 0] < 0).float().mean().item()
     assert low <= share <= high
+    pool = SampleSet(torch.zeros(5, 16), grey(5, value=60), torch.ones(5, SIZE, SIZE, dtype=torch.bool))
+    readings = Readings(pool, torch.zeros(5, 6), torch.zeros(5, 5), torch.ones(11))
+    with pytest.raises(Seen) as caught:
+        stages.exploit_loss(
+            model, samples, rerendered, config.joint, torch.nn.Identity(), 1,
+            torch.Generator().manual_seed(4), readings,
+        )  # fmt: skip
+    seen = caught.value.args[0][:, 0, 0, 0]
+    assert torch.where(seen < 0, (seen + 1) * 127.5, 60).allclose(torch.tensor(60.0))  # grey, not black
+    assert (seen < 0).float().mean().item() == share
 
 
 def test_views_are_named_in_the_range_of_the_preset():

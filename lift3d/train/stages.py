@@ -174,7 +174,9 @@ def exploit_loss(
     rng: torch.Generator,
     readings: Readings | None = None,
 ) -> Losses:
-    """Step 3: geometry, material, views and lights from the projections and the samples' own images."""
+    """Step 3: geometry, material, views and lights from the projections and from clean samples: those that
+    were projected, or the pool of the ``readings``.
+    """
     weights = model.config.weights
     n, m = rerendered.views.shape[:2]
     batch = model.config.batch
@@ -182,10 +184,14 @@ def exploit_loss(
     index = torch.randint(n, (count,), generator=rng)
     j = torch.randint(m, (count,), generator=rng)
     own = torch.rand(count, generator=rng) < (1 / (m + 1) if batch.p_own is None else batch.p_own)
-    own_image = samples.images[index]
-    image = torch.where(own[:, None, None, None], own_image, rerendered.projected[index, j])
-    mask = torch.where(own[:, None, None], samples.masks[index], rerendered.projected_masks[index, j])
-    original, image = to_float(own_image.to(model.device)), to_float(image.to(model.device))
+    has_pool = readings is not None and model.config.background is not None  # otherwise it has no masks
+    clean = readings.pool if has_pool else samples  # the more people, the better
+    k = torch.randint(len(clean.images), (count,), generator=rng)
+    pick = own[:, None, None, None]
+    original = torch.where(pick, clean.images[k], samples.images[index])
+    image = torch.where(pick, clean.images[k], rerendered.projected[index, j])
+    mask = torch.where(pick[:, 0], clean.masks[k], rerendered.projected_masks[index, j])
+    original, image = to_float(original.to(model.device)), to_float(image.to(model.device))
     rays = _rays(model, image, mask, batch.n_rays, is_patch, rng)
 
     view, light, code = model.view_encoder(image), model.light_encoder(image), model.image_encoder(original)
