@@ -17,6 +17,7 @@ from lift3d.errors import ConfigError
 from lift3d.presets import PRESETS, get_preset, with_profile
 
 TOLERANCE = 2e-4  # of priors against what the encoders reach: numbers are written with four decimals
+FRACTIONS = ("p_own", "cooldown")  # settings from 0 to 1 in tables of others
 
 
 def open_preset(name: str, profile: str = "full") -> Preset:
@@ -84,6 +85,7 @@ def _problems(preset: Preset) -> list[str | None]:
         unit.problem("truncation", preset.truncation),
         _Range(0, 0.45).problem("bars", preset.bars),
         positive.problem("encoder_width", preset.encoder_width),
+        _Range(0.01, 3.15).problem("view_range", preset.view_range),
         positive.problem("light_range", preset.light_range),
         unit.problem("negative_range", preset.negative_range),
         _Range(0, 10).problem("view_prior.std", preset.view_prior.std),
@@ -99,12 +101,12 @@ def _problems(preset: Preset) -> list[str | None]:
         found.append(f"masks is {preset.masks!r}, but weights.mask is 0: set it to 0.2, or masks to 'none'")
     if preset.masks == "background" and preset.background is None:
         found.append("masks is 'background', which needs background, a grey from 0 to 1")
-    for table, bounds in (("weights", _Range(0, 1e9)), ("rates", positive), ("batch", count)):
-        for f in fields(getattr(preset, table)):
-            found.append(bounds.problem(f"{table}.{f.name}", getattr(getattr(preset, table), f.name)))
-    for table in ("shape", "material"):
-        for f in fields(getattr(preset, table)):
-            found.append(count.problem(f"{table}.{f.name}", getattr(getattr(preset, table), f.name)))
+    tables = {"weights": _Range(0, 1e9), "rates": positive, "batch": count, "shape": count, "material": count}
+    for table, bounds in tables.items():
+        for key, value in vars(getattr(preset, table)).items():
+            if value is not None:
+                limits = unit if key in FRACTIONS else bounds
+                found.append(limits.problem(f"{table}.{key}", value))
     named = [("joint", preset.joint), *((f"instance[{i}]", s) for i, s in enumerate(preset.instance))]
     found += [text for name, s in named if s is not None for text in _schedule_problems(name, s, preset)]
     return [*found, *_prior_problems(preset)]
