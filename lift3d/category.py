@@ -17,7 +17,7 @@ from lift3d.errors import ConfigError
 from lift3d.presets import PRESETS, get_preset, with_profile
 
 TOLERANCE = 2e-4  # of priors against what the encoders reach: numbers are written with four decimals
-FRACTIONS = ("p_own", "cooldown")  # settings from 0 to 1 in tables of others
+FRACTIONS = ("p_own", "jitter", "cooldown")  # settings from 0 to 1 in tables of others
 
 
 def open_preset(name: str, profile: str = "full") -> Preset:
@@ -92,6 +92,7 @@ def _problems(preset: Preset) -> list[str | None]:
         count.problem("sampling.n_coarse", preset.sampling.n_coarse),
         _Range(0).problem("sampling.n_fine", preset.sampling.n_fine),
         count.problem("n_code", preset.n_code),
+        _Range(0).problem("n_pool", preset.n_pool),
     ]
     if preset.background is not None:
         found.append(unit.problem("background", preset.background))
@@ -101,6 +102,8 @@ def _problems(preset: Preset) -> list[str | None]:
         found.append(f"masks is {preset.masks!r}, but weights.mask is 0: set it to 0.2, or masks to 'none'")
     if preset.masks == "background" and preset.background is None:
         found.append("masks is 'background', which needs background, a grey from 0 to 1")
+    if preset.n_pool and preset.background is None:
+        found.append(f"n_pool is {preset.n_pool}, which needs background, a grey from 0 to 1")
     tables = {"weights": _Range(0, 1e9), "rates": positive, "batch": count, "shape": count, "material": count}
     for table, bounds in tables.items():
         for key, value in vars(getattr(preset, table)).items():
@@ -118,7 +121,7 @@ def _schedule_problems(name: str, schedule: Schedule, preset: Preset) -> list[st
         for f in fields(Schedule)
         if f.type is int and f.name not in ("size", "invert")
     ]
-    found += [_Range(0).problem(f"{name}.invert", schedule.invert)]
+    found += [_Range(0, 1e9 if preset.n_pool else 0).problem(f"{name}.invert", schedule.invert)]
     found += [_Range(0, 1).problem(f"{name}.sigma", schedule.sigma)]
     found += [
         _Range(0, 1e9).problem(f"{name}.{key}", getattr(schedule, key))

@@ -88,6 +88,7 @@ class BatchConfig:
     n_align: int = 16  # images of a step-2 iteration
     n_invert: int = 32  # pairs of GAN samples of a step-2 iteration of the kind ``Schedule.invert``
     n_posed: int = 8  # projections of a step-3 iteration whose sampled view and light E_v and E_l must name
+    jitter: float = 0.0  # by which share the images that teach E_v and E_l are stretched, moved and slanted
     p_own: float | None = None  # of a sample's own image in step 3; None: as likely as one projection
 
 
@@ -112,7 +113,7 @@ class Preset:
     negative_range: float = 0.0  # k_n where E_l's tanh is 1; 0: no negative shading term
     background: float | None = None  # grey behind the object, [0, 1]; None: rays that miss it are ignored
     carry_detail: bool = False  # re-renders show what F_m leaves unexplained of the sample's own image
-    read_latents: bool = False  # E_v also learns from clean GAN samples, views read off their latents
+    n_pool: int = 0  # other GAN samples that E_w, E_v and E_l learn from (train/readings.py); 0: none
     masks: str = "none"  # "none", "background" (whatever differs from the constant), "files" or "auto"
     bars: float = 0.0  # height of the black bars above and below the picture, as a fraction of its side
     weights: LossWeights = LossWeights()

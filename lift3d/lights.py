@@ -93,14 +93,3 @@ class LightPrior:
 def mirrored(lights: Float[Tensor, "*s 5"]) -> Float[Tensor, "*s 5"]:
     """Lights of the mirrored images of an object that is symmetric in x."""
     return lights * lights.new_tensor((1.0, 1.0, -1.0, 1.0, 1.0))
-
-
-GRAZING = 0.2  # z of the flattest direction that a vector (l_x, l_y, 1) is made of
-
-
-def turned(light: Float[Tensor, "n 5"], rotation: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 5"]:
-    """The same lights in the frame of an object that stood rotated: l' = R^T l."""
-    lights = Lights.from_vector(light)
-    x, y, z = (lights.direction[:, None] @ rotation)[:, 0].unbind(-1)
-    z = z.clamp_min(GRAZING)
-    return torch.stack((lights.ambient, lights.diffuse, x / z, y / z, lights.negative), -1)

@@ -98,6 +98,8 @@ def test_names_and_files_open_alike(write) -> None:
         ("truncation = nan", "truncation is nan, expected a number from 0 to 1"),
         ("background = 255", "background is 255.0, expected a number from 0 to 1"),
         ('masks = "some"', "masks is 'some', expected none, background, files or auto"),
+        ('base = "celeba"\nname = "own"\nn_pool = 9', "n_pool is 9, which needs background, a grey"),
+        ("n_pool = 0", "joint.invert is 1500, expected a number from 0 to 0"),
         ("[rates]\nfields = 0", "rates.fields is 0.0, expected a number from"),
         ("[batch]\nn_rays = 0", "batch.n_rays is 0, expected a number >= 1"),
         ("[batch]\np_own = 1.5", "batch.p_own is 1.5, expected a number from 0 to 1"),

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from lift3d.cameras import Cameras
 from lift3d.errors import ConfigError
-from lift3d.lights import LIGHT_NAMES, LightPrior, Lights, turned
+from lift3d.lights import LIGHT_NAMES, LightPrior, Lights
 
 PRIOR = LightPrior(l_x=(-1.0, 0.5), l_y=(-0.3, 0.9), negative=(0.1, 0.4))
 
@@ -94,22 +93,3 @@ def test_prior_is_a_function_of_the_generator() -> None:
 def test_prior_refuses_a_reversed_range() -> None:
     with pytest.raises(ConfigError, match=r"l_y is \(0.8, -0.2\), expected \(low, high\)"):
         LightPrior(l_y=(0.8, -0.2))
-
-
-def test_turned_lights_shine_on_the_turned_object_as_before() -> None:
-    """R maps the object's frame to the one that the lights are given in: n . l' = (R n) . l."""
-    rng = torch.Generator().manual_seed(0)
-    view = torch.cat((0.3 * torch.randn(20, 3, generator=rng), torch.zeros(20, 3)), 1)
-    rotation = Cameras.from_view(view).rotation
-    light = LightPrior().sample(20, rng)
-    normal = torch.nn.functional.normalize(torch.randn(20, 3, generator=rng), dim=-1)
-    before = ((rotation @ normal[..., None])[..., 0] * Lights.from_vector(light).direction).sum(-1)
-    after = (normal * Lights.from_vector(turned(light, rotation)).direction).sum(-1)
-    torch.testing.assert_close(after, before)
-    torch.testing.assert_close(turned(light, rotation)[:, :2], light[:, :2])
-
-
-def test_a_light_turned_behind_the_object_stays_a_vector() -> None:
-    light = torch.tensor([[0.5, 0.5, 1.0, 0.0, 0.0]])
-    away = Cameras.from_view(torch.tensor([[0.0, -1.5, 0.0, 0.0, 0.0, 0.0]])).rotation
-    assert turned(light, away).isfinite().all() and turned(light, away.mT).isfinite().all()

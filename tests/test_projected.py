@@ -120,11 +120,14 @@ def test_rerendering_with_detail_shows_the_sample(model: LiftedGAN) -> None:
 
 
 def test_own_view_and_light_are_the_prior_means_at_first(model: LiftedGAN) -> None:
-    images = to_float(draw_samples(model, 2, 0).images)
-    view, light = own_view_and_light(model, images, first=True)
+    samples, index = draw_samples(model, 3, 0), torch.tensor([2, 0])
+    view, light = own_view_and_light(model, samples, index, first=True)
     assert torch.equal(view, torch.zeros(2, 6))
     assert torch.equal(light, model.config.light_prior.mean().expand(2, 5))
-    view, light = own_view_and_light(model, images, first=False)
+    known = replace(samples, views=torch.arange(18.0).view(3, 6))
+    assert torch.equal(own_view_and_light(model, known, index, first=True)[0], known.views[index])
+    view, light = own_view_and_light(model, known, index, first=False)
+    images = to_float(samples.images[index])
     assert torch.equal(view, model.view_encoder(images)) and torch.equal(light, model.light_encoder(images))
 
 

@@ -93,7 +93,7 @@ def test_step_3_looks_at_own_images_as_often_as_it_should(monkeypatch, p_own, lo
     share = (caught.value.args[0][:, 0, 0, 0] < 0).float().mean().item()
     assert low <= share <= high
     pool = SampleSet(torch.zeros(5, 16), grey(5, value=60), torch.ones(5, SIZE, SIZE, dtype=torch.bool))
-    readings = Readings(pool, torch.zeros(5, 6), torch.zeros(5, 5), torch.ones(11))
+    readings = Readings(rerendered.views, rerendered.lights, pool, torch.zeros(5, 6), None)
     with pytest.raises(Seen) as caught:
         stages.exploit_loss(
             model, samples, rerendered, config.joint, torch.nn.Identity(), 1,
@@ -107,3 +107,17 @@ def test_step_3_looks_at_own_images_as_often_as_it_should(monkeypatch, p_own, lo
 def test_views_are_named_in_the_range_of_the_preset():
     model = LiftedGAN(replace(PRESET, view_range=(0.3, 0.6, 0.1)), tiny_gan().generator)
     assert model.view_encoder.from_tanh(torch.ones(6))[:3].tolist() == pytest.approx([0.3, 0.6, 0.1])
+
+
+def test_jitter_moves_and_stretches_and_continues_the_background():
+    rng = torch.Generator().manual_seed(0)
+    image = torch.ones(200, 3, 32, 32)
+    image[:, :, 12:20, 12:20] = -1.0
+    moved = stages.jittered(image, 0.2, rng)
+    assert (moved[:, :, 0] - 1).abs().max() < 1e-5  # the edge, wherever it went
+    dark = (1 - moved[:, 0]) / 2
+    area = dark.sum((1, 2))
+    assert 1.3 * 64 < area.max() < 64 / 0.8**2 + 1 and 64 / 1.2**2 - 1 < area.min() < 0.8 * 64
+    across = (dark.sum(1) * (torch.arange(32) + 0.5)).sum(1) / area - 16
+    assert 1.0 < across.abs().max() < 0.2 / 2 * 16 / 0.8 + 0.5
+    torch.testing.assert_close(stages.jittered(image, 0.0, rng), image, atol=1e-4, rtol=0)

@@ -23,7 +23,7 @@ from lift3d.perceptual import get_perceptual
 from lift3d.train import sheets, stages
 from lift3d.train.loop import Group, Log, Losses, new_optimizer, optimise
 from lift3d.train.projected import Rerendered, SampleSet, draw_samples, project, rerender
-from lift3d.train.readings import read_latents
+from lift3d.train.readings import Readings, mean_look, read
 
 FORMAT = "lift3d.pretraining/1"
 STATE, STAGE_DATA, MODEL, LOG = (
@@ -33,7 +33,7 @@ STATE, STAGE_DATA, MODEL, LOG = (
     "log.jsonl",
 )
 PHASES = ("explore", "rerender", "align", "project", "exploit")
-POOL, POOL_SEED = 4096, 500_000_000  # GAN samples that E_w learns to tell apart, and the first one's seed
+POOL_SEED = 500_000_000  # of the first of the samples in ``Preset.n_pool``
 PATCH_FEATURES = 3  # discriminator blocks of the perceptual distance on patches
 
 
@@ -66,6 +66,7 @@ class Run:
     position: Position = Position()
     optimizer: torch.optim.Adam | None = None
     rerendered: Rerendered | None = None
+    readings: Readings | None = None
     checkpoint_every: int = 500  # steps
 
 
@@ -180,13 +181,20 @@ def pretrain(
         source,
         checkpoint_every=checkpoint_every,
     )
+    pool = None
+    if preset.n_pool:
+        on_background = mask_source(replace(preset, masks="background"))
+        pool = draw_samples(run.model, preset.n_pool, POOL_SEED, on_background)
     if resume:
-        load_state(run)
+        load_state(run, pool)
     else:
         for name in (STATE, STAGE_DATA, MODEL, LOG):
             (out / name).unlink(missing_ok=True)
         save_state(run)  # a run that waits for masks can be resumed
     samples = draw_samples(run.model, schedule.n_samples, 1_000_000 * (seed + 1), source)
+    if pool is not None and run.position.stage == 0:
+        template = mean_look(run.model, pool)
+        samples = replace(samples, views=template.find(samples.images, samples.masks))
     perceptual = get_perceptual(
         "auto", lambda x: gan.discriminator.features(x, PATCH_FEATURES), observer=observer
     )
@@ -194,7 +202,7 @@ def pretrain(
     log = Log(out / LOG)
     while run.position.stage < schedule.n_stages:
         position = run.position
-        advance(run, samples, perceptual, log)
+        advance(run, samples, pool, perceptual, log)
         run.position, run.optimizer = position.next(), None
         if run.position.phase == "exploit":
             sheets.projections(
@@ -224,23 +232,24 @@ def finish_stage(
     run.model.save(run.out / f"model-stage-{stage}.safetensors")
 
 
-def advance(run: Run, samples: SampleSet, perceptual: torch.nn.Module, log: Log) -> None:
+def advance(
+    run: Run, samples: SampleSet, pool: SampleSet | None, perceptual: torch.nn.Module, log: Log
+) -> None:
     """Runs the current phase to its end."""
     model, schedule, stage, phase = run.model, run.schedule, run.position.stage, run.position.phase
     if phase == "rerender":
         run.rerendered = rerender(
             model, samples, schedule.n_rerendered, run.rng, run.observer, first=stage == 0
         )
+        run.readings = None
         return save_stage_data(run)
     if phase == "project":
         run.rerendered = project(model, samples, run.rerendered, run.observer, run.masks, stage)
+        if pool is not None:
+            run.readings = read(model, samples, run.rerendered, pool, stage == 0)
         return save_stage_data(run)
     steps = _steps(schedule, stage, phase)
     n_invert = schedule.invert if (stage, phase) == (0, "align") else 0
-    reads = model.config.read_latents and phase == "exploit"
-    if run.position.step < n_invert or reads:
-        pool = draw_samples(model, POOL, POOL_SEED, pool_masks(model.config))
-    readings = read_latents(model, samples, run.rerendered, pool, stage == 0) if reads else None
 
     def loss(step: int) -> Losses:
         model.open_bands.fill_(open_bands(schedule, stage, phase, step))
@@ -251,7 +260,7 @@ def advance(run: Run, samples: SampleSet, perceptual: torch.nn.Module, log: Log)
                 return stages.invert_loss(model, pool, run.rerendered, run.rng)
             return stages.align_loss(model, samples, run.rerendered, run.discriminator, stage, run.rng)
         return stages.exploit_loss(
-            model, samples, run.rerendered, schedule, perceptual, stage, run.rng, readings
+            model, samples, run.rerendered, schedule, perceptual, stage, run.rng, run.readings
         )
 
     def checkpoint(step: int) -> None:
@@ -279,11 +288,6 @@ def advance(run: Run, samples: SampleSet, perceptual: torch.nn.Module, log: Log)
         model.config.rates.cooldown,
     )
     model.requires_grad_(False)
-
-
-def pool_masks(preset: Preset) -> MaskSource:
-    """Masks of thousands of samples: nobody draws them, so where they are not the background's, none."""
-    return mask_source(replace(preset, masks="none" if preset.background is None else "background"))
 
 
 def phase_groups(model: LiftedGAN, phase: str, stage: int) -> list[Group]:
@@ -333,7 +337,7 @@ def save_state(run: Run) -> None:
     write_tensors(run.out / STATE, tensors, about)
 
 
-def load_state(run: Run) -> None:
+def load_state(run: Run, pool: SampleSet | None) -> None:
     """Continues from ``save_state``; raises ``ConfigError`` when preset or seed differ from the run's."""
     about, tensors = read_tensors(run.out / STATE)
     if about.get("format") != FORMAT:
@@ -351,8 +355,7 @@ def load_state(run: Run) -> None:
     run.rng.set_state(tensors["rng"])
     run.position = Position(*about["position"])
     if run.position.stage < run.schedule.n_stages and run.position.phase in ("align", "project", "exploit"):
-        _, data = read_tensors(run.out / STAGE_DATA)
-        run.rerendered = Rerendered(**{k: data[k].bool() if "mask" in k else data[k] for k in data})
+        load_stage_data(run, pool)
     if run.position.step:
         run.optimizer = new_optimizer(phase_groups(run.model, run.position.phase, run.position.stage))
         parameters = [p for g in run.optimizer.param_groups for p in g["params"]]
@@ -366,10 +369,24 @@ def load_state(run: Run) -> None:
                 run.optimizer.state[p] = moments
 
 
+READ = "readings."  # what the names of their tensors start with
+
+
 def save_stage_data(run: Run) -> None:
-    """Pseudo images and projections of the stage."""
-    values = {f.name: getattr(run.rerendered, f.name) for f in fields(Rerendered)}
+    """Pseudo images and projections of the stage, and what was read off them."""
+    values = dict(vars(run.rerendered))
+    if run.readings is not None:
+        values |= {READ + k: v for k, v in vars(run.readings).items() if k != "pool"}
     tensors = {
         k: v.to(torch.uint8) if v.dtype == torch.bool else v for k, v in values.items() if v is not None
     }
     write_tensors(run.out / STAGE_DATA, tensors, {"format": FORMAT, "stage": run.position.stage})
+
+
+def load_stage_data(run: Run, pool: SampleSet | None) -> None:
+    """What ``save_stage_data`` wrote."""
+    _, data = read_tensors(run.out / STAGE_DATA)
+    found = {k.removeprefix(READ): v for k, v in data.items() if k.startswith(READ)}
+    images = {k: v.bool() if "mask" in k else v for k, v in data.items() if not k.startswith(READ)}
+    run.rerendered = Rerendered(**images)
+    run.readings = Readings(pool=pool, **{"pool_lights": None} | found) if found else None

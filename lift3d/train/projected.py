@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from lift3d.cameras import Cameras
@@ -35,6 +35,7 @@ class SampleSet:
     images: UInt8[Tensor, "n 3 s s"]
     masks: Bool[Tensor, "n s s"]
     first_seed: int = 0  # of the first sample; the others follow
+    views: Float[Tensor, "n 6"] | None = None  # own, where they are known before E_v is
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def rerender(
         mesh = model.paint(geometry, code)
         if config.carry_detail:
             image = to_float(samples.images[i].to(model.device))
-            view, light = own_view_and_light(model, image[None], first)
+            view, light = own_view_and_light(model, samples, torch.tensor([i]), first)
             mesh = with_detail(mesh, image, inside[i].to(model.device), view[0], light[0])
         out = render_mesh(mesh, cameras, lamps, config.size, model.background)
         pseudo.append(to_bytes(out.colors[:, 0].permute(0, 3, 1, 2) * 2 - 1).cpu())
@@ -110,17 +111,20 @@ def rerender(
     return Rerendered(views, lights, torch.stack(pseudo), torch.stack(masks))
 
 
+@torch.no_grad()
 def own_view_and_light(
-    model: LiftedGAN, images: Float[Tensor, "n 3 s s"], first: bool
-) -> tuple[Float[Tensor, "n 6"], Float[Tensor, "n 5"]]:
-    """View and light of the samples' own images: what E_v and E_l predict, in the first stage the prior
-    means.
+    model: LiftedGAN, samples: SampleSet, index: Int64[Tensor, " k"], first: bool
+) -> tuple[Float[Tensor, "k 6"], Float[Tensor, "k 5"]]:
+    """View and light of some samples' own images: what E_v and E_l predict; in the first stage the views of
+    ``samples`` or else the prior's mean, and the prior's mean light.
     """
     if not first:
-        with torch.no_grad():
-            return model.view_encoder(images), model.light_encoder(images)
-    view = images.new_tensor(model.config.view_prior.mean).expand(len(images), 6)
-    return view, model.config.light_prior.mean().to(images).expand(len(images), 5)
+        images = to_float(samples.images[index].to(model.device))
+        return model.view_encoder(images), model.light_encoder(images)
+    mean = torch.tensor(model.config.view_prior.mean).expand(len(index), 6)
+    view = mean if samples.views is None else samples.views[index]
+    light = model.config.light_prior.mean().expand(len(index), 5)
+    return view.to(model.device), light.to(model.device)
 
 
 def with_detail(

@@ -17,7 +17,7 @@ from lift3d.config import Schedule
 from lift3d.fields import sdf_and_gradient, smooth_normal
 from lift3d.gan.stylegan2 import Discriminator
 from lift3d.geometry import normalize
-from lift3d.lights import Lights, turned
+from lift3d.lights import Lights
 from lift3d.lights import mirrored as mirrored_lights
 from lift3d.masks import interior
 from lift3d.model import LiftedGAN, resize
@@ -73,7 +73,7 @@ def explore_loss(
     """Step 1: fit the material of the fixed shape to the samples' own images, seen at predicted views and
     lights.
 
-    In the first stage, views and lights are the prior means.
+    In the first stage, lights are the prior's mean, and so are views unless the samples bring theirs.
     """
     config = model.config
     count, is_patch = _draw(model, config.batch.n_surface, rng)
@@ -81,7 +81,7 @@ def explore_loss(
     image = to_float(samples.images[index].to(model.device))
     masks = interior(samples.masks[index])  # a surface point has no share of the background
     rays = _rays(model, image, masks, config.batch.n_surface, is_patch, rng)
-    view, light = own_view_and_light(model, image, first=stage == 0)
+    view, light = own_view_and_light(model, samples, index, first=stage == 0)
     with torch.set_grad_enabled(stage == 0):
         code = model.image_encoder(image)
     origins, directions = Cameras.from_view(view).rays(rays.position, config.size)
@@ -184,8 +184,7 @@ def exploit_loss(
     index = torch.randint(n, (count,), generator=rng)
     j = torch.randint(m, (count,), generator=rng)
     own = torch.rand(count, generator=rng) < (1 / (m + 1) if batch.p_own is None else batch.p_own)
-    has_pool = readings is not None and model.config.background is not None  # otherwise it has no masks
-    clean = readings.pool if has_pool else samples  # the more people, the better
+    clean = samples if readings is None else readings.pool  # the more people, the better
     k = torch.randint(len(clean.images), (count,), generator=rng)
     pick = own[:, None, None, None]
     original = torch.where(pick, clean.images[k], samples.images[index])
@@ -229,37 +228,47 @@ def _view_light(
 ) -> Float[Tensor, ""]:
     """Predicted against known views and lights, over images of their own: they cost no rendering.
 
-    Projections know what was sampled, in the first stage relative to the sample's own view. With
-    ``readings``, they know it as far as they obeyed, and half of the images are GAN samples of which the
-    latents tell; of their lights only in the first stage, as E_l soon knows better. Half of all images are
-    mirrored, as objects are taken to be symmetric."""
-    config = model.config
+    Projections know what was sampled, or what the ``readings`` say of them; then half of the images are GAN
+    samples with theirs. Half of all images are mirrored, as objects are taken to be symmetric."""
     n, m = rerendered.views.shape[:2]
-    i = torch.randint(n, (config.batch.n_posed,), generator=rng)
+    i = torch.randint(n, (model.config.batch.n_posed,), generator=rng)
     j = torch.randint(m, i.shape, generator=rng)
     flip = torch.rand(len(i), 1, generator=rng) < 0.5
-    image, view, light = rerendered.projected[i, j], rerendered.views[i, j], rerendered.lights[i, j]
+    known = rerendered if readings is None else readings
+    image, view, light = rerendered.projected[i, j], known.views[i, j], known.lights[i, j]
     n_read = 0
     if readings is not None:
         n_read = len(i) // 2
         k = torch.randint(len(readings.pool.images), (n_read,), generator=rng)
-        mean, mean_light = torch.tensor(config.view_prior.mean), config.light_prior.mean()
-        view = mean.lerp(view, readings.obeyed[:6])
-        light = mean_light.lerp(light, readings.obeyed[6:])
-        if readings.views is not None:
-            own = readings.views[i] - mean
-            view, light = view + own, turned(light, Cameras.from_view(own).rotation)
         image[:n_read], view[:n_read] = readings.pool.images[k], readings.pool_views[k]
-        light[:n_read] = readings.pool_lights[k]
+        if readings.pool_lights is not None:
+            light[:n_read] = readings.pool_lights[k]
     image = torch.where(flip[..., None, None], image.flip(-1), image)
     view = torch.where(flip, mirrored_views(view), view)
     light = torch.where(flip, mirrored_lights(light), light)
     image = to_float(image.to(model.device))
+    if model.config.batch.jitter:
+        image = jittered(image, model.config.batch.jitter, rng)
     views, lights = model.view_encoder.tanh(image), model.light_encoder.tanh(image)
     light = model.light_encoder.to_tanh(light.to(image))
-    if readings is not None and readings.views is None:
+    if readings is not None and readings.pool_lights is None:
         light[:n_read] = lights[:n_read].detach()
     return losses.view_light(views, model.view_encoder.to_tanh(view.to(image)), lights, light)
+
+
+def jittered(
+    images: Float[Tensor, "b 3 s s"], share: float, rng: torch.Generator
+) -> Float[Tensor, "b 3 s s"]:
+    """Every image stretched along both axes by up to ``share``, moved and slanted by half as much at most,
+    its edge continued: sizes and proportions say nothing of views and lights.
+    """
+    n = len(images)
+    draw = lambda limit: limit * (2 * torch.rand(n, generator=rng) - 1)  # noqa: E731
+    zero = torch.zeros(n)
+    x = torch.stack((1 + draw(share), draw(share / 2), draw(share / 2)), -1)
+    y = torch.stack((zero, 1 + draw(share), draw(share / 2)), -1)
+    grid = F.affine_grid(torch.stack((x, y), 1), list(images.shape), align_corners=False).to(images)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def _draw(model: LiftedGAN, n_rays: int, rng: torch.Generator) -> tuple[int, bool]:

@@ -1,0 +1,103 @@
+"""Views by registration with the mean look."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from lift3d.cameras import ViewPrior
+from lift3d.masks import background_masks
+from lift3d.mesh import Mesh
+from lift3d.presets import DEMO
+from lift3d.synthetic.render import render_head
+from lift3d.train.projected import to_bytes
+from lift3d.train.registration import STEP, Template, features, mean_texture, register, view_grid
+
+PRIOR = DEMO.view_prior
+
+
+@pytest.fixture(scope="module")
+def ellipsoid() -> Mesh:
+    """What pre-training starts from."""
+    ball = trimesh.creation.icosphere(4)
+    radii = np.float32(DEMO.radii)
+    points = np.float32(ball.vertices)
+    normals = points / radii
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    return Mesh(points * radii, np.int32(ball.faces), normals)
+
+
+@pytest.fixture(scope="module")
+def heads():
+    """Images, masks and views of 150 heads, two of each."""
+    renders = [r for i in range(150) for r in render_head("train", i, 32, takes=2)]
+    images = to_bytes(torch.stack([r.image for r in renders]).permute(0, 3, 1, 2) * 2 - 1)
+    return images, background_masks(images, 1.0), torch.stack([r.view for r in renders])
+
+
+@pytest.fixture(scope="module")
+def template(ellipsoid, heads) -> Template:
+    """After rounds that began with one view for all."""
+    return register(ellipsoid, PRIOR, *heads[:2])
+
+
+def correlation(a, b) -> float:
+    return torch.corrcoef(torch.stack((a, b)))[0, 1].item()
+
+
+def test_views_of_heads_are_found_on_an_ellipsoid(template, heads) -> None:
+    images, masks, views = heads
+    found = template.find(images, masks)
+    assert correlation(found[:, 1], views[:, 1]) > 0.9
+    assert correlation(found[:, 0], views[:, 0]) > 0.6
+    assert (found[:, 1] - views[:, 1]).abs().median() < 0.12  # radians; the prior's spread is 0.35
+    assert (found[:, :3].mean(0) - torch.tensor(PRIOR.mean[:3])).abs().max() < 0.02
+    strangers = render_head("benchmark", 0, 32)
+    stranger = to_bytes(torch.stack([r.image for r in strangers]).permute(0, 3, 1, 2) * 2 - 1)
+    alone = template.find(stranger, background_masks(stranger, 1.0))
+    truth = torch.stack([r.view for r in strangers])
+    assert (alone[:, 1] - truth[:, 1]).abs().median() < 0.12
+
+
+def test_the_right_views_give_a_sharper_mean_than_one_view_for_all(ellipsoid, heads) -> None:
+    images, masks, views = heads
+    looks, inside = features(images, masks)
+    sharp = mean_texture(ellipsoid, looks, inside, views)
+    blurred = mean_texture(ellipsoid, looks, inside, torch.zeros_like(views))
+    front = ellipsoid.normals[:, 2] > 0.5
+    assert sharp[front].std() > 1.3 * blurred[front].std()
+    points = torch.from_numpy(ellipsoid.vertices)
+    other = torch.cdist(points, points * torch.tensor([-1.0, 1.0, 1.0])).argmin(1)
+    torch.testing.assert_close(sharp, sharp[other], atol=1e-3, rtol=0)
+
+
+def test_contrast_ignores_exposure_and_what_is_outside() -> None:
+    rng = torch.Generator().manual_seed(0)
+    image = torch.randint(40, 120, (1, 3, 32, 32), generator=rng, dtype=torch.uint8)
+    mask = torch.zeros(1, 32, 32, dtype=torch.bool)
+    mask[:, 8:24, 8:24] = True
+    looks, inside = features(image, mask)
+    assert torch.equal(inside, mask.float())
+    assert looks.abs().max() > 0.1 and (looks * ~mask[:, None]).abs().max() == 0
+    brighter = torch.where(mask[:, None], image * 2, torch.full_like(image, 255))
+    torch.testing.assert_close(features(brighter, mask)[0], looks, atol=0.01, rtol=0)
+    large = image.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    assert features(large, mask.repeat_interleave(4, 1).repeat_interleave(4, 2))[0].shape == (1, 2, 64, 64)
+
+
+def test_the_grid_is_that_of_the_prior() -> None:
+    prior = ViewPrior(mean=(0.1, 0.0, 0.0, 0.0, 0.05, 0.0), std=(0.1, 0.2, 0.0, 0.0, 0.0, 0.0))
+    views, shape = view_grid(replace(prior, limit=(0.18, 0.3, 0.4, 0.0, 0.0, 0.0)))
+    assert shape == (7, 11, 1) and len(views) == 77
+    assert views[:, 0].min().item() == pytest.approx(0.1 - 3 * STEP)
+    assert views[:, 1].max().item() == pytest.approx(5 * STEP)
+    assert views[:, 2].abs().max() == 0 and (views[:, 4] - 0.05).abs().max() < 1e-6
+    assert torch.equal(views[:11, 0], views[:1, 0].expand(11))  # pitch-major
+
+
+def test_a_sample_without_a_mask_has_the_likeliest_view(template, heads) -> None:
+    images, masks, _ = heads
+    found = template.find(images[:1], torch.zeros_like(masks[:1]))
+    torch.testing.assert_close(found, torch.zeros(1, 6), atol=STEP, rtol=0)
