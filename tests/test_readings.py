@@ -1,4 +1,4 @@
-"""What is read off images and latents, and what learns from it."""
+"""What is read off images, and what learns from it."""
 
 from dataclasses import replace
 
@@ -9,113 +9,106 @@ from tiny_gan import PRESET, tiny_gan
 from lift3d.model import LiftedGAN
 from lift3d.train import readings as module
 from lift3d.train import stages
-from lift3d.train.projected import Rerendered, draw_samples
-from lift3d.train.readings import Readings, read, read_lights, ridge
+from lift3d.train.projected import Rerendered, SampleSet, draw_samples
+from lift3d.train.readings import Readings, new_reader, read
 
 
 @pytest.fixture(scope="module")
-def world():
-    """Samples, re-renderings and a pool in whose GAN l_x is linear in w."""
-    torch.manual_seed(0)
+def world() -> tuple[LiftedGAN, Rerendered, SampleSet]:
+    """A model, 4 x 3 projections of growing brightness and a pool."""
     model = LiftedGAN(PRESET, tiny_gan().generator)
-    samples, pool = draw_samples(model, 40, 0), draw_samples(model, 50, 900)
-    rng = torch.Generator().manual_seed(0)
-    l_x = torch.randn(16, generator=rng)
-    steps = samples.w.std() * torch.randn(40, 5, 16, generator=rng)
-    prior = torch.tensor(model.config.view_prior.mean), model.config.light_prior.mean()
-    views, lights = (x.repeat(40, 5, 1) for x in prior)
-    lights[..., 2] += 0.1 * steps @ l_x
-    nothing = torch.zeros(40, 5, 3, 16, 16, dtype=torch.uint8)
-    masks = torch.zeros(40, 5, 16, 16, dtype=torch.bool)
-    data = Rerendered(views, lights, nothing, masks, nothing, masks, steps)
-    return model, samples, data, pool, l_x
+    images = torch.arange(12, dtype=torch.uint8).view(4, 3, 1, 1, 1).expand(4, 3, 3, 16, 16)
+    masks = torch.ones(4, 3, 16, 16, dtype=torch.bool)
+    views = torch.tensor(PRESET.view_prior.mean).repeat(4, 3, 1)
+    lights = PRESET.light_prior.mean().repeat(4, 3, 1)
+    return model, Rerendered(views, lights, images, masks, images, masks), draw_samples(model, 6, 900)
 
 
-def test_changes_of_light_are_read_in_the_first_stage(world) -> None:
-    model, samples, data, pool, l_x = world
-    lights, found = read_lights(model, samples, data, pool, first=True)
-    truth = 0.1 * (pool.w - model.generator.mapping.w_avg) @ l_x
-    assert torch.corrcoef(torch.stack((found[:, 2], truth)))[0, 1] > 0.97
-    assert 0.6 < (found[:, 2].std() / truth.std()).item() < 1.05  # a ridge shrinks
-    assert (found[:, 3] - model.config.light_prior.mean()[3]).abs().max() < 1e-6  # l_y never changed
-    means = read_lights(model, samples, data, samples, first=True)[1].mean(0)
-    torch.testing.assert_close(means, model.config.light_prior.mean(), atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
-def test_projections_that_obey_by_a_share_are_found_out(world, share: float) -> None:
-    model, samples, data, _, l_x = world
-    pool, others = draw_samples(model, 1000, 5000), draw_samples(model, 200, 9000)
-    centre, mean = model.generator.mapping.w_avg, model.config.light_prior.mean()
-    requested = (others.w - centre).view(40, 5, 16)
-    lights = mean.repeat(40, 5, 1)
-    lights[..., 2] += 0.1 * requested @ l_x
-    steps = share * requested - (samples.w - centre)[:, None]
-    data = replace(data, lights=lights, steps=steps)
-    labels, found = read_lights(model, samples, data, pool, first=False)
-    shown = (labels[..., 2] - mean[2]) / (lights[..., 2] - mean[2])
-    torch.testing.assert_close(shown, torch.full_like(shown, share), atol=0.15 * share, rtol=0)
-    truth = 0.1 * (pool.w - centre) @ l_x
-    assert (found[:, 2].std() / truth.std()).item() == pytest.approx(1.0, rel=0.15)
-
-
-def test_views_are_those_of_the_template(world, monkeypatch) -> None:
-    """A template that finds as yaw how bright an image is."""
-    model, samples, data, pool, _ = world
+def test_views_and_lights_are_the_readers(world, monkeypatch) -> None:
+    """A reader that takes brightness for yaw and for l_x: the prior settles the mean of the pool's lights."""
+    model, data, pool = world
 
     class Bright:
-        def find(self, images, masks):
+        def read(self, images, masks):
             assert len(images) == len(masks)
-            return images.float().mean((1, 2, 3))[:, None] * torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0, 0.0])
+            value = images.float().mean((1, 2, 3))[:, None]
+            return value * torch.eye(6)[1], value * torch.eye(5)[2]
 
-    monkeypatch.setattr(module, "mean_look", lambda *args: Bright())
-    projected = torch.arange(40 * 5, dtype=torch.uint8).view(40, 5, 1, 1, 1).expand_as(data.projected)
-    found = read(model, samples, replace(data, projected=projected), pool, first=True)
-    assert torch.equal(found.views[..., 1].flatten(), torch.arange(200.0))
-    torch.testing.assert_close(found.pool_views[:, 1], pool.images.float().mean((1, 2, 3)))
-    assert found.pool_lights is not None
-    assert read(model, samples, data, pool, first=False).pool_lights is None
+    monkeypatch.setattr(module, "new_reader", lambda *args: Bright())
+    found = read(model, data, pool)
+    bright = pool.images.float().mean((1, 2, 3))
+    assert torch.equal(found.views[..., 1], torch.arange(12.0).view(4, 3))
+    assert torch.equal(found.pool_views[:, 1], bright)
+    torch.testing.assert_close(found.pool_lights.mean(0), PRESET.light_prior.mean())
+    shift = PRESET.light_prior.mean()[2] - bright.mean()
+    torch.testing.assert_close(found.lights[..., 2], torch.arange(12.0).view(4, 3) + shift)
 
 
-def test_a_ridge_shrinks_towards_zero_and_is_exact_without_noise_in_the_limit() -> None:
-    rng = torch.Generator().manual_seed(0)
-    x, truth = torch.randn(4000, 3, generator=rng), torch.tensor([[1.0], [-2.0], [0.5]])
-    found = ridge(x, x @ truth)
-    torch.testing.assert_close(found, truth / 1.1, atol=0.05, rtol=0)  # unit inputs: 1 / (1 + RIDGE)
-    assert ridge(torch.zeros(5, 3), torch.ones(5, 1)).abs().max() == 0
+def test_the_reader_is_registered_on_the_mean_shape_with_the_truncated_prior(world, monkeypatch) -> None:
+    model, _, pool = world
+    seen = {}
+
+    def register(mesh, prior, images, masks):
+        seen.update(mesh=mesh, prior=prior)
+
+    monkeypatch.setattr(module, "register", register)
+    monkeypatch.setattr(module.Reader, "__init__", lambda self, *args: None)
+    new_reader(model, pool)
+    assert seen["prior"].std == tuple(0.9 * s for s in PRESET.view_prior.std)
+    extent = torch.from_numpy(seen["mesh"].vertices).abs().amax(0)
+    torch.testing.assert_close(extent, torch.tensor(PRESET.radii), atol=0.02, rtol=0)
 
 
 def test_half_of_the_images_that_teach_views_are_the_pools(world, monkeypatch) -> None:
-    model, _, data, pool, _ = world
+    model, data, pool = world
     n = model.config.batch.n_posed
     constant = lambda *shape: torch.tensor(shape[-1]).expand(*shape[:-1], -1)  # noqa: E731
     readings = Readings(
-        constant(40, 5, (0.0, 0.2, 0.0, 0.0, 0.0, 0.0)),
-        constant(40, 5, (0.4, 0.6, 0.3, 0.0, 0.0)),
+        constant(4, 3, (0.0, 0.2, 0.0, 0.0, 0.0, 0.0)),
+        constant(4, 3, (0.4, 0.6, 0.3, 0.0, 0.0)),
         pool,
-        constant(50, (0.1, 0.0, 0.0, 0.0, 0.0, 0.0)),
-        constant(50, (0.4, 0.6, 0.7, 0.0, 0.0)),
+        constant(6, (0.1, 0.0, 0.0, 0.0, 0.0, 0.0)),
+        constant(6, (0.4, 0.6, 0.7, 0.0, 0.0)),
     )
     seen = {}
 
     def record(view, view_target, light, light_target):
-        seen.update(view=view_target, light=light_target, predicted=light)
+        seen.update(view=view_target, light=light_target)
         return view.sum() * 0
 
     monkeypatch.setattr(stages.losses, "view_light", record)
-    rng = lambda: torch.Generator().manual_seed(5)  # noqa: E731
-    known = lambda: (  # noqa: E731
-        model.view_encoder.from_tanh(seen["view"]),
-        model.light_encoder.from_tanh(seen["light"]),
-    )
-    stages._view_light(model, data, None, rng())
-    assert (known()[0] - data.views[0, 0]).abs().max() < 1e-5  # as sampled, all alike
-    stages._view_light(model, data, readings, rng())
-    view, light = known()
+
+    def known(readings):
+        stages._view_light(model, data, readings, torch.Generator().manual_seed(5))
+        return model.view_encoder.from_tanh(seen["view"]), model.light_encoder.from_tanh(seen["light"])
+
+    view, light = known(None)
+    assert (view - data.views[0, 0]).abs().max() < 1e-5  # as sampled, all alike
+    view, light = known(readings)
     assert len(view) == n
     assert (view[: n // 2, 0] - 0.1).abs().max() < 1e-5
     assert (light[: n // 2, 2].abs() - 0.7).abs().max() < 1e-5  # mirrored images are lit from the other side
     assert (view[n // 2 :, 1].abs() - 0.2).abs().max() < 1e-5
     assert (light[n // 2 :, 2].abs() - 0.3).abs().max() < 1e-5
-    stages._view_light(model, data, replace(readings, pool_lights=None), rng())
-    assert torch.equal(seen["light"][: n // 2], seen["predicted"][: n // 2])  # no opinion on lights
+
+
+def test_the_first_stage_starts_from_what_the_reader_says(tmp_path, monkeypatch) -> None:
+    from lift3d.train import pretrain as run
+
+    seen = []
+
+    class Stop(Exception):
+        pass
+
+    def explore_loss(model, samples, *rest):
+        seen.append(samples)
+        raise Stop
+
+    monkeypatch.setattr(run.stages, "explore_loss", explore_loss)
+    for n_pool in (0, 64):
+        preset = replace(PRESET, n_pool=n_pool, joint=replace(PRESET.joint, invert=0))
+        with pytest.raises(Stop):
+            run.pretrain(preset, tiny_gan(), tmp_path / str(n_pool))
+    without, read = seen
+    assert without.views is None and without.lights is None
+    assert read.views.shape == (4, 6) and read.lights.shape == (4, 5)

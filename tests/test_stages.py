@@ -93,7 +93,7 @@ def test_step_3_looks_at_own_images_as_often_as_it_should(monkeypatch, p_own, lo
     share = (caught.value.args[0][:, 0, 0, 0] < 0).float().mean().item()
     assert low <= share <= high
     pool = SampleSet(torch.zeros(5, 16), grey(5, value=60), torch.ones(5, SIZE, SIZE, dtype=torch.bool))
-    readings = Readings(rerendered.views, rerendered.lights, pool, torch.zeros(5, 6), None)
+    readings = Readings(rerendered.views, rerendered.lights, pool, torch.zeros(5, 6), torch.zeros(5, 5))
     with pytest.raises(Seen) as caught:
         stages.exploit_loss(
             model, samples, rerendered, config.joint, torch.nn.Identity(), 1,

@@ -23,7 +23,7 @@ from lift3d.perceptual import get_perceptual
 from lift3d.train import sheets, stages
 from lift3d.train.loop import Group, Log, Losses, new_optimizer, optimise
 from lift3d.train.projected import Rerendered, SampleSet, draw_samples, project, rerender
-from lift3d.train.readings import Readings, mean_look, read
+from lift3d.train.readings import Readings, new_reader, read
 
 FORMAT = "lift3d.pretraining/1"
 STATE, STAGE_DATA, MODEL, LOG = (
@@ -193,8 +193,8 @@ def pretrain(
         save_state(run)  # a run that waits for masks can be resumed
     samples = draw_samples(run.model, schedule.n_samples, 1_000_000 * (seed + 1), source)
     if pool is not None and run.position.stage == 0:
-        template = mean_look(run.model, pool)
-        samples = replace(samples, views=template.find(samples.images, samples.masks))
+        views, lights = new_reader(run.model, pool).read(samples.images, samples.masks)
+        samples = replace(samples, views=views, lights=lights)
     perceptual = get_perceptual(
         "auto", lambda x: gan.discriminator.features(x, PATCH_FEATURES), observer=observer
     )
@@ -246,7 +246,7 @@ def advance(
     if phase == "project":
         run.rerendered = project(model, samples, run.rerendered, run.observer, run.masks, stage)
         if pool is not None:
-            run.readings = read(model, samples, run.rerendered, pool, stage == 0)
+            run.readings = read(model, run.rerendered, pool)
         return save_stage_data(run)
     steps = _steps(schedule, stage, phase)
     n_invert = schedule.invert if (stage, phase) == (0, "align") else 0
@@ -389,4 +389,4 @@ def load_stage_data(run: Run, pool: SampleSet | None) -> None:
     found = {k.removeprefix(READ): v for k, v in data.items() if k.startswith(READ)}
     images = {k: v.bool() if "mask" in k else v for k, v in data.items() if not k.startswith(READ)}
     run.rerendered = Rerendered(**images)
-    run.readings = Readings(pool=pool, **{"pool_lights": None} | found) if found else None
+    run.readings = Readings(pool=pool, **found) if found else None

@@ -35,7 +35,8 @@ class SampleSet:
     images: UInt8[Tensor, "n 3 s s"]
     masks: Bool[Tensor, "n s s"]
     first_seed: int = 0  # of the first sample; the others follow
-    views: Float[Tensor, "n 6"] | None = None  # own, where they are known before E_v is
+    views: Float[Tensor, "n 6"] | None = None  # own, where they are known before E_v and E_l are
+    lights: Float[Tensor, "n 5"] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,6 @@ class Rerendered:
     pseudo_masks: Bool[Tensor, "n m s s"]
     projected: UInt8[Tensor, "n m 3 s s"] | None = None
     projected_masks: Bool[Tensor, "n m s s"] | None = None
-    steps: Float[Tensor, "n m w"] | None = None  # dw of the projections
 
 
 def to_float(images: UInt8[Tensor, "*s"]) -> Float[Tensor, "*s"]:
@@ -115,15 +115,18 @@ def rerender(
 def own_view_and_light(
     model: LiftedGAN, samples: SampleSet, index: Int64[Tensor, " k"], first: bool
 ) -> tuple[Float[Tensor, "k 6"], Float[Tensor, "k 5"]]:
-    """View and light of some samples' own images: what E_v and E_l predict; in the first stage the views of
-    ``samples`` or else the prior's mean, and the prior's mean light.
+    """View and light of some samples' own images: what E_v and E_l predict; in the first stage those of
+    ``samples``, or else the prior's means.
     """
     if not first:
         images = to_float(samples.images[index].to(model.device))
         return model.view_encoder(images), model.light_encoder(images)
-    mean = torch.tensor(model.config.view_prior.mean).expand(len(index), 6)
-    view = mean if samples.views is None else samples.views[index]
+    view = torch.tensor(model.config.view_prior.mean).expand(len(index), 6)
     light = model.config.light_prior.mean().expand(len(index), 5)
+    if samples.views is not None:
+        view = samples.views[index]
+    if samples.lights is not None:
+        light = samples.lights[index]
     return view.to(model.device), light.to(model.device)
 
 
@@ -170,16 +173,14 @@ def project(
 ) -> Rerendered:
     """The projections of all pseudo images through the trained E_w; ``masks`` as in ``draw_samples``."""
     observer.start("projecting", len(samples.w))
-    projected, steps = [], []
+    projected = []
     for w, image, pseudo in zip(samples.w, samples.images, rerendered.pseudo, strict=True):
-        step, parts = [], []
+        parts = []
         for part in to_float(pseudo.to(model.device)).split(SYNTHESIS_BATCH):
             original = to_float(image.to(model.device)).expand(len(part), -1, -1, -1)
-            step.append(model.offset(part, original))
-            images = model.synthesize(w.to(model.device) + step[-1])
+            images = model.synthesize(w.to(model.device) + model.offset(part, original))
             parts.append(to_bytes(resize(images, model.config.size)).cpu())
         projected.append(torch.cat(parts))
-        steps.append(torch.cat(step).cpu())
         observer.advance()
     observer.finish()
     images = torch.stack(projected)
@@ -187,4 +188,4 @@ def project(
     names = [f"stage-{stage}/{samples.first_seed + i}-{j}" for i in range(n) for j in range(m)]
     found = (masks or mask_source(model.config))(images.flatten(0, 1), names)
     found = found.unflatten(0, (n, m))
-    return replace(rerendered, projected=images, projected_masks=found, steps=torch.stack(steps))
+    return replace(rerendered, projected=images, projected_masks=found)

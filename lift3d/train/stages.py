@@ -73,7 +73,7 @@ def explore_loss(
     """Step 1: fit the material of the fixed shape to the samples' own images, seen at predicted views and
     lights.
 
-    In the first stage, lights are the prior's mean, and so are views unless the samples bring theirs.
+    In the first stage, those that the samples bring, or else the prior's means.
     """
     config = model.config
     count, is_patch = _draw(model, config.batch.n_surface, rng)
@@ -236,13 +236,11 @@ def _view_light(
     flip = torch.rand(len(i), 1, generator=rng) < 0.5
     known = rerendered if readings is None else readings
     image, view, light = rerendered.projected[i, j], known.views[i, j], known.lights[i, j]
-    n_read = 0
     if readings is not None:
         n_read = len(i) // 2
         k = torch.randint(len(readings.pool.images), (n_read,), generator=rng)
         image[:n_read], view[:n_read] = readings.pool.images[k], readings.pool_views[k]
-        if readings.pool_lights is not None:
-            light[:n_read] = readings.pool_lights[k]
+        light[:n_read] = readings.pool_lights[k]
     image = torch.where(flip[..., None, None], image.flip(-1), image)
     view = torch.where(flip, mirrored_views(view), view)
     light = torch.where(flip, mirrored_lights(light), light)
@@ -250,10 +248,12 @@ def _view_light(
     if model.config.batch.jitter:
         image = jittered(image, model.config.batch.jitter, rng)
     views, lights = model.view_encoder.tanh(image), model.light_encoder.tanh(image)
-    light = model.light_encoder.to_tanh(light.to(image))
-    if readings is not None and readings.pool_lights is None:
-        light[:n_read] = lights[:n_read].detach()
-    return losses.view_light(views, model.view_encoder.to_tanh(view.to(image)), lights, light)
+    return losses.view_light(
+        views,
+        model.view_encoder.to_tanh(view.to(image)),
+        lights,
+        model.light_encoder.to_tanh(light.to(image)),
+    )
 
 
 def jittered(
