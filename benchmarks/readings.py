@@ -1,0 +1,68 @@
+"""How well are views and lights read off images, before and beside the encoders that learn from them?
+
+Samples of the demo GAN are registered on a mean shape: the ellipsoid that pre-training starts from, and that
+of a lifted model. Then both readers, and the model's E_v and E_l, read the benchmark's renders of heads,
+whose views and lights are known:
+
+    python benchmarks/readings.py --model demo
+"""
+
+import argparse
+
+import torch
+
+from lift3d.cameras import VIEW_NAMES
+from lift3d.evaluate import benchmark_renders
+from lift3d.masks import background_masks
+from lift3d.metrics import light_error, view_error
+from lift3d.model import LiftedGAN, load
+from lift3d.synthetic.render import HeadRender
+from lift3d.train.pretrain import POOL_SEED
+from lift3d.train.projected import draw_samples, to_bytes, to_float
+from lift3d.train.readings import new_reader
+
+
+def report(name: str, views: torch.Tensor, lights: torch.Tensor, truth: list[HeadRender]) -> None:
+    """One line: correlation / slope / root mean square error of each number, mean angles."""
+    true_views, true_lights = torch.stack([t.view for t in truth]), torch.stack([t.light for t in truth])
+    cells = []
+    for label, read, true in (
+        *((n, views[:, i], true_views[:, i]) for i, n in enumerate(VIEW_NAMES[:3])),
+        *((n, lights[:, i], true_lights[:, i]) for i, n in ((2, "l_x"), (3, "l_y"))),
+    ):
+        cov = torch.cov(torch.stack((read, true)))
+        r, slope = cov[0, 1] / (cov[0, 0] * cov[1, 1]).sqrt(), cov[0, 1] / cov[1, 1]
+        error = (read - true).square().mean().sqrt()
+        size = f"{error:.2f}" if label.startswith("l") else f"{error.rad2deg():.1f} deg"
+        cells.append(f"{label} {r:.2f} / {slope:.2f} / {size}")
+    view, light = view_error(views, true_views).mean(), light_error(lights, true_lights).mean()
+    print(f"{name}: {', '.join(cells)}; view {view:.1f} deg, light {light:.1f} deg", flush=True)
+
+
+@torch.no_grad()
+def main() -> None:
+    """Prints correlation / slope / root mean square error per number and reader."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--samples", type=int, default=2048)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    model = load(args.model)
+    takes = [take for _, take in benchmark_renders()]
+    images = to_bytes(torch.stack([t.image for t in takes]).permute(0, 3, 1, 2) * 2 - 1)
+    masks = background_masks(images, model.background[0])
+    pool = draw_samples(model, args.samples, POOL_SEED)
+    start = LiftedGAN(model.config, model.generator)
+    for name, shape in (("on the ellipsoid", start), ("on the lifted shape", model)):
+        reader = new_reader(shape, pool)
+        offset = model.config.light_prior.mean() - reader.read(pool.images, pool.masks)[1].mean(0)
+        views, lights = reader.read(images, masks)
+        report(name, views, lights + offset, takes)
+    x = to_float(images)
+    report("E_v, E_l", model.view_encoder(x), model.light_encoder(x), takes)
+
+
+if __name__ == "__main__":
+    main()
