@@ -98,8 +98,8 @@ QUICK = {  # replaces these values of a joint schedule
 
 
 def get_preset(name: str, profile: str = "full") -> Preset:
-    """The preset called ``name``; profile "quick" shrinks its joint schedule, if it has one, to a toy run
-    through every step. ``ConfigError`` lists the known names.
+    """The preset called ``name``; profile "quick" shrinks its joint schedule, if it has one, and its pool to a
+    toy run through every step. ``ConfigError`` lists the known names.
     """
     if name not in PRESETS:
         raise ConfigError(f"unknown dataset {name!r}, known are {', '.join(PRESETS)}")
@@ -111,5 +111,6 @@ def with_profile(preset: Preset, profile: str) -> Preset:
     if profile not in PROFILES:
         raise ConfigError(f"unknown profile {profile!r}, known are {', '.join(PROFILES)}")
     if profile == "quick" and preset.joint is not None:
-        return replace(preset, joint=replace(preset.joint, **QUICK, invert=min(40, preset.joint.invert)))
+        schedule = replace(preset.joint, **QUICK, invert=min(40, preset.joint.invert))
+        return replace(preset, joint=schedule, n_pool=min(512, preset.n_pool))
     return preset

@@ -155,12 +155,13 @@ def test_demo_lifts_what_its_gan_was_trained_on() -> None:
     assert DEMO.masks == "background" and DEMO.weights.mask > 0
 
 
-def test_quick_profile_shrinks_the_joint_schedule_alone() -> None:
+def test_quick_profile_shrinks_the_joint_schedule_and_the_pool_alone() -> None:
     quick, full = get_preset("demo", "quick"), get_preset("demo")
     assert full is DEMO
     assert quick.joint.n_stages == 2
     for name in ("n_samples", "n_rerendered", "explore_first", "explore", "align", "exploit"):
         assert 0 < getattr(quick.joint, name) < getattr(full.joint, name)
+    assert 0 < quick.n_pool < full.n_pool
     assert quick.joint.sigma == full.joint.sigma
     assert (quick.name, quick.shape, quick.instance) == (full.name, full.shape, full.instance)
     assert get_preset("lsun-car", "quick") == PRESETS["lsun-car"]
