@@ -230,7 +230,7 @@ def _seeds(text: str) -> list[int]:
         for part in text.split(","):
             first, dash, last = part.partition("-")
             low, high = int(first), int(last if dash else first)
-            if high < low or len(numbers) + high - low >= MAX_SEEDS:
+            if high < low or high >= 2**63 or len(numbers) + high - low >= MAX_SEEDS:
                 raise ValueError
             numbers += range(low, high + 1)
     except ValueError as error:

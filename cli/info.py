@@ -12,7 +12,6 @@ from lift3d.errors import ConfigError
 
 HDF5_MAGIC = b"\x89HDF"
 GLB_MAGIC = b"glTF"
-FOREIGN = (b"PK", b"\x80")  # PyTorch archives and pickles: GANs of other programs
 
 
 @click.command()
@@ -25,17 +24,18 @@ def info(file: Path, contact_sheet: Path | None, overwrite: bool, as_json: bool)
     if not file.is_file():
         raise ConfigError(f"{file} is not a file; give a dataset, a model or a checkpoint")
     with open(file, "rb") as opened:
-        start = opened.read(4)
+        head = opened.read(9)
+    start = head[:4]
     if start == HDF5_MAGIC:
         _dataset(file, contact_sheet, overwrite, as_json)
     elif contact_sheet is not None:
         raise ConfigError(f"--contact-sheet: {file} is no dataset; give one that `lift3d sample` wrote")
     elif start == GLB_MAGIC:
         _mesh(file, as_json)
-    elif start.startswith(FOREIGN):
-        _gan(file, as_json)
-    else:
+    elif head[8:] == b"{":  # a safetensors file: the length of its header, then the header
         _tensors(file, as_json)
+    else:
+        _gan(file, as_json)
 
 
 def _dataset(file: Path, contact_sheet: Path | None, overwrite: bool, as_json: bool) -> None:

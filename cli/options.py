@@ -21,7 +21,9 @@ model = click.option(
     metavar="NAME|FILE",
     help="Bundled model or lifted checkpoint.",
 )
-seed = click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random choice.")
+seed = click.option(
+    "--seed", type=click.IntRange(0, 2**40), default=0, show_default=True, help="Seed of every random choice."
+)
 overwrite = click.option("--overwrite", is_flag=True, help="Replace what is already there.")
 resume = click.option("--resume", is_flag=True, help="Continue what an earlier, interrupted run left.")
 json_output = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -1,6 +1,7 @@
 """``lift3d pretrain``: lift a 2D GAN by joint pre-training."""
 
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,11 @@ def pretrain(
     accepted = accept_license or (gan is None and _accepts(preset))
     with RichObserver() as progress:
         observer = progress if tensorboard is None else TensorBoardObserver(progress, tensorboard)
-        loaded = find_gan(preset, gan, accepted, observer)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded = find_gan(preset, gan, accepted, observer)
+        for note in loaded.notes:
+            observer.message(f"{loaded.source} {note}")
         run(
             preset,
             loaded,

@@ -36,7 +36,7 @@ def read_category(path: str | Path) -> Preset:
     except ValueError as error:  # also of text that is not UTF-8
         raise ConfigError(f"{path} is not TOML: {error}") from error
     base = given.pop("base", None)
-    if base not in PRESETS:
+    if not isinstance(base, str) or base not in PRESETS:
         raise ConfigError(f"{path}: base is {base!r}, expected one of {', '.join(PRESETS)}")
     name = given.get("name")
     if not isinstance(name, str) or not name or name in PRESETS:

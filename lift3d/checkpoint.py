@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lift3d.errors import CheckpointError, CorruptFile
 
+_MAX_TEXT = 1_000_000  # characters of JSON: parsed, they take up to a hundred times their size
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -55,6 +56,8 @@ def read_tensors(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
         with safe_open(str(path), framework="pt") as file:
             text = (file.metadata() or {}).get("lift3d")
             tensors = {name: file.get_tensor(name) for name in file.keys()}
+        if text and len(text) > _MAX_TEXT:
+            raise CorruptFile(f"{path} is damaged: its description has {len(text)} characters")
         about = json.loads(text) if text else None
     except (SafetensorError, ValueError, RecursionError) as error:
         with open(path, "rb") as file:

@@ -160,7 +160,7 @@ def _receive(
     if (etag := response.headers.get("ETag", "")).startswith('"'):
         tag.write_text(etag)
     length = response.headers.get("Content-Length")
-    total = None if length is None else have + int(length)
+    total = have + int(length) if length is not None and length.isdecimal() else None
     observer.start(f"downloading {part.stem}, MB", None if total is None else -(-total // MEGABYTE))
     observer.advance(have // MEGABYTE)
     with open(part, "ab" if have else "wb") as file:

@@ -98,8 +98,8 @@ QUICK = {  # replaces these values of a joint schedule
 
 
 def get_preset(name: str, profile: str = "full") -> Preset:
-    """The preset called ``name``; profile "quick" shrinks its joint schedule, if it has one, and its pool to a
-    toy run through every step. ``ConfigError`` lists the known names.
+    """The preset called ``name``; profile "quick" shrinks its joint schedule, if it has one, and its pool to
+    a toy run through every step. ``ConfigError`` lists the known names.
     """
     if name not in PRESETS:
         raise ConfigError(f"unknown dataset {name!r}, known are {', '.join(PRESETS)}")

@@ -231,7 +231,40 @@ def cases(marker: Path) -> dict[str, tuple[bytes, str]]:
             "a tensor is not described as one",
         ),
         "ragged_shape": (whole(tensor(pair(2, 3), number(1) + pickle.TUPLE1)), "no proper shape"),
-        "many_axes": (whole(tensor(nine, nine)), "exceeds its storage"),
+        "many_axes": (whole(tensor(nine, nine)), "a tensor has 9 axes"),
+        "copied_sets": (
+            PROTO
+            + pickle.EMPTY_LIST
+            + pickle.BINPUT
+            + b"\x00"
+            + pickle.MARK
+            + b"".join(pickle.BININT2 + struct.pack("<H", i) for i in range(60_000))
+            + pickle.APPENDS
+            + (b"cbuiltins\nset\n" + pickle.BINGET + b"\x00" + pickle.TUPLE1 + pickle.REDUCE) * 400
+            + STOP,
+            bomb,
+        ),
+        "copied_text": (
+            PROTO
+            + pickle.BINUNICODE
+            + struct.pack("<I", 1 << 22)
+            + b"a" * (1 << 22)
+            + pickle.BINPUT
+            + b"\x00"
+            + (
+                b"c_codecs\nencode\n"
+                + pickle.BINGET
+                + b"\x00"
+                + pickle.SHORT_BINUNICODE
+                + b"\x06latin1"
+                + pickle.TUPLE2
+                + pickle.REDUCE
+            )
+            * 400
+            + STOP,
+            bomb,
+        ),
+        "long_description": (_described_at_length(), "its description has 30000003 characters"),
         "far_memo": (
             PROTO + pickle.EMPTY_DICT + pickle.LONG_BINPUT + b"\xff\xff\xff\x7f" + STOP,
             "something else than a GAN",
@@ -321,6 +354,11 @@ def _compressed_storage() -> bytes:
         for entry in old.infolist():
             new.writestr(entry.filename, old.read(entry), zipfile.ZIP_DEFLATED)
     return file.getvalue()
+
+
+def _described_at_length() -> bytes:
+    header = json.dumps({"__metadata__": {"lift3d": "[" + "[]," * 10_000_000 + "1]"}}).encode()
+    return struct.pack("<Q", len(header)) + header
 
 
 def _without_storage() -> bytes:

@@ -7,6 +7,7 @@ Entries are uncompressed and read in place; nothing is inflated, and names are o
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import cache
 
 from lift3d.errors import CheckpointError, CorruptFile
 from lift3d.gan.machine import Budget, damaged
@@ -48,12 +49,16 @@ def unpickle_archive(data: memoryview, budget: Budget) -> object:
     if f"{top}/byteorder" in entries and _content(data, entries[f"{top}/byteorder"]) != b"little":
         raise damaged("its numbers are not little-endian")
 
+    @cache  # many tensors may share a storage
+    def content(key: str) -> memoryview:
+        return _content(data, entries[f"{top}/data/{key}"])
+
     def storage(identity: object) -> Storage:
         dtype, key, count = storage_identity(identity)
         entry = entries.get(f"{top}/data/{key}")
         if entry is None or entry.size != count * dtype.itemsize:
             raise damaged("a storage is missing or not as long as announced")
-        return Storage(dtype, count, lambda: _content(data, entry))
+        return Storage(dtype, count, lambda: content(key))
 
     return unpickle(_content(data, entries[f"{top}/data.pkl"]), budget, storage)
 

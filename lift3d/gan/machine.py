@@ -41,6 +41,12 @@ class Budget:
         self.operations = (_FREE_BYTES + file_size) // _BYTES_PER_OPERATION
         self.text = _FREE_TEXT
 
+    def copy(self, n_bytes: int) -> None:
+        """Pays for a copy, which a file can ask for again and again."""
+        self.operations -= n_bytes // _BYTES_PER_OPERATION
+        if self.operations < 0:
+            raise _bomb("copies")
+
 
 @dataclass
 class Inert:

@@ -53,13 +53,15 @@ class StoredTensor:
     strides: tuple[int, ...]
 
     def __post_init__(self) -> None:
+        if len(self.shape) > _MAX_AXES:  # before anything is multiplied
+            raise damaged(f"a tensor has {len(self.shape)} axes, far more than one of a GAN")
         numbers = (self.offset, *self.shape, *self.strides)
         if not all(type(n) is int and n >= 0 for n in numbers) or len(self.shape) != len(self.strides):
             raise damaged("a tensor has no proper shape")
         last = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
         count = self.storage.count
         fits = prod(self.shape) <= count and (0 in self.shape or self.offset + last < count)
-        if len(self.shape) > _MAX_AXES or not fits:
+        if not fits:
             raise damaged(f"a tensor of shape {_short(self.shape)} exceeds its storage of {count} numbers")
 
     @property

@@ -18,6 +18,7 @@ from lift3d.gan.machine import Budget, Inert, Machine, Name, damaged, key
 from lift3d.gan.storages import DTYPES, Storage, StoredTensor
 
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+_SET_ITEM = 128  # bytes
 _NUMBERS = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
 
 
@@ -38,7 +39,21 @@ class Persistent:
 
 def unpickle(data: memoryview, budget: Budget, storage: Callable[[object], Storage] | None = None) -> object:
     """The value in a pickle. ``storage`` finds the numbers of tensors that are stored outside of it."""
-    nested = {"torch.storage._load_from_bytes": lambda blob: _nested_storage(memoryview(blob), budget)}
+
+    def unique(items: list) -> set:
+        budget.copy(_SET_ITEM * len(items))
+        return set(map(key, items))
+
+    def encode(text: str, encoding: str) -> bytes:
+        budget.copy(len(text))
+        return text.encode({"latin1": "latin1"}[encoding])
+
+    nested = {
+        "torch.storage._load_from_bytes": lambda blob: _nested_storage(memoryview(blob), budget),
+        "_codecs.encode": encode,
+        "builtins.set": unique,
+        "__builtin__.set": unique,
+    }
     return Machine(data, Names(_NAMES | nested), budget, storage).run()
 
 
@@ -147,14 +162,6 @@ def _empty_dict() -> dict:
     return {}
 
 
-def _set(items: list) -> set:
-    return set(map(key, items))
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    return text.encode({"latin1": "latin1"}[encoding])
-
-
 def _persistent(meta: dict) -> Persistent:
     if meta["type"] != "class" or meta["version"] != 6:
         raise CheckpointError(
@@ -198,10 +205,7 @@ _STORAGE_NAMES = Names.fromkeys(DTYPES)
 _NAMES = Names(
     {
         **_STORAGE_NAMES,
-        "__builtin__.set": _set,
-        "_codecs.encode": _encode,
         "argparse.Namespace": _inert,
-        "builtins.set": _set,
         "collections.OrderedDict": _empty_dict,
         "dnnlib.util.EasyDict": _empty_dict,
         "numpy._core.multiarray._reconstruct": _inert,

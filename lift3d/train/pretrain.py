@@ -12,7 +12,7 @@ import torch
 
 from lift3d import downloads
 from lift3d.config import Preset, Schedule
-from lift3d.errors import CheckpointError, ConfigError
+from lift3d.errors import CheckpointError, ConfigError, CorruptFile
 from lift3d.gan.load import LoadedGan, fill, read_tensors, write_tensors
 from lift3d.gan.load import load as load_gan
 from lift3d.gan.stylegan2 import Discriminator
@@ -101,7 +101,11 @@ def find_gan(
             f"accept these terms and download it from {gan.urls[0]}, or pass the file you have with "
             "--gan PATH"
         )
-    return load_gan(downloads.download(downloads.GANS[preset.name], observer))
+    path = downloads.download(downloads.GANS[preset.name], observer)
+    try:
+        return load_gan(path)
+    except CorruptFile as error:
+        raise CorruptFile(f"{error}; it is a download: delete it, and it is fetched again") from error
 
 
 def check_gan(preset: Preset, gan: LoadedGan) -> None:
