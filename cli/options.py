@@ -21,8 +21,17 @@ model = click.option(
     metavar="NAME|FILE",
     help="Bundled model or lifted checkpoint.",
 )
+
+
+def _seed(_: click.Context, __: click.Parameter, value: int) -> int:
+    """The same range for every command, as datasets keep seeds in 32 bits."""
+    if not 0 <= value < 2**32:
+        raise ConfigError(f"seed is {value}, expected 0 to 2^32 - 1")
+    return value
+
+
 seed = click.option(
-    "--seed", type=click.IntRange(0, 2**40), default=0, show_default=True, help="Seed of every random choice."
+    "--seed", type=int, callback=_seed, default=0, show_default=True, help="Seed of every random choice."
 )
 overwrite = click.option("--overwrite", is_flag=True, help="Replace what is already there.")
 resume = click.option("--resume", is_flag=True, help="Continue what an earlier, interrupted run left.")

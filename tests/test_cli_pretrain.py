@@ -58,6 +58,7 @@ def test_dry_run_prints_the_settings_and_writes_nothing(folder: Path) -> None:
             "unknown dataset 'dogs', known are celeba, celeba-hq, afhq-cat, lsun-car, demo",
         ),
         (("--profile", "slow"), "unknown profile 'slow', known are full, quick"),
+        (("--seed", "99999999999999999999"), "seed is 99999999999999999999, expected 0 to 2^32 - 1"),
         (("--overwrite", "--resume"), "--overwrite and --resume contradict each other"),
         (("--resume",), "run holds no run to resume"),
         (("--device", "cuda:99"), "device 'cuda:99' is not there"),
