@@ -1,13 +1,14 @@
 """How well are views and lights read off images, before and beside the encoders that learn from them?
 
-Samples of the demo GAN are registered on a mean shape: the ellipsoid that pre-training starts from, and that
-of a lifted model. Then both readers, and the model's E_v and E_l, read the benchmark's renders of heads,
-whose views and lights are known:
+Samples of the demo GAN are registered on a mean shape (timed): the ellipsoid that pre-training starts
+from, and that of a lifted model. Then both readers, and the model's E_v and E_l, read the benchmark's renders
+of heads, whose views and lights are known:
 
     python benchmarks/readings.py --model demo
 """
 
 import argparse
+import time
 
 import torch
 
@@ -56,10 +57,10 @@ def main() -> None:
     pool = draw_samples(model, args.samples, POOL_SEED)
     start = LiftedGAN(model.config, model.generator)
     for name, shape in (("on the ellipsoid", start), ("on the lifted shape", model)):
+        start_time = time.perf_counter()
         reader = new_reader(shape, pool)
-        offset = model.config.light_prior.mean() - reader.read(pool.images, pool.masks)[1].mean(0)
-        views, lights = reader.read(images, masks)
-        report(name, views, lights + offset, takes)
+        seconds = time.perf_counter() - start_time
+        report(f"{name} ({seconds:.0f} s)", *reader.read(images, masks), takes)
     x = to_float(images)
     report("E_v, E_l", model.view_encoder(x), model.light_encoder(x), takes)
 

@@ -1,7 +1,6 @@
 """``lift3d gan``: train a 2D GAN, convert one, and look at one."""
 
 import math
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -215,12 +214,7 @@ def _load(file: Path, raw: bool) -> "LoadedGan":
     """The GAN in a file; what the file lacks is said on stderr."""
     from lift3d.gan.load import load
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        loaded = load(file, average=not raw)
-    for note in loaded.notes:
-        click.echo(f"{file} {note}", err=True)
-    return loaded
+    return options.load_gan(lambda: load(file, average=not raw), lambda text: click.echo(text, err=True))
 
 
 def _seeds(text: str) -> list[int]:

@@ -1,5 +1,6 @@
 """Options that several commands share, and what they stand for."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ from lift3d.errors import BackendUnavailable, ConfigError
 
 if TYPE_CHECKING:
     import torch
+
+    from lift3d.gan.load import LoadedGan
 
 Command = Callable[..., None]
 PATH = click.Path(path_type=Path)
@@ -73,6 +76,16 @@ def use_device(name: str, threads: int | None) -> "torch.device":
             f"device {name!r} is not there, {present} CUDA devices are; choose --device cpu or --device auto"
         )
     return device
+
+
+def load_gan(load: "Callable[[], LoadedGan]", say: Callable[[str], None]) -> "LoadedGan":
+    """The GAN that ``load`` reads; ``say`` tells what its file lacks, instead of Python warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = load()
+    for note in loaded.notes:
+        say(f"{loaded.source} {note}")
+    return loaded
 
 
 def require_one(overwrite: bool, resume: bool) -> None:

@@ -1,7 +1,6 @@
 """``lift3d pretrain``: lift a 2D GAN by joint pre-training."""
 
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,11 +71,7 @@ def pretrain(
     accepted = accept_license or (gan is None and _accepts(preset))
     with RichObserver() as progress:
         observer = progress if tensorboard is None else TensorBoardObserver(progress, tensorboard)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            loaded = find_gan(preset, gan, accepted, observer)
-        for note in loaded.notes:
-            observer.message(f"{loaded.source} {note}")
+        loaded = options.load_gan(lambda: find_gan(preset, gan, accepted, observer), observer.message)
         run(
             preset,
             loaded,

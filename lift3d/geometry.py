@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+FACING = (0.15, 0.4)  # cosines between which ``visibility`` rises from 0 to 1
+
 
 def dot(a: Float[Tensor, "*#s 3"], b: Float[Tensor, "*#s 3"]) -> Float[Tensor, "*s 1"]:
     """Inner product, kept as a trailing axis of one."""
@@ -18,6 +20,17 @@ def normalize(v: Float[Tensor, "*#s 3"], eps: float = 1e-12) -> Float[Tensor, "*
 def reflect(direction: Float[Tensor, "*#s 3"], normal: Float[Tensor, "*#s 3"]) -> Float[Tensor, "*s 3"]:
     """Mirror image ``2 (n.l) n - l`` of a unit direction that points away from the surface."""
     return 2.0 * dot(normal, direction) * normal - direction
+
+
+def visibility(
+    normal: Float[Tensor, "*#s 3"], point: Float[Tensor, "*#s 3"], camera: Float[Tensor, "*#s 3"]
+) -> Float[Tensor, "*s"]:
+    """How much an image says of a surface point: 0 beyond grazing angles, 1 where it faces the camera.
+
+    Linear in the cosine between normal and view, between the two of ``FACING``."""
+    low, high = FACING
+    facing = (normal * normalize(camera - point)).sum(-1)
+    return ((facing - low) / (high - low)).clamp(0, 1)
 
 
 def angle_deg(a: Float[Tensor, "*#s 3"], b: Float[Tensor, "*#s 3"]) -> Float[Tensor, "*s"]:

@@ -344,6 +344,19 @@ def agreement(cycles: ndarray, colors: ndarray, mask: ndarray) -> Agreement:
     return Agreement(float(iou), float(np.abs(error).mean()), float(error.mean()))
 
 
+def assert_alike(name: str, path: Path, mesh: Mesh, cameras: Cameras, lamps: Lights, limit: float) -> None:
+    """Blender's renders of a file show the silhouettes of ``mesh``, where they are, and our colours."""
+    ours = render_mesh(mesh, cameras, lamps, SIZE, (1.0, 1.0, 1.0))
+    for image, (view, light) in zip(render_blend(path, SHOTS, samples=16), SHOTS, strict=True):
+        colors, mask = ours.colors[view, light].numpy(), ours.mask[view].numpy()
+        found = agreement(image, colors, mask)
+        print(f"{name} view {view} light {light}: {found}")
+        assert found.iou >= 0.99
+        assert found.mae <= limit
+        for step, axis in ((1, 0), (-1, 0), (1, 1), (-1, 1)):
+            assert agreement(np.roll(image, step, axis), colors, mask).iou < found.iou - 0.01
+
+
 SHOTS = [(view, light) for view in range(2) for light in range(2)]
 BODIES = {
     "demo 7": lambda: lifted(7),
@@ -366,19 +379,9 @@ def lifted(seed: int) -> Mesh:
 @pytest.mark.parametrize("body", BODIES)
 def test_cycles_renders_what_we_render(cameras: Cameras, lamps: Lights, tmp_path: Path, body: str) -> None:
     mesh = BODIES[body]()
-    ours = render_mesh(mesh, cameras, lamps, SIZE, (1.0, 1.0, 1.0))
     for material, limit in (("exact", 0.005), ("pbr", 0.015)):
         write_blend(mesh, tmp_path / "a.blend", cameras, lamps, SIZE, material)
-        images = render_blend(tmp_path / "a.blend", SHOTS, samples=16)
-        for image, (view, light) in zip(images, SHOTS, strict=True):
-            mask = ours.mask[view].numpy()
-            found = agreement(image, ours.colors[view, light].numpy(), mask)
-            print(f"{body:14} {material:6} view {view} light {light}: {found}")
-            assert found.iou >= 0.99
-            assert found.mae <= limit
-            for step, axis in ((1, 0), (-1, 0), (1, 1), (-1, 1)):
-                shifted = np.roll(image, step, axis)
-                assert agreement(shifted, ours.colors[view, light].numpy(), mask).iou < found.iou - 0.01
+        assert_alike(f"{body} {material}", tmp_path / "a.blend", mesh, cameras, lamps, limit)
 
 
 @needs_blender
@@ -393,12 +396,7 @@ def test_textures(cameras: Cameras, lamps: Lights, tmp_path: Path, material: str
         "specular roughness.png": ["//specular roughness.png", True, "Non-Color"],
     }
     assert "albedo" not in arrays
-    ours = render_mesh(mesh, cameras, lamps, SIZE, (1.0, 1.0, 1.0))
-    for image, (view, light) in zip(render_blend(path, SHOTS, samples=16), SHOTS, strict=True):
-        found = agreement(image, ours.colors[view, light].numpy(), ours.mask[view].numpy())
-        print(f"textured patch {material:6} view {view} light {light}: {found}")
-        assert found.iou >= 0.99
-        assert found.mae <= limit
+    assert_alike(f"textured patch {material}", path, mesh, cameras, lamps, limit)
 
 
 @needs_blender
@@ -407,12 +405,7 @@ def test_normal_maps(cameras: Cameras, lamps: Lights, tmp_path: Path, material: 
     fine, mesh, maps = bumpy_ball()
     bare, path = replace(mesh, albedo=None, specular=None, shininess=None), tmp_path / "a.blend"
     write_blend(bare, path, cameras, lamps, SIZE, material, maps=maps)
-    ours = render_mesh(fine, cameras, lamps, SIZE, (1.0, 1.0, 1.0))
-    for image, (view, light) in zip(render_blend(path, SHOTS, samples=16), SHOTS, strict=True):
-        found = agreement(image, ours.colors[view, light].numpy(), ours.mask[view].numpy())
-        print(f"bumpy ball {material:6} view {view} light {light}: {found}")
-        assert found.iou >= 0.99
-        assert found.mae <= limit
+    assert_alike(f"bumpy ball {material}", path, fine, cameras, lamps, limit)
 
 
 @needs_blender

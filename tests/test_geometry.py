@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lift3d.cameras import rotation
-from lift3d.geometry import angle_deg, dot, normalize, ray_sphere, reflect
+from lift3d.geometry import angle_deg, dot, normalize, ray_sphere, reflect, visibility
 
 
 def vectors(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -84,3 +84,11 @@ def test_ray_sphere_has_finite_gradients_also_for_rays_that_miss_or_touch() -> N
     assert gradient.tolist() == [[0, 0, 3]] * 3
     apart = torch.tensor([[0.3, 0.1, 5], [0.0, 2, 5]], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda o: ray_sphere(o, directions)[:2], apart)
+
+
+def test_visibility_rises_from_grazing_to_facing() -> None:
+    """A plane at the origin, seen under cosines of 0.1, 0.275 (halfway between the two of FACING) and 0.9."""
+    cosine = torch.tensor([0.1, 0.275, 0.9])
+    camera = 3 * torch.stack(((1 - cosine**2).sqrt(), torch.zeros(3), cosine), -1)
+    seen = visibility(torch.tensor([0.0, 0.0, 1.0]), torch.zeros(3), camera)
+    torch.testing.assert_close(seen, torch.tensor([0.0, 0.5, 1.0]))

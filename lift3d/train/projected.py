@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from lift3d.cameras import Cameras
-from lift3d.geometry import normalize
+from lift3d.geometry import visibility
 from lift3d.lights import Lights
 from lift3d.mask_sources import MaskSource, mask_source
 from lift3d.masks import interior
@@ -22,7 +22,6 @@ from lift3d.observer import Observer
 
 TRAINING_MESH = 48  # grid cells a side of the meshes that are re-rendered
 SYNTHESIS_BATCH = 16  # images that the GAN draws at a time: at 512 pixels, about 1 GB per layer
-FADE = (0.15, 0.4)  # cosine between normal and view where an image begins, and where it fully counts
 OCCLUDED = 0.05  # world units behind the visible surface: another part of it hides the point
 DARKEST = 0.2  # diffuse factor below which an image says nothing of the albedo
 
@@ -149,12 +148,11 @@ def with_detail(
     residual = ((image.permute(1, 2, 0) + 1) / 2 - out.colors[0, 0]) * known
     points = torch.from_numpy(mesh.vertices).to(image)
     normal = torch.from_numpy(mesh.normals).to(image)
-    facing = (normal * normalize(camera.origins - points)).sum(-1)
     grid = camera.project(points[None], size)[0] / size * 2 - 1
     layers = torch.cat((residual, known.to(residual), out.depth[0, ..., None]), -1).permute(2, 0, 1)
     at = F.grid_sample(layers[None], grid[None, None], align_corners=False)[0, :, 0].T
     hidden = camera.z_depth(points[None])[0] > at[:, 4] / at[:, 3].clamp_min(1e-3) + OCCLUDED
-    weight = ((facing - FADE[0]) / (FADE[1] - FADE[0])).clamp(0, 1) * ~hidden
+    weight = visibility(normal, points, camera.origins) * ~hidden
     lamp = Lights.from_vector(light)
     diffuse = lamp.ambient + lamp.diffuse * (normal @ lamp.direction).clamp_min(0.0)
     change = weight[:, None] * at[:, :3] / diffuse[:, None].clamp_min(DARKEST)

@@ -28,13 +28,14 @@ class Reader:
     config: Preset
     mesh: Mesh
     template: Template
+    offset: Float[Tensor, "5"]  # of lights: the prior's mean is that of all samples
 
     def read(
         self, images: UInt8[Tensor, "n 3 s s"], masks: Bool[Tensor, "n s s"]
     ) -> tuple[Float[Tensor, "n 6"], Float[Tensor, "n 5"]]:
         """Views and lights of images."""
         views = self.template.find(images, masks)
-        return views, find_lights(self.mesh, self.config.light_prior, images, masks, views)
+        return views, find_lights(self.mesh, self.config.light_prior, images, masks, views) + self.offset
 
 
 @dataclass(frozen=True)
@@ -51,22 +52,22 @@ class Readings:
 @torch.no_grad()
 def new_reader(model: LiftedGAN, pool: SampleSet) -> Reader:
     """The pool, registered on the shape of its mean code. Views are nearly linear in w, so truncation by psi
-    leaves psi times the prior's spread.
+    leaves psi times the prior's spread. The prior also settles the mean of the pool's lights.
     """
     codes = [model.image_encoder(to_float(x.to(model.device))) for x in pool.images.split(CHUNK)]
     mesh = model.geometry(torch.cat(codes).mean(0), N_CELLS)
     prior = model.config.view_prior
     prior = replace(prior, std=tuple(model.config.truncation * s for s in prior.std))
-    return Reader(model.config, mesh, register(mesh, prior, pool.images, pool.masks))
+    template = register(mesh, prior, pool.images, pool.masks)
+    raw = Reader(model.config, mesh, template, torch.zeros(5, device=pool.images.device))
+    mean = raw.read(pool.images, pool.masks)[1].mean(0)
+    return replace(raw, offset=model.config.light_prior.mean().to(mean) - mean)
 
 
 def read(model: LiftedGAN, rerendered: Rerendered, pool: SampleSet) -> Readings:
-    """Readings after the projections of a stage. The prior settles the mean of the pool's lights."""
+    """Readings after the projections of a stage."""
     reader = new_reader(model, pool)
     pool_views, pool_lights = reader.read(pool.images, pool.masks)
     views, lights = reader.read(rerendered.projected.flatten(0, 1), rerendered.projected_masks.flatten(0, 1))
-    offset = model.config.light_prior.mean() - pool_lights.mean(0)
     n_m = rerendered.views.shape[:2]
-    return Readings(
-        views.unflatten(0, n_m), (lights + offset).unflatten(0, n_m), pool, pool_views, pool_lights + offset
-    )
+    return Readings(views.unflatten(0, n_m), lights.unflatten(0, n_m), pool, pool_views, pool_lights)

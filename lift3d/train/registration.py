@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from lift3d.cameras import Cameras, ViewPrior, mirrored
-from lift3d.geometry import normalize
+from lift3d.geometry import visibility
 from lift3d.mesh import Mesh
 from lift3d.rasterize import Fragments, get_rasterizer, interpolate
 
@@ -28,7 +28,6 @@ SURROUNDINGS = 3 / 64  # standard deviation of what contrast is relative to, of 
 DARKEST = 0.03  # intensity below which contrast is noise
 OUTLINE = 0.5  # weight of the masks' IoU beside the correlation of the looks
 PRIOR = 0.01  # weight of the prior's log density beside them
-FACING = (0.15, 0.4)  # cosine between normal and view where an image begins to count, and where it fully does
 STRETCH = 1.3  # by which views are spread to match the prior, at most; roll is measured too coarsely for more
 CHUNK = 256  # images or views at a time
 
@@ -166,9 +165,8 @@ def mean_texture(
             cameras = Cameras.from_view(pose)
             grid = cameras.project(points.expand(len(pose), -1, -1), looks.shape[-1])
             grid = grid / looks.shape[-1] * 2 - 1
-            facing = (normals * normalize(cameras.origins[:, None] - points)).sum(-1)
             at = F.grid_sample(image, grid[:, None], align_corners=False)[:, :, 0]
-            weight = ((facing - FACING[0]) / (FACING[1] - FACING[0])).clamp(0, 1) * (at[:, -1] > 0.9)
+            weight = visibility(normals, points, cameras.origins[:, None]) * (at[:, -1] > 0.9)
             total += torch.einsum("nv,ncv->vc", weight, at[:, :-1])
             count += weight.sum(0)[:, None]
     return total / count.clamp_min(1)
