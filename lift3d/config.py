@@ -22,6 +22,7 @@ class FieldConfig:
     n_hidden: int = 256  # channels of a hidden layer
     n_layers: int = 8  # hidden layers
     n_frequencies: int = 4  # of the positional encoding
+    beta: float = 100.0  # of F_s's softplus, as in NeuS; small nets draw faces sooner with smoother kinks
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class BatchConfig:
     n_posed: int = 8  # projections of a step-3 iteration whose sampled view and light E_v and E_l must name
     jitter: float = 0.0  # by which share the images that teach E_v and E_l are stretched, moved and slanted
     p_own: float | None = None  # of a sample's own image in step 3; None: as likely as one projection
+    n_shaded: int = 0  # pixels of a step-3 iteration without patch that cost one point each, beside the rays
 
 
 @dataclass(frozen=True)

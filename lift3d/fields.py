@@ -67,14 +67,20 @@ class SDFField(nn.Module):
     """F_s: point, code -> signed distance and feature."""
 
     def __init__(
-        self, n_hidden: int, n_layers: int, n_frequencies: int, n_code: int, radii: tuple[float, float, float]
+        self,
+        n_hidden: int,
+        n_layers: int,
+        n_frequencies: int,
+        n_code: int,
+        radii: tuple[float, float, float],
+        beta: float = 100.0,
     ) -> None:
         super().__init__()
         self.n_frequencies = n_frequencies
         self.register_buffer("radii", torch.tensor(radii))
         skip = n_layers // 2
         n_in = encoded_size(n_frequencies)
-        self.body = ConditionalMLP(n_in, n_hidden, n_layers, n_code, skip, nn.Softplus(beta=100))
+        self.body = ConditionalMLP(n_in, n_hidden, n_layers, n_code, skip, nn.Softplus(beta=beta))
         self.head = nn.Linear(n_hidden, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)

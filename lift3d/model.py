@@ -56,7 +56,9 @@ class LiftedGAN(nn.Module):
         self.config = config
         self.generator = generator.requires_grad_(False).eval()
         c, w = config, config.encoder_width
-        self.shape = SDFField(c.shape.n_hidden, c.shape.n_layers, c.shape.n_frequencies, c.n_code, c.radii)
+        self.shape = SDFField(
+            c.shape.n_hidden, c.shape.n_layers, c.shape.n_frequencies, c.n_code, c.radii, c.shape.beta
+        )
         self.material = MaterialField(
             c.material.n_hidden, c.material.n_layers, c.material.n_frequencies, c.shape.n_hidden, c.n_code
         )

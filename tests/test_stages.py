@@ -63,6 +63,13 @@ def test_patches_are_squares_inside_the_image(images, masks):
         assert torch.equal(grid[:, 1:, :, 1] - grid[:, :-1, :, 1], torch.ones(COUNT, 4, 5))
 
 
+class Distance(torch.nn.Module):
+    """Mean absolute difference of each pair of images."""
+
+    def forward(self, a, b):
+        return (a - b).abs().mean((1, 2, 3))
+
+
 class Seen(Exception):
     """Carries the images of an iteration out of it."""
 
@@ -121,3 +128,52 @@ def test_jitter_moves_and_stretches_and_continues_the_background():
     across = (dark.sum(1) * (torch.arange(32) + 0.5)).sum(1) / area - 16
     assert 1.0 < across.abs().max() < 0.2 / 2 * 16 / 0.8 + 0.5
     torch.testing.assert_close(stages.jittered(image, 0.0, rng), image, atol=1e-4, rtol=0)
+
+
+def test_pixels_of_one_point_show_what_a_mesh_shows_and_teach_the_shape_its_normals(images, masks):
+    torch.manual_seed(1)
+    model = LiftedGAN(PRESET, tiny_gan().generator).requires_grad_(True)
+    with torch.no_grad():
+        model.shape.head.weight.normal_(std=0.01)
+        code = model.image_encoder(images)
+    view = torch.tensor([[0.1, -0.4, 0.05, 0.0, 0.0, 0.0]]).repeat(COUNT, 1)
+    light = torch.tensor([[0.4, 0.6, 0.5, -0.3, 0.0]]).repeat(COUNT, 1)
+    rays = stages._rays(model, images, masks | True, 150, False, torch.Generator().manual_seed(5))
+    color, _, hit = stages._shade_hits(model, model.surface(code), view, light, rays)
+    x, y = (rays.position - 0.5).long().unbind(-1)
+    for i in range(COUNT):
+        with torch.no_grad():
+            drawn = model.render(code[i], view[:1], light[:1], SIZE, mesh=model.mesh(code[i], 96))
+        mask, drawn = drawn.mask[0, y[i], x[i]], drawn.colors[0, 0, y[i], x[i]]
+        assert (mask == hit[i]).float().mean() > 0.95
+        error = (color[i] - drawn)[mask & hit[i]].abs()
+        assert len(error) > 10 and error.mean() < 0.01
+    color[hit].sum().backward()
+    assert model.shape.head.weight.grad.abs().max() > 0
+    model.shape.zero_grad()
+    color, _, hit = stages._shade_hits(model, model.surface(code), view, light, rays, fixed_shape=True)
+    color[hit].sum().backward()
+    assert not any(p.grad.any() for p in model.shape.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(
+    ("is_patch", "n_shaded", "expected"), [(False, 8, True), (True, 8, False), (False, 0, False)]
+)
+def test_step_3_shades_such_pixels_where_it_looks_at_random_ones(monkeypatch, is_patch, n_shaded, expected):
+    config = replace(PRESET, batch=replace(PRESET.batch, n_shaded=n_shaded, patch=4))
+    model = LiftedGAN(config, tiny_gan().generator).requires_grad_(True)
+    grey = torch.full((2, 2, 3, SIZE, SIZE), 90, dtype=torch.uint8)
+    masks = torch.ones(2, 2, SIZE, SIZE, dtype=torch.bool)
+    samples = SampleSet(torch.zeros(2, 16), grey[:, 0], masks[:, 0])
+    rerendered = Rerendered(torch.zeros(2, 2, 6), torch.zeros(2, 2, 5), grey, masks, grey, masks)
+    monkeypatch.setattr(stages, "_draw", lambda *args: (2, is_patch))
+    terms = stages.exploit_loss(
+        model, samples, rerendered, config.joint, Distance(), 1, torch.Generator().manual_seed(4)
+    )
+    assert ("shaded" in terms) == expected
+    if expected:
+        w = config.weights
+        parts = (
+            terms["l1"] + terms["shaded"] + w.eikonal * terms["eikonal"] + w.view_light * terms["view_light"]
+        )
+        torch.testing.assert_close(terms["total"], parts + w.mask * terms.get("mask", torch.tensor(0.0)))

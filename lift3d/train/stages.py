@@ -14,7 +14,7 @@ from lift3d import losses
 from lift3d.cameras import Cameras
 from lift3d.cameras import mirrored as mirrored_views
 from lift3d.config import Schedule
-from lift3d.fields import sdf_and_gradient, smooth_normal
+from lift3d.fields import Surface, sdf_and_gradient, smooth_normal
 from lift3d.gan.stylegan2 import Discriminator
 from lift3d.geometry import normalize
 from lift3d.lights import Lights
@@ -22,7 +22,7 @@ from lift3d.lights import mirrored as mirrored_lights
 from lift3d.masks import interior
 from lift3d.model import LiftedGAN, resize
 from lift3d.neus import RaySamples, first_hits, render_rays, trace
-from lift3d.shading import shade
+from lift3d.shading import Material, shade
 from lift3d.train.loop import Group, Losses
 from lift3d.train.projected import Rerendered, SampleSet, own_view_and_light, to_float
 from lift3d.train.readings import Readings
@@ -84,14 +84,7 @@ def explore_loss(
     view, light = own_view_and_light(model, samples, index, first=stage == 0)
     with torch.set_grad_enabled(stage == 0):
         code = model.image_encoder(image)
-    origins, directions = Cameras.from_view(view).rays(rays.position, config.size)
-    surface = model.surface(code)
-    t, hit = first_hits(surface, origins, directions)
-    points = origins + t[..., None] * directions
-    _, feature, gradient = sdf_and_gradient(surface, points, create_graph=False)
-    normal = smooth_normal(gradient.detach())
-    material = surface.material(points, normal, feature.detach())
-    color = shade(normal, -directions, material, Lights.from_vector(light).per_point(1))
+    color, material, hit = _shade_hits(model, model.surface(code), view, light, rays, fixed_shape=True)
     seen = rays.mask & hit
     terms = {"l1": losses.l1(color, rays.target, seen[..., None])}
     total = terms["l1"]
@@ -204,6 +197,11 @@ def exploit_loss(
     gradient = torch.cat((traced.gradient.flatten(1, 2), _gradient(model, code, ball, mirror)), 1)
     terms = {"l1": losses.l1(color, rays.target), "eikonal": losses.eikonal(gradient)}
     total = terms["l1"] + weights.eikonal * terms["eikonal"]
+    if batch.n_shaded and not is_patch:  # normals and material, of many more pixels than rays can pay for
+        dense = _rays(model, image, interior(mask), batch.n_shaded, False, rng)
+        color, _, hit = _shade_hits(model, model.surface(code, mirror), view, light, dense)
+        terms["shaded"] = losses.l1(color, dense.target, (dense.mask & hit)[..., None])
+        total = total + terms["shaded"]
     if weights.view_light:
         terms["view_light"] = _view_light(model, rerendered, readings, rng)
         total = total + weights.view_light * terms["view_light"]
@@ -331,6 +329,29 @@ def _render(
     )
     background = rays.target if model.config.background is None else model.config.background
     return render_rays(traced, directions, Lights.from_vector(light), background), traced
+
+
+def _shade_hits(
+    model: LiftedGAN,
+    surface: Surface,
+    view: Float[Tensor, "b 6"],
+    light: Float[Tensor, "b 5"],
+    rays: Rays,
+    fixed_shape: bool = False,
+) -> tuple[Float[Tensor, "b r 3"], Material, Bool[Tensor, "b r"]]:
+    """Colours and material where rays first hit the surface, and which do: one point a pixel.
+
+    Distances are constants, so a shape that is not fixed learns its normals from this, not its depth."""
+    origins, directions = Cameras.from_view(view).rays(rays.position, model.config.size)
+    t, hit = first_hits(surface, origins, directions)
+    points = origins + t[..., None] * directions
+    _, feature, gradient = sdf_and_gradient(surface, points, create_graph=not fixed_shape)
+    if fixed_shape:
+        feature, gradient = feature.detach(), gradient.detach()
+    normal = smooth_normal(gradient)
+    material = surface.material(points, normal, feature)
+    color = shade(normal, -directions, material, Lights.from_vector(light).per_point(1))
+    return color, material, hit
 
 
 def _gradient(
