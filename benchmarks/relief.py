@@ -1,0 +1,160 @@
+"""How much of a face is in the normals of a lifted model, and in the images that they are learned from?
+
+Relief is what normals keep when their blurred map is taken away. It is compared with that of the benchmark's
+heads, by slope (1: as strong) and correlation: head by head at the true views, for the model; and as the mean
+over heads, for images. There, photometric stereo (Woodham 1980) at the vertices of the model's mean shape
+finds normals from brightness under thousands of lights, as views and lights are known or as
+``train/readings.py`` reads them:
+
+    python benchmarks/relief.py --model demo
+"""
+
+import argparse
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lift3d.cameras import Cameras, mirrored
+from lift3d.evaluate import benchmark_renders
+from lift3d.geometry import normalize, visibility
+from lift3d.lights import Lights
+from lift3d.masks import background_masks
+from lift3d.mesh import Mesh
+from lift3d.model import LiftedGAN, load
+from lift3d.rasterize import get_rasterizer, interpolate
+from lift3d.synthetic.render import HeadRender
+from lift3d.train.pretrain import POOL_SEED
+from lift3d.train.projected import draw_samples, to_bytes
+from lift3d.train.readings import new_reader
+
+SIZE, CHUNK = 64, 64
+LIT = 0.15  # cosine to the light from which a point's brightness is used
+EDGE = 3  # pixels off the outline that do not count
+
+
+def relief(normals: Float[Tensor, "n h w 3"], mask: Bool[Tensor, "n h w"]) -> Float[Tensor, "p 3"]:
+    """Normals less their mean over the pixels around (standard deviation 3), off the outline."""
+    inside = mask[:, None].float()
+    x = normals.permute(0, 3, 1, 2) * inside
+    kernel = torch.exp(-0.5 * (torch.arange(-9, 10) / 3.0) ** 2)
+
+    def blur(y: Tensor) -> Tensor:
+        k = kernel.expand(y.shape[1], 1, -1)
+        y = F.conv2d(y, k[:, :, None], padding=(0, 9), groups=y.shape[1])
+        return F.conv2d(y, k[..., None], padding=(9, 0), groups=y.shape[1])
+
+    left = x - blur(x) / blur(inside).clamp_min(1e-3)
+    core = 1 - F.max_pool2d(1 - inside, 2 * EDGE + 1, 1, EDGE)
+    return left.permute(0, 2, 3, 1)[core[:, 0] > 0]
+
+
+def report(name: str, found: Tensor, true: Tensor) -> None:
+    """One line: slope and correlation."""
+    shared = (found * true).sum()
+    slope = shared / true.square().sum()
+    correlation = shared / (found.square().sum() * true.square().sum()).sqrt()
+    print(f"{name}: slope {slope:.3f}, correlation {correlation:.3f}", flush=True)
+
+
+def of_model(model: LiftedGAN, heads: list[HeadRender]) -> None:
+    """Relief of lifted heads at their true views."""
+    found, true = [], []
+    for head in heads:
+        code = model.image_encoder(head.image.permute(2, 0, 1)[None] * 2 - 1)[0]
+        out = model.render(code, head.view[None], head.light[None], SIZE, mesh=model.mesh(code, SIZE))
+        both = out.mask & head.mask[None]
+        found.append(relief(out.normals, both))
+        true.append(relief(head.normal[None], both))
+    report("lifted heads", torch.cat(found), torch.cat(true))
+
+
+def photometric_stereo(
+    mesh: Mesh, images: Tensor, masks: Tensor, views: Tensor, lights: Tensor
+) -> Float[Tensor, "v 3"]:
+    """Normals at vertices, by least squares of brightness / albedo = k_a + k_d n.l over all images and their
+    mirror images; a person's albedo is the mean of brightness / shading on the mean shape.
+    """
+    points, normals = torch.from_numpy(mesh.vertices), torch.from_numpy(mesh.normals)
+    a, b = torch.zeros(len(points), 4, 4), torch.zeros(len(points), 4)
+    side = torch.tensor([-1.0, 1.0, 1.0])
+    for image, mask, view, light in zip(*(x.split(CHUNK) for x in (images, masks, views, lights))):
+        layers = torch.cat((image.float().mean(1, keepdim=True) / 255, mask[:, None].float()), 1)
+        lamps = Lights.from_vector(light)
+        for x, pose, direction in (
+            (layers, view, lamps.direction),
+            (layers.flip(-1), mirrored(view), lamps.direction * side),
+        ):
+            cameras = Cameras.from_view(pose)
+            grid = cameras.project(points.expand(len(pose), -1, -1), SIZE) / SIZE * 2 - 1
+            value, inside = F.grid_sample(x, grid[:, None], align_corners=False)[:, :, 0].unbind(1)
+            cosine = direction @ normals.T
+            weight = visibility(normals, points, cameras.origins[:, None]) * (inside > 0.9)
+            shading = lamps.ambient[:, None] + lamps.diffuse[:, None] * cosine.clamp_min(0)
+            albedo = (weight * value / shading).sum(1) / weight.sum(1)
+            weight = weight * (cosine > LIT)
+            known = torch.cat(((lamps.ambient / lamps.diffuse)[:, None], direction), 1)
+            a += torch.einsum("nv,ni,nj->vij", weight, known, known)
+            b += torch.einsum("nv,ni,nv->vi", weight, known, value / (albedo * lamps.diffuse)[:, None])
+    size = a.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
+    found = torch.linalg.solve(a + (1e-3 + 1e-2 * size) * torch.eye(4), b[..., None])[..., 0]
+    return normalize(found[:, 1:])
+
+
+def mean_normals(mesh: Mesh, heads: list[HeadRender]) -> Float[Tensor, "v 3"]:
+    """Mean true normals of heads at the vertices of the mean shape."""
+    points, normals = torch.from_numpy(mesh.vertices), torch.from_numpy(mesh.normals)
+    total = torch.zeros_like(points)
+    for head in heads:
+        layers = torch.cat((head.normal, head.mask[..., None].float()), -1).permute(2, 0, 1)
+        for x, pose, side in (
+            (layers, head.view[None], 1.0),
+            (layers.flip(-1), mirrored(head.view[None]), -1.0),
+        ):
+            camera = Cameras.from_view(pose)
+            grid = camera.project(points[None], SIZE) / SIZE * 2 - 1
+            at = F.grid_sample(x[None], grid[:, None], align_corners=False)[0, :, 0]
+            weight = visibility(normals, points, camera.origins) * (at[3] > 0.9)
+            total += weight[:, None] * at[:3].T * torch.tensor([side, 1.0, 1.0])
+    return normalize(total)
+
+
+@torch.no_grad()
+def main() -> None:
+    """Prints slopes and correlations."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--samples", type=int, default=4096)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    model = load(args.model)
+    heads = [take for _, take in benchmark_renders()]
+    of_model(model, heads)
+
+    pool = draw_samples(model, args.samples, POOL_SEED)
+    reader = new_reader(model, pool)
+    mesh = reader.mesh
+    faces = torch.from_numpy(mesh.faces)
+    scene = get_rasterizer("auto").prepare(torch.from_numpy(mesh.vertices), faces)
+    front = scene.fragments(Cameras.from_view(torch.zeros(1, 6)), SIZE)
+
+    def seen(normals: Float[Tensor, "v 3"]) -> Float[Tensor, "p 3"]:
+        return relief(normalize(interpolate(normals, faces, front)), front.mask)
+
+    true = seen(mean_normals(mesh, heads))
+    images = to_bytes(torch.stack([h.image for h in heads]).permute(0, 3, 1, 2) * 2 - 1)
+    masks = background_masks(images, model.background[0])
+    known = torch.stack([h.view for h in heads]), torch.stack([h.light for h in heads])
+    for name, data in (
+        ("renders of heads, views and lights known", (images, masks, *known)),
+        ("renders of heads, read", (images, masks, *reader.read(images, masks))),
+        ("GAN samples, read", (pool.images, pool.masks, *reader.read(pool.images, pool.masks))),
+    ):
+        report(name, seen(photometric_stereo(mesh, *data)), true)
+
+
+if __name__ == "__main__":
+    main()
