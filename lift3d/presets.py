@@ -65,14 +65,14 @@ DEMO = Preset(
     "demo", 64, (0.50, 0.74, 0.62),
     ViewPrior(std=(0.13, 0.35, 0.04, 0.0, 0.0, 0.0), limit=(0.4, 0.9, 0.1, 0.0, 0.0, 0.0)),
     LightPrior(l_y=(-0.3, 0.9)),
-    Schedule(64, 400, 8, 4, 1_000, 300, 1_200, 1_800, (0.3, 0.94), 0.2, 0.1, invert=1_500),
+    Schedule(64, 400, 8, 3, 1_000, 300, 1_200, 1_800, (0.3, 0.94), 1.0, 0.1, invert=1_500),
     (Schedule(64, 1, 200, 2, 200, 200, 200, 1_000, (0.8, 1.0), 0.2, 0.1),),
-    shape=FieldConfig(128, 4, 4), material=FieldConfig(128, 3, 6), encoder_width=0.25,
+    shape=FieldConfig(128, 4, 4, beta=5.0), material=FieldConfig(128, 3, 6), encoder_width=0.25,
     background=1.0, carry_detail=True, n_pool=4096, masks="background",
-    weights=LossWeights(mask=0.2, obedience=0.15),
+    weights=LossWeights(mask=0.2, obedience=0.15, beta=5e-4),
     rates=LearningRates(fields=1e-3, material_explore=2e-3, encoders=5e-4, gan_encoder=1e-3, cooldown=0.4),
     sampling=SamplingConfig(24, 12, False), view_range=(0.5, 1.05, 0.3), truncation=0.9,
-    batch=BatchConfig(16, 512, 16, 2048, n_posed=64, jitter=0.12, p_own=0.3),
+    batch=BatchConfig(16, 512, 16, 2048, n_posed=64, jitter=0.12, p_own=0.3, n_shaded=2048),
     license="CC0-1.0 (images and weights made from MakeHuman/MPFB2 CC0 data)",
 )  # fmt: skip
 
@@ -85,7 +85,7 @@ TINY = replace(
     material=FieldConfig(16, 2, 6),
     encoder_width=0.0625,
     sampling=SamplingConfig(8, 6, False),
-    batch=BatchConfig(4, 64, 8, 256, 4),
+    batch=BatchConfig(4, 64, 8, 256, 4, n_shaded=64),
 )
 
 PRESETS = {p.name: p for p in (CELEBA, CELEBA_HQ, AFHQ_CAT, LSUN_CAR, DEMO, TINY)}
