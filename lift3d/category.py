@@ -18,6 +18,7 @@ from lift3d.presets import PRESETS, get_preset, with_profile
 
 TOLERANCE = 2e-4  # of priors against what the encoders reach: numbers are written with four decimals
 FRACTIONS = ("p_own", "jitter", "cooldown")  # settings from 0 to 1 in tables of others
+OPTIONAL = ("n_shaded",)  # counts of what may be left out
 
 
 def open_preset(name: str, profile: str = "full") -> Preset:
@@ -108,7 +109,7 @@ def _problems(preset: Preset) -> list[str | None]:
     for table, bounds in tables.items():
         for key, value in vars(getattr(preset, table)).items():
             if value is not None:
-                limits = unit if key in FRACTIONS else bounds
+                limits = unit if key in FRACTIONS else _Range(0) if key in OPTIONAL else bounds
                 found.append(limits.problem(f"{table}.{key}", value))
     named = [("joint", preset.joint), *((f"instance[{i}]", s) for i, s in enumerate(preset.instance))]
     found += [text for name, s in named if s is not None for text in _schedule_problems(name, s, preset)]

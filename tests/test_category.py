@@ -103,6 +103,7 @@ def test_names_and_files_open_alike(write) -> None:
         ("[rates]\nfields = 0", "rates.fields is 0.0, expected a number from"),
         ("[batch]\nn_rays = 0", "batch.n_rays is 0, expected a number >= 1"),
         ("[batch]\np_own = 1.5", "batch.p_own is 1.5, expected a number from 0 to 1"),
+        ("[batch]\nn_shaded = -1", "batch.n_shaded is -1, expected a number >= 0"),
         ("[rates]\ncooldown = -1", "rates.cooldown is -1.0, expected a number from 0 to 1"),
         ("view_range = [0, 1, 1]", r"view_range is \(0.0, 1.0, 1.0\), expected numbers from 0.01"),
         ("[joint]\nalign = 0", "joint.align is 0, expected a number >= 1"),
