@@ -28,6 +28,7 @@ from lift3d.synthetic.render import HeadRender
 from lift3d.train.pretrain import POOL_SEED
 from lift3d.train.projected import draw_samples, to_bytes
 from lift3d.train.readings import new_reader
+from lift3d.train.registration import blurred
 
 SIZE, CHUNK = 64, 64
 LIT = 0.15  # cosine to the light from which a point's brightness is used
@@ -35,17 +36,10 @@ EDGE = 3  # pixels off the outline that do not count
 
 
 def relief(normals: Float[Tensor, "n h w 3"], mask: Bool[Tensor, "n h w"]) -> Float[Tensor, "p 3"]:
-    """Normals less their mean over the pixels around (standard deviation 3), off the outline."""
+    """Normals less their mean over the pixels around (a Gaussian), off the outline."""
     inside = mask[:, None].float()
     x = normals.permute(0, 3, 1, 2) * inside
-    kernel = torch.exp(-0.5 * (torch.arange(-9, 10) / 3.0) ** 2)
-
-    def blur(y: Tensor) -> Tensor:
-        k = kernel.expand(y.shape[1], 1, -1)
-        y = F.conv2d(y, k[:, :, None], padding=(0, 9), groups=y.shape[1])
-        return F.conv2d(y, k[..., None], padding=(9, 0), groups=y.shape[1])
-
-    left = x - blur(x) / blur(inside).clamp_min(1e-3)
+    left = x - blurred(x) / blurred(inside).clamp_min(1e-3)
     core = 1 - F.max_pool2d(1 - inside, 2 * EDGE + 1, 1, EDGE)
     return left.permute(0, 2, 3, 1)[core[:, 0] > 0]
 

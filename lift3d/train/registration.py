@@ -93,14 +93,15 @@ def features(
             rgb, weight = (F.interpolate(x, (size, size), mode="area") for x in (rgb, weight))
             weight = (weight >= 0.5).float()
         log = rgb.clamp_min(DARKEST).log() * weight
-        around = _blur(log) / _blur(weight).clamp_min(1e-3)
+        around = blurred(log) / blurred(weight).clamp_min(1e-3)
         red, green, blue = ((log - around) * weight).clamp(-1, 1).unbind(1)
         looks = torch.stack(((red + green + blue) / 3, 2 * red - green - blue), 1)
         parts.append((looks, weight[:, 0]))
     return tuple(torch.cat(p) for p in zip(*parts))
 
 
-def _blur(x: Float[Tensor, "n c h h"]) -> Float[Tensor, "n c h h"]:
+def blurred(x: Float[Tensor, "n c h h"]) -> Float[Tensor, "n c h h"]:
+    """Gaussian means over the ``SURROUNDINGS``; zeros beyond the edge."""
     std, c = SURROUNDINGS * x.shape[-1], x.shape[1]
     reach = int(3 * std)
     kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=x.device) / std) ** 2)

@@ -199,8 +199,8 @@ def exploit_loss(
     total = terms["l1"] + weights.eikonal * terms["eikonal"]
     if batch.n_shaded and not is_patch:  # normals and material, of many more pixels than rays can pay for
         dense = _rays(model, image, interior(mask), batch.n_shaded, False, rng)
-        color, _, hit = _shade_hits(model, model.surface(code, mirror), view, light, dense)
-        terms["shaded"] = losses.l1(color, dense.target, (dense.mask & hit)[..., None])
+        shaded, _, hit = _shade_hits(model, model.surface(code, mirror), view, light, dense)
+        terms["shaded"] = losses.l1(shaded, dense.target, (dense.mask & hit)[..., None])
         total = total + terms["shaded"]
     if weights.view_light:
         terms["view_light"] = _view_light(model, rerendered, readings, rng)
