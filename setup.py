@@ -27,6 +27,7 @@ setup(
         "lift3d.export",
         "lift3d.gan",
         "lift3d.rasterize",
+        "lift3d.scene",
         "lift3d.synthetic",
         "lift3d.train",
     ],

@@ -20,12 +20,12 @@ from numpy import ndarray
 from torch import Tensor
 
 import lift3d
-from lift3d.cameras import Cameras
-from lift3d.color import to_uint8
 from lift3d.export.blender import MATERIALS, render_blend, write_blend
 from lift3d.export.people import BUDGET, Finished, finish, from_model
-from lift3d.lights import Lights
 from lift3d.pictures import contact_sheet, grid, save_png
+from lift3d.scene.cameras import Cameras
+from lift3d.scene.color import to_uint8
+from lift3d.scene.lights import Lights
 
 TEXELS = 1024  # side of the textures
 TURN = torch.tensor([[0.05, yaw, 0.0, 0.0, 0.0, 0.0] for yaw in (-0.8, -0.4, 0.0, 0.4, 0.8)])

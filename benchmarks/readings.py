@@ -12,14 +12,15 @@ import time
 
 import torch
 
-from lift3d.cameras import VIEW_NAMES
 from lift3d.evaluate import benchmark_renders
 from lift3d.masks import background_masks
 from lift3d.metrics import light_error, view_error
 from lift3d.model import LiftedGAN, load
+from lift3d.scene.cameras import VIEW_NAMES
+from lift3d.scene.images import to_bytes, to_float
 from lift3d.synthetic.render import HeadRender
 from lift3d.train.pretrain import POOL_SEED
-from lift3d.train.projected import draw_samples, to_bytes, to_float
+from lift3d.train.projected import draw_samples
 from lift3d.train.readings import new_reader
 
 

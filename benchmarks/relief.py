@@ -16,17 +16,18 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lift3d.cameras import Cameras, mirrored
 from lift3d.evaluate import benchmark_renders
-from lift3d.geometry import normalize, visibility
-from lift3d.lights import Lights
 from lift3d.masks import background_masks
-from lift3d.mesh import Mesh
 from lift3d.model import LiftedGAN, load
 from lift3d.rasterize import get_rasterizer, interpolate
+from lift3d.scene.cameras import Cameras, mirrored
+from lift3d.scene.geometry import normalize, visibility
+from lift3d.scene.images import to_bytes
+from lift3d.scene.lights import Lights
+from lift3d.scene.mesh import Mesh
 from lift3d.synthetic.render import HeadRender
 from lift3d.train.pretrain import POOL_SEED
-from lift3d.train.projected import draw_samples, to_bytes
+from lift3d.train.projected import draw_samples
 from lift3d.train.readings import new_reader
 from lift3d.train.registration import blurred
 

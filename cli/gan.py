@@ -188,9 +188,9 @@ def sample(
     """Draw samples of the GAN in FILE as one picture."""
     import torch
 
-    from lift3d.color import to_uint8
     from lift3d.gan.prior import sample_images, sample_z
     from lift3d.pictures import grid, save_png
+    from lift3d.scene.color import to_uint8
 
     if columns < 1:
         raise ConfigError(f"--columns is {columns}, expected at least 1")

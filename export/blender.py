@@ -25,13 +25,13 @@ from jaxtyping import Float, Float32, Float64
 from numpy import ndarray
 from torch import Tensor
 
-from lift3d.cameras import Cameras, focal_length
 from lift3d.errors import BackendUnavailable, ConfigError, Lift3DError
 from lift3d.export.pbr import roughness
 from lift3d.export.texture import Maps, png
 from lift3d.export.whole_file import require_suffix, write_whole
-from lift3d.lights import Lights
-from lift3d.mesh import Mesh, drop_unreferenced, vertex_normals
+from lift3d.scene.cameras import Cameras, focal_length
+from lift3d.scene.lights import Lights
+from lift3d.scene.mesh import Mesh, drop_unreferenced, vertex_normals
 
 MATERIALS = ("pbr", "exact")  # Principled BSDF; a lobe of Phong's shape
 VARIABLE = "LIFT3D_BLENDER"

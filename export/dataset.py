@@ -31,18 +31,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lift3d import __version__
-from lift3d.cameras import Cameras, ViewPrior, intrinsics
-from lift3d.color import to_uint8
 from lift3d.errors import ConfigError, Lift3DError
 from lift3d.export.hdf5_reader import describe, open_dataset
 from lift3d.export.hdf5_schema import MAPS, MESH_ARRAYS, MESH_ROWS, Dimensions, stored
 from lift3d.export.hdf5_skeleton import create
 from lift3d.export.hdf5_writer import DatasetWriter
-from lift3d.lights import LightPrior, Lights
-from lift3d.mesh import Mesh
 from lift3d.model import Samples
 from lift3d.neus import RenderOutput
 from lift3d.observer import Observer, SilentObserver
+from lift3d.scene.cameras import Cameras, ViewPrior, intrinsics
+from lift3d.scene.color import to_uint8
+from lift3d.scene.lights import LightPrior, Lights
+from lift3d.scene.mesh import Mesh
 
 SIZES = (16, 32, 64, 128, 256, 512, 1024)  # pixels
 RENDERERS = ("mesh", "neus")

@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lift3d import __version__
-from lift3d.color import linear_to_srgb, srgb_to_linear
 from lift3d.errors import ConfigError, CorruptFile
 from lift3d.export.pbr import DIELECTRIC, exponent, intensity, mean_lobe, reflectance, roughness
 from lift3d.export.tangent_space import tangents
 from lift3d.export.texture import Maps, png
 from lift3d.export.whole_file import require_suffix, write_whole
-from lift3d.mesh import Mesh, drop_unreferenced
+from lift3d.scene.color import linear_to_srgb, srgb_to_linear
+from lift3d.scene.mesh import Mesh, drop_unreferenced
 
 MAGIC, VERSION, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
 FLOAT, UINT32 = 5126, 5125  # component types

@@ -22,11 +22,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torch.utils.data._utils.collate import default_collate_fn_map
 
-from lift3d.cameras import Cameras
 from lift3d.errors import ConfigError, CorruptFile
 from lift3d.export.hdf5_schema import FORMAT, FORMAT_VERSION, MAPS, MESH_ARRAYS, ROOT_ATTRIBUTES, SPECS
-from lift3d.lights import Lights
-from lift3d.mesh import Mesh
+from lift3d.scene.cameras import Cameras
+from lift3d.scene.lights import Lights
+from lift3d.scene.mesh import Mesh
 
 _FILE_NAMES = {"intrinsics": "cam_K"}  # where Python's name differs from the file's
 
@@ -62,7 +62,7 @@ class DatasetSample:
 
     @property
     def cameras(self) -> Cameras:
-        """The V cameras, as ``lift3d.cameras`` has them."""
+        """The V cameras, as ``lift3d.scene.cameras`` has them."""
         flip = self.cam2world.new_tensor((1.0, -1.0, -1.0))  # OpenCV axes <-> OpenGL axes
         rotation = (self.cam2world[..., :3, :3] * flip).mT
         return Cameras(rotation, -(rotation @ self.cam2world[..., :3, 3:])[..., 0])

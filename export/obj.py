@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lift3d import __version__
-from lift3d.color import srgb_to_linear
 from lift3d.export.pbr import mean_lobe
 from lift3d.export.texture import Maps, png
 from lift3d.export.whole_file import require_suffix, write_whole
-from lift3d.mesh import Mesh
+from lift3d.scene.color import srgb_to_linear
+from lift3d.scene.mesh import Mesh
 
 
 def write_obj(mesh: Mesh, path: Path | str, maps: Maps | None = None) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from lift3d.mesh import Mesh
+from lift3d.scene.mesh import Mesh
 
 DIELECTRIC = 0.04  # F0 of an index of refraction of 1.5, which glTF and Blender start from
 

@@ -13,13 +13,13 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from lift3d.cameras import Cameras
 from lift3d.errors import ConfigError, Lift3DError
 from lift3d.export.hdf5_reader import FileInfo, LiftedDataset, describe, open_dataset
 from lift3d.export.texture import Maps, Materials, bake, from_fields, from_vertices
-from lift3d.lights import Lights
-from lift3d.mesh import Mesh, MeshReport, clean, decimate, report
 from lift3d.model import LiftedGAN, load
+from lift3d.scene.cameras import Cameras
+from lift3d.scene.lights import Lights
+from lift3d.scene.mesh import Mesh, MeshReport, clean, decimate, report
 
 BUDGET = 20_000  # faces of a textured mesh, unless told: an atlas takes seconds up to here, minutes beyond
 SIZE = 256  # side of the images that a model's .blend file is set up for, pixels

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64
 from numpy import ndarray
 
-from lift3d.mesh import Mesh
+from lift3d.scene.mesh import Mesh
 
 
 def tangents(

@@ -17,12 +17,12 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from lift3d.color import to_uint8
 from lift3d.errors import ConfigError
 from lift3d.export.tangent_space import tangents, to_tangent_space
-from lift3d.isosurface import cell_size, project_to_surface
-from lift3d.mesh import Mesh, resample, select_vertices
 from lift3d.model import LiftedGAN
+from lift3d.scene.color import to_uint8
+from lift3d.scene.isosurface import cell_size, project_to_surface
+from lift3d.scene.mesh import Mesh, resample, select_vertices
 
 PADDING = 4  # texels between charts
 SIZES = (16, 8192)  # sides of a map, texels

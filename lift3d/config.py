@@ -9,10 +9,10 @@ import types
 import typing
 from dataclasses import dataclass
 
-from lift3d.cameras import ViewPrior
 from lift3d.errors import ConfigError
-from lift3d.lights import LightPrior
 from lift3d.neus import SamplingConfig
+from lift3d.scene.cameras import ViewPrior
+from lift3d.scene.lights import LightPrior
 
 
 @dataclass(frozen=True)

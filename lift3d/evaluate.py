@@ -17,15 +17,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lift3d import metrics
-from lift3d.cameras import Cameras
 from lift3d.errors import ConfigError
 from lift3d.fields import ellipsoid_sdf
-from lift3d.isosurface import cell_size, extract_mesh, project_to_surface
-from lift3d.lights import Lights
-from lift3d.mesh import Mesh
-from lift3d.model import LiftedGAN, render_mesh, resize
+from lift3d.model import LiftedGAN, render_mesh
 from lift3d.neus import RenderOutput
 from lift3d.observer import Observer, SilentObserver
+from lift3d.scene.cameras import Cameras
+from lift3d.scene.images import resize
+from lift3d.scene.isosurface import cell_size, extract_mesh, project_to_surface
+from lift3d.scene.lights import Lights
+from lift3d.scene.mesh import Mesh
 from lift3d.synthetic.heads import load_head_model, sample_shape
 from lift3d.synthetic.render import VIEWS_PER_HEAD, HeadRender, render_head
 

@@ -7,16 +7,15 @@ whatever the width of the network.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from lift3d.encoding import encode, encoded_size
-from lift3d.shading import Material
+from lift3d.scene.shading import Material
+from lift3d.scene.surface import Surface
 
 SHININESS_RANGE = (4.0, 100.0)  # Table 4
 
@@ -125,14 +124,6 @@ class MaterialField(nn.Module):
 SDF = Callable[[Float[Tensor, "b p 3"]], tuple[Float[Tensor, "b p 1"], Float[Tensor, "b p h"]]]
 
 
-@dataclass(frozen=True)
-class Surface:
-    """A shape with a material, as callables: what the renderers need to know, learned or analytic."""
-
-    sdf: SDF  # points -> signed distance, feature
-    material: Callable[[Tensor, Tensor, Tensor], Material]  # points, unit normals, feature -> material
-
-
 def condition(
     shape: SDFField,
     material: MaterialField,
@@ -151,23 +142,3 @@ def condition(
         lambda x: shape(x * flip, code, open_bands),
         lambda x, n, feature: material(x * flip, n * flip, feature, code),
     )
-
-
-def sdf_and_gradient(
-    surface: Surface, points: Float[Tensor, "b p 3"], create_graph: bool
-) -> tuple[Float[Tensor, "b p 1"], Float[Tensor, "b p h"], Float[Tensor, "b p 3"]]:
-    """Signed distance, feature and spatial gradient by automatic differentiation.
-
-    Without ``create_graph`` the graph is used up: detach the results, or call this under ``no_grad``.
-    """
-    with torch.enable_grad():
-        if not points.requires_grad:  # otherwise the graph leads on to the cameras
-            points = points.detach().requires_grad_(True)
-        sdf, feature = surface.sdf(points)
-        (gradient,) = torch.autograd.grad(sdf.sum(), points, create_graph=create_graph)
-    return sdf, feature, gradient
-
-
-def smooth_normal(gradient: Float[Tensor, "*s 3"]) -> Float[Tensor, "*s 3"]:
-    """Unit normal of an SDF gradient; finite where the gradient vanishes."""
-    return F.normalize(gradient, dim=-1, eps=1e-6)

@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from lift3d.cameras import rotation
-from lift3d.geometry import angle_deg
-from lift3d.lights import Lights
+from lift3d.scene.cameras import rotation
+from lift3d.scene.geometry import angle_deg
+from lift3d.scene.lights import Lights
 
 PerImage = Float[Tensor, " n"]
 

@@ -12,23 +12,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lift3d.cameras import Cameras
 from lift3d.config import Preset
 from lift3d.encoders import LightEncoder, ViewEncoder, image_encoder
 from lift3d.errors import CheckpointError, ConfigError
-from lift3d.fields import MaterialField, SDFField, Surface, condition, sdf_and_gradient, smooth_normal
+from lift3d.fields import MaterialField, SDFField, condition
 from lift3d.gan.load import config_from, fill, read_tensors, write_tensors
 from lift3d.gan.prior import sample_z
 from lift3d.gan.stylegan2 import Generator, GeneratorConfig
-from lift3d.isosurface import cell_size, extract_mesh, project_to_surface
-from lift3d.lights import Lights
-from lift3d.mesh import Mesh, clean
 from lift3d.neus import RenderOutput, SamplingConfig, render_maps, shade_maps
 from lift3d.rasterize import gbuffer, get_rasterizer
+from lift3d.scene.cameras import Cameras
+from lift3d.scene.images import resize
+from lift3d.scene.isosurface import cell_size, extract_mesh, project_to_surface
+from lift3d.scene.lights import Lights
+from lift3d.scene.mesh import Mesh, clean
+from lift3d.scene.surface import Surface, sdf_and_gradient, smooth_normal
 
 FORMAT = "lift3d.lifted/1"
 DEMO = Path(__file__).parent / "assets" / "demo.safetensors"
@@ -239,13 +240,6 @@ def render_mesh(
     return shade_maps(
         buffers.mask, buffers.z_depth, buffers.normal, buffers.to_camera, buffers.material, lights, background
     )
-
-
-def resize(images: Float[Tensor, "n 3 H H"], size: int) -> Float[Tensor, "n 3 h h"]:
-    """Antialiased bilinear resizing."""
-    if images.shape[-1] == size:
-        return images
-    return F.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
 def load(name_or_path: str | Path = "demo") -> LiftedGAN:

@@ -20,12 +20,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lift3d.cameras import Cameras, pixel_grid
-from lift3d.fields import Surface, sdf_and_gradient, smooth_normal
-from lift3d.geometry import ray_sphere
-from lift3d.lights import Lights
 from lift3d.sampling import from_weights, stratified
-from lift3d.shading import Material, shade, shading
+from lift3d.scene.cameras import Cameras, pixel_grid
+from lift3d.scene.geometry import ray_sphere
+from lift3d.scene.lights import Lights
+from lift3d.scene.shading import Material, shade, shading
+from lift3d.scene.surface import Surface, sdf_and_gradient, smooth_normal
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from lift3d.color import to_uint8
 from lift3d.errors import ConfigError
+from lift3d.scene.color import to_uint8
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
 Color = tuple[int, int, int]  # sRGB, 0..255

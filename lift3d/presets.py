@@ -7,11 +7,11 @@ with deviations of pitch, yaw, roll of 0.15, 0.3, 0.05 rad.
 
 from dataclasses import replace
 
-from lift3d.cameras import ViewPrior
 from lift3d.config import BatchConfig, FieldConfig, LearningRates, LossWeights, Preset, Schedule
 from lift3d.errors import ConfigError
-from lift3d.lights import LightPrior
 from lift3d.neus import SamplingConfig
+from lift3d.scene.cameras import ViewPrior
+from lift3d.scene.lights import LightPrior
 
 FACE_VIEWS = ViewPrior(std=(0.15, 0.3, 0.05, 0.0, 0.0, 0.0))
 CAR_VIEWS = ViewPrior(

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lift3d.cameras import ViewPrior
 from lift3d.errors import ConfigError
-from lift3d.lights import LightPrior
 from lift3d.model import LiftedGAN
 from lift3d.observer import Observer, SilentObserver
+from lift3d.scene.cameras import ViewPrior
+from lift3d.scene.lights import LightPrior
 
 DIGITS = 4
 TRIM = 0.02  # of the predictions, at either end, count as outliers

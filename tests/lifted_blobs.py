@@ -9,13 +9,13 @@ import torch
 import trimesh
 from torch import Tensor
 
-from lift3d.cameras import Cameras, ViewPrior, pixel_grid
-from lift3d.geometry import normalize
-from lift3d.lights import LightPrior, Lights
-from lift3d.mesh import Mesh
 from lift3d.model import Samples
 from lift3d.neus import RenderOutput
-from lift3d.shading import Material, shading
+from lift3d.scene.cameras import Cameras, ViewPrior, pixel_grid
+from lift3d.scene.geometry import normalize
+from lift3d.scene.lights import LightPrior, Lights
+from lift3d.scene.mesh import Mesh
+from lift3d.scene.shading import Material, shading
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,6 @@ from numpy import ndarray
 from PIL import Image
 
 import lift3d
-from lift3d.cameras import Cameras
-from lift3d.color import srgb_to_linear
 from lift3d.errors import BackendUnavailable, ConfigError, Lift3DError
 from lift3d.export import blender
 from lift3d.export.blender import (
@@ -38,9 +36,11 @@ from lift3d.export.obj import write_obj
 from lift3d.export.pbr import mean_lobe, reflectance
 from lift3d.export.ply import write_ply
 from lift3d.export.texture import bake, from_vertices
-from lift3d.lights import Lights
-from lift3d.mesh import Mesh
 from lift3d.model import render_mesh
+from lift3d.scene.cameras import Cameras
+from lift3d.scene.color import srgb_to_linear
+from lift3d.scene.lights import Lights
+from lift3d.scene.mesh import Mesh
 from lift3d.synthetic.heads import load_head_model, sample_shape
 from lift3d.synthetic.paint import attributes, paint, sample_look
 

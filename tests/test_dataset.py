@@ -13,17 +13,17 @@ import pytest
 import torch
 from lifted_blobs import Blobs
 
-from lift3d.cameras import Cameras, ViewPrior
 from lift3d.errors import ConfigError, Lift3DError
 from lift3d.export import dataset as dataset_module
 from lift3d.export.contact_sheet import contact_sheet, write_contact_sheet
 from lift3d.export.dataset import DatasetPlan, write_dataset
 from lift3d.export.hdf5_reader import describe, open_dataset
 from lift3d.export.hdf5_verify import verify
-from lift3d.lights import LightPrior
-from lift3d.mesh import Mesh
 from lift3d.model import LiftedGAN
 from lift3d.observer import SilentObserver
+from lift3d.scene.cameras import Cameras, ViewPrior
+from lift3d.scene.lights import LightPrior
+from lift3d.scene.mesh import Mesh
 
 PLAN = DatasetPlan(n=3, views=3, lights=2, size=32, gan=True)
 

@@ -7,13 +7,13 @@ import torch
 from tiny_gan import PRESET, tiny_gan
 
 from lift3d import evaluate as module
-from lift3d.cameras import Cameras
 from lift3d.errors import ConfigError
 from lift3d.evaluate import Prediction, baselines, benchmark_renders, evaluate, measure, relighting
-from lift3d.lights import Lights
 from lift3d.model import LiftedGAN
 from lift3d.neus import shade_maps
-from lift3d.shading import Material
+from lift3d.scene.cameras import Cameras
+from lift3d.scene.lights import Lights
+from lift3d.scene.shading import Material
 
 
 @pytest.fixture(scope="module")

@@ -4,19 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lift3d.fields import (
-    SHININESS_RANGE,
-    ConditionalMLP,
-    MaterialField,
-    SDFField,
-    Surface,
-    condition,
-    ellipsoid_sdf,
-    sdf_and_gradient,
-    smooth_normal,
-)
-from lift3d.geometry import normalize
-from lift3d.shading import Material
+from lift3d.fields import SHININESS_RANGE, ConditionalMLP, MaterialField, SDFField, condition, ellipsoid_sdf
+from lift3d.scene.geometry import normalize
+from lift3d.scene.shading import Material
+from lift3d.scene.surface import Surface, sdf_and_gradient, smooth_normal
 
 RADII = (0.5, 0.72, 0.6)
 N_CODE = 6

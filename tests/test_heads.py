@@ -8,14 +8,14 @@ import pytest
 import torch
 import trimesh
 
-from lift3d.cameras import Cameras, pixel_grid
-from lift3d.color import to_uint8
 from lift3d.errors import ConfigError
-from lift3d.geometry import normalize
-from lift3d.lights import Lights
-from lift3d.mesh import keep_faces, report
 from lift3d.rasterize import box_average, get_rasterizer
-from lift3d.shading import Material, shade
+from lift3d.scene.cameras import Cameras, pixel_grid
+from lift3d.scene.color import to_uint8
+from lift3d.scene.geometry import normalize
+from lift3d.scene.lights import Lights
+from lift3d.scene.mesh import keep_faces, report
+from lift3d.scene.shading import Material, shade
 from lift3d.synthetic import build_head_model as builder
 from lift3d.synthetic.heads import (
     ASSET,

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import TypeCheckError
 
 import lift3d
-from lift3d.geometry import dot
+from lift3d.scene.geometry import dot
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "h5py", "scipy", "skimage", "lpips", "trimesh", "PIL")
@@ -101,7 +101,7 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 
 
 def test_shapes_are_checked_in_tests() -> None:
-    with pytest.raises(TypeCheckError, match="lift3d.geometry.dot"):
+    with pytest.raises(TypeCheckError, match="lift3d.scene.geometry.dot"):
         dot(torch.zeros(2), torch.zeros(2))
     for package in ("cli.options", "export.hdf5_schema"):
         module = __import__(f"lift3d.{package}", fromlist=["x"])

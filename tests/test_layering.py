@@ -28,10 +28,10 @@ CONFINED = {
 # Layers from the bottom up: a part may import its own layer and those below. Unlisted parts are free.
 LAYERS = (
     ("lift3d.errors", "lift3d.observer", "lift3d.downloads"),
-    ("lift3d.geometry", "lift3d.color", "lift3d.checkpoint"),
-    ("lift3d.cameras", "lift3d.lights"),
-    ("lift3d.shading", "lift3d.encoding", "lift3d.sampling", "lift3d.mesh", "lift3d.gan"),
-    ("lift3d.fields", "lift3d.neus", "lift3d.encoders", "lift3d.isosurface", "lift3d.rasterize"),
+    ("lift3d.scene.geometry", "lift3d.scene.color", "lift3d.checkpoint"),
+    ("lift3d.scene.cameras", "lift3d.scene.lights"),
+    ("lift3d.scene.shading", "lift3d.encoding", "lift3d.sampling", "lift3d.scene.mesh", "lift3d.gan"),
+    ("lift3d.fields", "lift3d.neus", "lift3d.encoders", "lift3d.scene.isosurface", "lift3d.rasterize"),
     (
         "lift3d.perceptual",
         "lift3d.losses",

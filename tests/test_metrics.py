@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lift3d import metrics
-from lift3d.cameras import rotation
-from lift3d.geometry import normalize
+from lift3d.scene.cameras import rotation
+from lift3d.scene.geometry import normalize
 
 
 def rand(*shape, seed=0):

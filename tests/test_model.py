@@ -7,14 +7,15 @@ import pytest
 import torch
 from tiny_gan import PRESET, tiny_gan
 
-from lift3d import cameras, lights
-from lift3d.cameras import Cameras
 from lift3d.errors import CheckpointError, ConfigError, CorruptFile
 from lift3d.fields import ellipsoid_sdf
 from lift3d.gan.load import save_gan
-from lift3d.isosurface import extract_mesh, project_to_surface
-from lift3d.lights import Lights
-from lift3d.model import LiftedGAN, load, render_mesh, resize
+from lift3d.model import LiftedGAN, load, render_mesh
+from lift3d.scene import cameras, lights
+from lift3d.scene.cameras import Cameras
+from lift3d.scene.images import resize
+from lift3d.scene.isosurface import extract_mesh, project_to_surface
+from lift3d.scene.lights import Lights
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lift3d import neus
-from lift3d.cameras import Cameras, ViewPrior, pixel_grid
-from lift3d.fields import MaterialField, SDFField, Surface, condition, ellipsoid_sdf
-from lift3d.geometry import angle_deg, normalize, ray_sphere
-from lift3d.lights import LightPrior, Lights
+from lift3d.fields import MaterialField, SDFField, condition, ellipsoid_sdf
 from lift3d.neus import RenderOutput, SamplingConfig
-from lift3d.shading import Material, shading
+from lift3d.scene.cameras import Cameras, ViewPrior, pixel_grid
+from lift3d.scene.geometry import angle_deg, normalize, ray_sphere
+from lift3d.scene.lights import LightPrior, Lights
+from lift3d.scene.shading import Material, shading
+from lift3d.scene.surface import Surface
 
 SIZE = 16
 FINE = SamplingConfig(64, 64, coarse_sharpness=200.0)

@@ -14,8 +14,8 @@ import lift3d
 from lift3d.errors import CheckpointError, ConfigError
 from lift3d.export.dataset import DatasetPlan, write_dataset
 from lift3d.export.people import agrees, finish, from_dataset, from_model
-from lift3d.isosurface import project_to_surface
 from lift3d.model import LiftedGAN
+from lift3d.scene.isosurface import project_to_surface
 
 CELLS = 32
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from lift3d import pictures
-from lift3d.color import srgb_to_linear
 from lift3d.errors import ConfigError
+from lift3d.scene.color import srgb_to_linear
 
 WHITE = [255, 255, 255]
 

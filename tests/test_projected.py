@@ -7,13 +7,14 @@ import pytest
 import torch
 from tiny_gan import PRESET, tiny_gan
 
-from lift3d.cameras import Cameras
 from lift3d.fields import ellipsoid_sdf
-from lift3d.isosurface import cell_size, extract_mesh, project_to_surface
-from lift3d.lights import Lights
-from lift3d.mesh import Mesh
 from lift3d.model import LiftedGAN, render_mesh
 from lift3d.observer import SilentObserver
+from lift3d.scene.cameras import Cameras
+from lift3d.scene.images import to_float
+from lift3d.scene.isosurface import cell_size, extract_mesh, project_to_surface
+from lift3d.scene.lights import Lights
+from lift3d.scene.mesh import Mesh
 from lift3d.train import stages
 from lift3d.train.projected import (
     Rerendered,
@@ -21,7 +22,6 @@ from lift3d.train.projected import (
     draw_samples,
     own_view_and_light,
     rerender,
-    to_float,
     with_detail,
 )
 

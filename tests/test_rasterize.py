@@ -8,11 +8,7 @@ import pytest
 import torch
 import trimesh
 
-from lift3d.cameras import DISTANCE, Cameras, ViewPrior, pixel_grid
 from lift3d.errors import BackendUnavailable, ConfigError
-from lift3d.geometry import ray_sphere
-from lift3d.lights import LightPrior, Lights
-from lift3d.mesh import Mesh
 from lift3d.rasterize import (
     Fragments,
     box_average,
@@ -23,7 +19,11 @@ from lift3d.rasterize import (
     shade_lights,
 )
 from lift3d.rasterize.nvdiffrast import NvdiffrastScene
-from lift3d.shading import Material, shade
+from lift3d.scene.cameras import DISTANCE, Cameras, ViewPrior, pixel_grid
+from lift3d.scene.geometry import ray_sphere
+from lift3d.scene.lights import LightPrior, Lights
+from lift3d.scene.mesh import Mesh
+from lift3d.scene.shading import Material, shade
 
 SIZE = 24
 

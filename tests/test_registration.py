@@ -7,12 +7,12 @@ import pytest
 import torch
 import trimesh
 
-from lift3d.cameras import ViewPrior
 from lift3d.masks import background_masks
-from lift3d.mesh import Mesh
 from lift3d.presets import DEMO
+from lift3d.scene.cameras import ViewPrior
+from lift3d.scene.images import to_bytes
+from lift3d.scene.mesh import Mesh
 from lift3d.synthetic.render import render_head
-from lift3d.train.projected import to_bytes
 from lift3d.train.registration import STEP, Template, features, mean_texture, register, view_grid
 
 PRIOR = DEMO.view_prior

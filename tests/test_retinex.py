@@ -7,11 +7,11 @@ import pytest
 import torch
 import trimesh
 
-from lift3d.cameras import Cameras, ViewPrior
-from lift3d.lights import LightPrior, Lights
-from lift3d.mesh import Mesh
 from lift3d.model import render_mesh
-from lift3d.train.projected import to_bytes
+from lift3d.scene.cameras import Cameras, ViewPrior
+from lift3d.scene.images import to_bytes
+from lift3d.scene.lights import LightPrior, Lights
+from lift3d.scene.mesh import Mesh
 from lift3d.train.retinex import find_lights, light_grid
 
 PRIOR = LightPrior(l_y=(-0.3, 0.9))

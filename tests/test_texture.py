@@ -20,9 +20,9 @@ from lift3d.export.pbr import exponent, intensity, reflectance, roughness
 from lift3d.export.stl import write_stl
 from lift3d.export.tangent_space import tangents, to_tangent_space
 from lift3d.export.texture import Maps, bake, cover, from_fields, from_vertices, interpolate, unwrap
-from lift3d.fields import sdf_and_gradient, smooth_normal
-from lift3d.mesh import Mesh, report
 from lift3d.model import LiftedGAN
+from lift3d.scene.mesh import Mesh, report
+from lift3d.scene.surface import sdf_and_gradient, smooth_normal
 
 SIZE = 128
 

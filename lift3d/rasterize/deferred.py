@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lift3d.cameras import Cameras
 from lift3d.errors import ConfigError
-from lift3d.geometry import normalize
-from lift3d.lights import Lights
-from lift3d.mesh import Mesh, vertex_normals
 from lift3d.rasterize.fragments import Fragments, Scene, interpolate
-from lift3d.shading import Material, shading
+from lift3d.scene.cameras import Cameras
+from lift3d.scene.geometry import normalize
+from lift3d.scene.lights import Lights
+from lift3d.scene.mesh import Mesh, vertex_normals
+from lift3d.scene.shading import Material, shading
 
 
 @dataclass(frozen=True)

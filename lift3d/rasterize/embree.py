@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lift3d.cameras import Cameras, pixel_grid
 from lift3d.errors import BackendUnavailable
 from lift3d.rasterize.fragments import Fragments, intersect
+from lift3d.scene.cameras import Cameras, pixel_grid
 
 
 class EmbreeScene:

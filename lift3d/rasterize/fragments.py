@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int, Int64
 from torch import Tensor
 
-from lift3d.cameras import Cameras
+from lift3d.scene.cameras import Cameras
 
 
 @dataclass(frozen=True)

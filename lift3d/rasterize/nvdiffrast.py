@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lift3d.cameras import DISTANCE, Cameras, focal_length
 from lift3d.errors import BackendUnavailable, ConfigError
 from lift3d.rasterize.fragments import Fragments
+from lift3d.scene.cameras import DISTANCE, Cameras, focal_length
 
 NEAR, FAR = DISTANCE / 2, DISTANCE * 2  # the object lies around DISTANCE
 MAX_FACES = 2**24  # face + 1 comes back as a float32

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from lift3d.errors import ConfigError
-from lift3d.mesh import Mesh, vertex_normals
+from lift3d.scene.mesh import Mesh, vertex_normals
 
 ASSET = Path(__file__).parent.parent / "assets" / "heads.safetensors"
 MAX_RADIUS = 0.98

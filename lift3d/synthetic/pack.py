@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lift3d.color import to_uint8
 from lift3d.observer import Observer, SilentObserver
+from lift3d.scene.color import to_uint8
 from lift3d.synthetic.render import VIEWS_PER_HEAD, render_head
 
 

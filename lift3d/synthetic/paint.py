@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lift3d.shading import Material
+from lift3d.scene.shading import Material
 from lift3d.synthetic.heads import HeadModel, stream
 
 SKIN = np.array([(0.95, 0.80, 0.71), (0.88, 0.68, 0.56), (0.72, 0.51, 0.38), (0.50, 0.33, 0.23),

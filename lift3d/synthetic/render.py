@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lift3d.cameras import Cameras, ViewPrior
-from lift3d.geometry import normalize
-from lift3d.lights import LightPrior, Lights
-from lift3d.mesh import Mesh
 from lift3d.rasterize import Rasterizer, box_average, get_rasterizer, interpolate
-from lift3d.shading import Material, shade
+from lift3d.scene.cameras import Cameras, ViewPrior
+from lift3d.scene.geometry import normalize
+from lift3d.scene.lights import LightPrior, Lights
+from lift3d.scene.mesh import Mesh
+from lift3d.scene.shading import Material, shade
 from lift3d.synthetic.heads import HeadModel, load_head_model, sample_shape, stream
 from lift3d.synthetic.paint import Look, attributes, paint, sample_look
 

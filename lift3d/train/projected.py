@@ -11,14 +11,15 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from lift3d.cameras import Cameras
-from lift3d.geometry import visibility
-from lift3d.lights import Lights
 from lift3d.mask_sources import MaskSource, mask_source
 from lift3d.masks import interior
-from lift3d.mesh import Mesh
-from lift3d.model import LiftedGAN, render_mesh, resize
+from lift3d.model import LiftedGAN, render_mesh
 from lift3d.observer import Observer
+from lift3d.scene.cameras import Cameras
+from lift3d.scene.geometry import visibility
+from lift3d.scene.images import resize, to_bytes, to_float
+from lift3d.scene.lights import Lights
+from lift3d.scene.mesh import Mesh
 
 TRAINING_MESH = 48  # grid cells a side of the meshes that are re-rendered
 SYNTHESIS_BATCH = 16  # images that the GAN draws at a time: at 512 pixels, about 1 GB per layer
@@ -48,16 +49,6 @@ class Rerendered:
     pseudo_masks: Bool[Tensor, "n m s s"]
     projected: UInt8[Tensor, "n m 3 s s"] | None = None
     projected_masks: Bool[Tensor, "n m s s"] | None = None
-
-
-def to_float(images: UInt8[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-    """0..255 -> [-1, 1]."""
-    return images.float() / 127.5 - 1.0
-
-
-def to_bytes(images: Float[Tensor, "*s"]) -> UInt8[Tensor, "*s"]:
-    """[-1, 1] -> 0..255, rounded."""
-    return ((images.clamp(-1, 1) + 1.0) * 127.5).round().to(torch.uint8)
 
 
 def draw_samples(model: LiftedGAN, n: int, first_seed: int, masks: MaskSource | None = None) -> SampleSet:

@@ -12,9 +12,10 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from lift3d.config import Preset
-from lift3d.mesh import Mesh
 from lift3d.model import LiftedGAN
-from lift3d.train.projected import Rerendered, SampleSet, to_float
+from lift3d.scene.images import to_float
+from lift3d.scene.mesh import Mesh
+from lift3d.train.projected import Rerendered, SampleSet
 from lift3d.train.registration import CHUNK, Template, register
 from lift3d.train.retinex import find_lights
 

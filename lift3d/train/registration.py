@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from lift3d.cameras import Cameras, ViewPrior, mirrored
-from lift3d.geometry import visibility
-from lift3d.mesh import Mesh
 from lift3d.rasterize import Fragments, get_rasterizer, interpolate
+from lift3d.scene.cameras import Cameras, ViewPrior, mirrored
+from lift3d.scene.geometry import visibility
+from lift3d.scene.mesh import Mesh
 
 SIZE = 64  # pixels a side at which images are compared, at most
 STEP = 0.06  # radians between neighbours of the grid of views

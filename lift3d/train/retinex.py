@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from lift3d.cameras import Cameras
-from lift3d.geometry import normalize
-from lift3d.lights import LightPrior
 from lift3d.masks import interior
-from lift3d.mesh import Mesh
 from lift3d.rasterize import get_rasterizer, interpolate
+from lift3d.scene.cameras import Cameras
+from lift3d.scene.geometry import normalize
+from lift3d.scene.lights import LightPrior
+from lift3d.scene.mesh import Mesh
 
 GRID = (11, 9, 5)  # values of l_x, l_y and k_d / k_a
 N_PIXELS = 256  # that are compared with each other

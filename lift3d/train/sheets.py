@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from lift3d import pictures
 from lift3d.model import LiftedGAN
-from lift3d.train.projected import Rerendered, SampleSet, to_float
+from lift3d.scene.images import to_float
+from lift3d.train.projected import Rerendered, SampleSet
 
 N_OBJECTS = 8
 

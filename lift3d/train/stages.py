@@ -11,20 +11,21 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lift3d import losses
-from lift3d.cameras import Cameras
-from lift3d.cameras import mirrored as mirrored_views
 from lift3d.config import Schedule
-from lift3d.fields import Surface, sdf_and_gradient, smooth_normal
 from lift3d.gan.stylegan2 import Discriminator
-from lift3d.geometry import normalize
-from lift3d.lights import Lights
-from lift3d.lights import mirrored as mirrored_lights
 from lift3d.masks import interior
-from lift3d.model import LiftedGAN, resize
+from lift3d.model import LiftedGAN
 from lift3d.neus import RaySamples, first_hits, render_rays, trace
-from lift3d.shading import Material, shade
+from lift3d.scene.cameras import Cameras
+from lift3d.scene.cameras import mirrored as mirrored_views
+from lift3d.scene.geometry import normalize
+from lift3d.scene.images import resize, to_float
+from lift3d.scene.lights import Lights
+from lift3d.scene.lights import mirrored as mirrored_lights
+from lift3d.scene.shading import Material, shade
+from lift3d.scene.surface import Surface, sdf_and_gradient, smooth_normal
 from lift3d.train.loop import Group, Losses
-from lift3d.train.projected import Rerendered, SampleSet, own_view_and_light, to_float
+from lift3d.train.projected import Rerendered, SampleSet, own_view_and_light
 from lift3d.train.readings import Readings
 
 N_FEATURES = 4  # discriminator blocks in the projection loss

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lift3d.errors import ConfigError
-from lift3d.lights import LIGHT_NAMES, LightPrior, Lights
+from lift3d.scene.lights import LIGHT_NAMES, LightPrior, Lights
 
 PRIOR = LightPrior(l_x=(-1.0, 0.5), l_y=(-0.3, 0.9), negative=(0.1, 0.4))
 

@@ -18,7 +18,7 @@ from skimage.measure import marching_cubes
 from torch import Tensor
 
 from lift3d.errors import ConfigError, Lift3DError
-from lift3d.mesh import Mesh
+from lift3d.scene.mesh import Mesh
 
 SDF = Callable[[Float[Tensor, "n 3"]], Float[Tensor, " n"]]
 COARSE = 32  # resolution at which everything is evaluated

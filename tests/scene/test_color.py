@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lift3d.color import linear_to_srgb, srgb_to_linear, to_uint8
+from lift3d.scene.color import linear_to_srgb, srgb_to_linear, to_uint8
 
 
 def test_transfer_curve_has_the_values_of_the_standard() -> None:

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lift3d.geometry import dot, reflect
-from lift3d.lights import Lights
+from lift3d.scene.geometry import dot, reflect
+from lift3d.scene.lights import Lights
 
 
 @dataclass(frozen=True)

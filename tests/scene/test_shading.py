@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from lift3d.geometry import normalize, reflect
-from lift3d.lights import Lights
-from lift3d.shading import Material, shade, shading
+from lift3d.scene.geometry import normalize, reflect
+from lift3d.scene.lights import Lights
+from lift3d.scene.shading import Material, shade, shading
 
 
 def rand(*shape: int, seed: int) -> torch.Tensor:

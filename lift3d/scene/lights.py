@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lift3d.errors import ConfigError
-from lift3d.geometry import normalize
+from lift3d.scene.geometry import normalize
 
 LIGHT_NAMES = ("ambient", "diffuse", "l_x", "l_y", "negative")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lift3d.cameras import rotation
-from lift3d.geometry import angle_deg, dot, normalize, ray_sphere, reflect, visibility
+from lift3d.scene.cameras import rotation
+from lift3d.scene.geometry import angle_deg, dot, normalize, ray_sphere, reflect, visibility
 
 
 def vectors(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -5,8 +5,15 @@ import pytest
 import torch
 
 from lift3d.errors import ConfigError, Lift3DError
-from lift3d.isosurface import cell_size, dense_grid, extract_mesh, march, project_to_surface, sparse_grid
-from lift3d.mesh import report
+from lift3d.scene.isosurface import (
+    cell_size,
+    dense_grid,
+    extract_mesh,
+    march,
+    project_to_surface,
+    sparse_grid,
+)
+from lift3d.scene.mesh import report
 
 
 def sphere(p):

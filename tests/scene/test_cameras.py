@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lift3d.cameras import (
+from lift3d.errors import ConfigError
+from lift3d.scene.cameras import (
     DISTANCE,
     VIEW_NAMES,
     Cameras,
@@ -17,7 +18,6 @@ from lift3d.cameras import (
     pixel_grid,
     rotation,
 )
-from lift3d.errors import ConfigError
 
 angle = st.floats(-1.2, 1.2)
 shift = st.floats(-0.1, 0.1)

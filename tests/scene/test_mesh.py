@@ -8,7 +8,7 @@ import pytest
 import trimesh
 
 from lift3d.errors import BackendUnavailable, ConfigError, Lift3DError
-from lift3d.mesh import (
+from lift3d.scene.mesh import (
     Mesh,
     clean,
     consistent_winding,

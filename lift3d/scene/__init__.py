@@ -1,0 +1,1 @@
+"""What there is: cameras, lights, surfaces, materials, meshes and images. Conventions: ``cameras``."""
