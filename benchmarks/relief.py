@@ -19,7 +19,7 @@ from torch import Tensor
 from lift3d.evaluate import benchmark_renders
 from lift3d.masks import background_masks
 from lift3d.model import LiftedGAN, load
-from lift3d.rasterize import get_rasterizer, interpolate
+from lift3d.render.rasterize import get_rasterizer, interpolate
 from lift3d.scene.cameras import Cameras, mirrored
 from lift3d.scene.geometry import normalize, visibility
 from lift3d.scene.images import to_bytes

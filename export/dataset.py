@@ -37,8 +37,8 @@ from lift3d.export.hdf5_schema import MAPS, MESH_ARRAYS, MESH_ROWS, Dimensions, 
 from lift3d.export.hdf5_skeleton import create
 from lift3d.export.hdf5_writer import DatasetWriter
 from lift3d.model import Samples
-from lift3d.neus import RenderOutput
 from lift3d.observer import Observer, SilentObserver
+from lift3d.render.maps import RenderOutput
 from lift3d.scene.cameras import Cameras, ViewPrior, intrinsics
 from lift3d.scene.color import to_uint8
 from lift3d.scene.lights import LightPrior, Lights

@@ -19,7 +19,7 @@ _HOME = {
     "Material": "lift3d.scene.shading",
     "shade": "lift3d.scene.shading",
     "Mesh": "lift3d.scene.mesh",
-    "get_rasterizer": "lift3d.rasterize",
+    "get_rasterizer": "lift3d.render.rasterize",
     "Lift3DError": "lift3d.errors",
     "open_dataset": "lift3d.export.hdf5_reader",  # the one name from the layer above
 }

@@ -10,7 +10,7 @@ import typing
 from dataclasses import dataclass
 
 from lift3d.errors import ConfigError
-from lift3d.neus import SamplingConfig
+from lift3d.render.volume import SamplingConfig
 from lift3d.scene.cameras import ViewPrior
 from lift3d.scene.lights import LightPrior
 

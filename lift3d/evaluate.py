@@ -19,9 +19,10 @@ from torch import Tensor
 from lift3d import metrics
 from lift3d.errors import ConfigError
 from lift3d.fields import ellipsoid_sdf
-from lift3d.model import LiftedGAN, render_mesh
-from lift3d.neus import RenderOutput
+from lift3d.model import LiftedGAN
 from lift3d.observer import Observer, SilentObserver
+from lift3d.render.maps import RenderOutput
+from lift3d.render.mesh import render_mesh
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import resize
 from lift3d.scene.isosurface import cell_size, extract_mesh, project_to_surface

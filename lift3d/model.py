@@ -22,8 +22,9 @@ from lift3d.fields import MaterialField, SDFField, condition
 from lift3d.gan.load import config_from, fill, read_tensors, write_tensors
 from lift3d.gan.prior import sample_z
 from lift3d.gan.stylegan2 import Generator, GeneratorConfig
-from lift3d.neus import RenderOutput, SamplingConfig, render_maps, shade_maps
-from lift3d.rasterize import gbuffer, get_rasterizer
+from lift3d.render.maps import RenderOutput
+from lift3d.render.mesh import render_mesh
+from lift3d.render.volume import SamplingConfig, render_maps
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import resize
 from lift3d.scene.isosurface import cell_size, extract_mesh, project_to_surface
@@ -229,17 +230,6 @@ class LiftedGAN(nn.Module):
         model = LiftedGAN(Preset.from_json(about["preset"]), generator)
         fill(model, tensors, "", path)
         return model.requires_grad_(False).eval()
-
-
-def render_mesh(
-    mesh: Mesh, cameras: Cameras, lights: Lights, size: int, background: tuple[float, float, float]
-) -> RenderOutput:
-    """Rasterizes a mesh with material from v cameras and shades it under l lights."""
-    scene = get_rasterizer("auto").prepare(torch.from_numpy(mesh.vertices), torch.from_numpy(mesh.faces))
-    buffers = gbuffer(mesh, scene.fragments(cameras, size), cameras)
-    return shade_maps(
-        buffers.mask, buffers.z_depth, buffers.normal, buffers.to_camera, buffers.material, lights, background
-    )
 
 
 def load(name_or_path: str | Path = "demo") -> LiftedGAN:

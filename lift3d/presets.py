@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from lift3d.config import BatchConfig, FieldConfig, LearningRates, LossWeights, Preset, Schedule
 from lift3d.errors import ConfigError
-from lift3d.neus import SamplingConfig
+from lift3d.render.volume import SamplingConfig
 from lift3d.scene.cameras import ViewPrior
 from lift3d.scene.lights import LightPrior
 

@@ -10,7 +10,7 @@ import trimesh
 from torch import Tensor
 
 from lift3d.model import Samples
-from lift3d.neus import RenderOutput
+from lift3d.render.maps import RenderOutput
 from lift3d.scene.cameras import Cameras, ViewPrior, pixel_grid
 from lift3d.scene.geometry import normalize
 from lift3d.scene.lights import LightPrior, Lights

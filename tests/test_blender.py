@@ -36,7 +36,7 @@ from lift3d.export.obj import write_obj
 from lift3d.export.pbr import mean_lobe, reflectance
 from lift3d.export.ply import write_ply
 from lift3d.export.texture import bake, from_vertices
-from lift3d.model import render_mesh
+from lift3d.render.mesh import render_mesh
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.color import srgb_to_linear
 from lift3d.scene.lights import Lights

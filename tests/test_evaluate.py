@@ -10,7 +10,7 @@ from lift3d import evaluate as module
 from lift3d.errors import ConfigError
 from lift3d.evaluate import Prediction, baselines, benchmark_renders, evaluate, measure, relighting
 from lift3d.model import LiftedGAN
-from lift3d.neus import shade_maps
+from lift3d.render.maps import shade_maps
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.lights import Lights
 from lift3d.scene.shading import Material

@@ -20,8 +20,8 @@ CONFINED = {
     "h5py": "lift3d.export",
     "bpy": "lift3d.export.blender_scene",
     "anny": "lift3d.synthetic.build_head_model",
-    "embreex": "lift3d.rasterize.embree",
-    "nvdiffrast": "lift3d.rasterize.nvdiffrast",
+    "embreex": "lift3d.render.rasterize.embree",
+    "nvdiffrast": "lift3d.render.rasterize.nvdiffrast",
     "lpips": "lift3d.perceptual",
     "cv2": "lift3d.segmentation",
 }
@@ -30,8 +30,20 @@ LAYERS = (
     ("lift3d.errors", "lift3d.observer", "lift3d.downloads"),
     ("lift3d.scene.geometry", "lift3d.scene.color", "lift3d.checkpoint"),
     ("lift3d.scene.cameras", "lift3d.scene.lights"),
-    ("lift3d.scene.shading", "lift3d.encoding", "lift3d.sampling", "lift3d.scene.mesh", "lift3d.gan"),
-    ("lift3d.fields", "lift3d.neus", "lift3d.encoders", "lift3d.scene.isosurface", "lift3d.rasterize"),
+    (
+        "lift3d.scene.shading",
+        "lift3d.encoding",
+        "lift3d.render.ray_sampling",
+        "lift3d.scene.mesh",
+        "lift3d.gan",
+    ),
+    (
+        "lift3d.fields",
+        "lift3d.render.volume",
+        "lift3d.encoders",
+        "lift3d.scene.isosurface",
+        "lift3d.render.rasterize",
+    ),
     (
         "lift3d.perceptual",
         "lift3d.losses",

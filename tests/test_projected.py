@@ -8,8 +8,9 @@ import torch
 from tiny_gan import PRESET, tiny_gan
 
 from lift3d.fields import ellipsoid_sdf
-from lift3d.model import LiftedGAN, render_mesh
+from lift3d.model import LiftedGAN
 from lift3d.observer import SilentObserver
+from lift3d.render.mesh import render_mesh
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import to_float
 from lift3d.scene.isosurface import cell_size, extract_mesh, project_to_surface

@@ -17,8 +17,8 @@ import lift3d
 from lift3d import downloads
 from lift3d.cli.main import main
 from lift3d.config import BatchConfig, FieldConfig, Preset
-from lift3d.neus import SamplingConfig
 from lift3d.presets import PRESETS
+from lift3d.render.volume import SamplingConfig
 
 SMALL = {  # replaces sizes of networks and batches
     "shape": FieldConfig(8, 2, 4), "material": FieldConfig(8, 2, 6), "n_code": 16, "encoder_width": 1 / 64,

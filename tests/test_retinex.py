@@ -7,7 +7,7 @@ import pytest
 import torch
 import trimesh
 
-from lift3d.model import render_mesh
+from lift3d.render.mesh import render_mesh
 from lift3d.scene.cameras import Cameras, ViewPrior
 from lift3d.scene.images import to_bytes
 from lift3d.scene.lights import LightPrior, Lights

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lift3d.rasterize import Rasterizer, box_average, get_rasterizer, interpolate
+from lift3d.render.rasterize import Rasterizer, box_average, get_rasterizer, interpolate
 from lift3d.scene.cameras import Cameras, ViewPrior
 from lift3d.scene.geometry import normalize
 from lift3d.scene.lights import LightPrior, Lights

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from lift3d.mask_sources import MaskSource, mask_source
 from lift3d.masks import interior
-from lift3d.model import LiftedGAN, render_mesh
+from lift3d.model import LiftedGAN
 from lift3d.observer import Observer
+from lift3d.render.mesh import render_mesh
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.geometry import visibility
 from lift3d.scene.images import resize, to_bytes, to_float

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from lift3d.rasterize import Fragments, get_rasterizer, interpolate
+from lift3d.render.rasterize import Fragments, get_rasterizer, interpolate
 from lift3d.scene.cameras import Cameras, ViewPrior, mirrored
 from lift3d.scene.geometry import visibility
 from lift3d.scene.mesh import Mesh

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from lift3d.masks import interior
-from lift3d.rasterize import get_rasterizer, interpolate
+from lift3d.render.rasterize import get_rasterizer, interpolate
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.geometry import normalize
 from lift3d.scene.lights import LightPrior

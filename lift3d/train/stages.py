@@ -15,7 +15,8 @@ from lift3d.config import Schedule
 from lift3d.gan.stylegan2 import Discriminator
 from lift3d.masks import interior
 from lift3d.model import LiftedGAN
-from lift3d.neus import RaySamples, first_hits, render_rays, trace
+from lift3d.render.surface_hits import first_hits
+from lift3d.render.volume import RaySamples, render_rays, trace
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.cameras import mirrored as mirrored_views
 from lift3d.scene.geometry import normalize

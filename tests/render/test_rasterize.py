@@ -9,7 +9,7 @@ import torch
 import trimesh
 
 from lift3d.errors import BackendUnavailable, ConfigError
-from lift3d.rasterize import (
+from lift3d.render.rasterize import (
     Fragments,
     box_average,
     gbuffer,
@@ -18,7 +18,7 @@ from lift3d.rasterize import (
     render,
     shade_lights,
 )
-from lift3d.rasterize.nvdiffrast import NvdiffrastScene
+from lift3d.render.rasterize.nvdiffrast import NvdiffrastScene
 from lift3d.scene.cameras import DISTANCE, Cameras, ViewPrior, pixel_grid
 from lift3d.scene.geometry import ray_sphere
 from lift3d.scene.lights import LightPrior, Lights
@@ -274,7 +274,7 @@ def test_auto_prefers_nvdiffrast_on_cuda_only(monkeypatch):
 
 def test_nvdiffrast_face_limit(monkeypatch):
     with_cuda_context(monkeypatch)
-    monkeypatch.setattr("lift3d.rasterize.nvdiffrast.MAX_FACES", 12)
+    monkeypatch.setattr("lift3d.render.rasterize.nvdiffrast.MAX_FACES", 12)
     with pytest.raises(ConfigError, match="12 faces, expected fewer than 12; decimate"):
         get_rasterizer("nvdiffrast", device="cuda").prepare(*tensors(SHAPES["box"]))
 

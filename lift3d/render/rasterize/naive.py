@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lift3d.rasterize.fragments import Fragments, intersect
+from lift3d.render.rasterize.fragments import Fragments, intersect
 from lift3d.scene.cameras import Cameras, pixel_grid
 
 

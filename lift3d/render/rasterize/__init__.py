@@ -9,11 +9,11 @@ import importlib.util
 import torch
 
 from lift3d.errors import ConfigError
-from lift3d.rasterize.deferred import GBuffer, Shaded, box_average, gbuffer, render, shade_lights
-from lift3d.rasterize.embree import EmbreeRasterizer
-from lift3d.rasterize.fragments import Fragments, Rasterizer, Scene, interpolate
-from lift3d.rasterize.naive import NaiveRasterizer
-from lift3d.rasterize.nvdiffrast import NvdiffrastRasterizer
+from lift3d.render.mesh import GBuffer, Shaded, box_average, gbuffer, render, shade_lights
+from lift3d.render.rasterize.embree import EmbreeRasterizer
+from lift3d.render.rasterize.fragments import Fragments, Rasterizer, Scene, interpolate
+from lift3d.render.rasterize.naive import NaiveRasterizer
+from lift3d.render.rasterize.nvdiffrast import NvdiffrastRasterizer
 
 __all__ = [
     "Fragments",

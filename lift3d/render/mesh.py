@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lift3d.errors import ConfigError
-from lift3d.rasterize.fragments import Fragments, Scene, interpolate
+from lift3d.render.maps import RenderOutput, shade_maps
+from lift3d.render.rasterize.fragments import Fragments, Scene, interpolate
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.geometry import normalize
 from lift3d.scene.lights import Lights
@@ -92,3 +93,14 @@ def render(
         return shaded
     maps = (box_average(x, supersample) for x in (shaded.color, shaded.diffuse, shaded.specular))
     return Shaded(*maps, box_average(shaded.coverage[..., None], supersample)[..., 0])
+
+
+def render_mesh(
+    mesh: Mesh, cameras: Cameras, lights: Lights, size: int, background: tuple[float, float, float]
+) -> RenderOutput:
+    """Rasterizes a mesh with material from v cameras and shades it under l lights."""
+    scene = get_rasterizer("auto").prepare(torch.from_numpy(mesh.vertices), torch.from_numpy(mesh.faces))
+    buffers = gbuffer(mesh, scene.fragments(cameras, size), cameras)
+    return shade_maps(
+        buffers.mask, buffers.z_depth, buffers.normal, buffers.to_camera, buffers.material, lights, background
+    )

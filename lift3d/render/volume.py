@@ -17,14 +17,15 @@ one evaluation of the fields.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from lift3d.sampling import from_weights, stratified
+from lift3d.render.maps import RenderOutput, shade_maps
+from lift3d.render.ray_sampling import from_weights, stratified
 from lift3d.scene.cameras import Cameras, pixel_grid
 from lift3d.scene.geometry import ray_sphere
 from lift3d.scene.lights import Lights
-from lift3d.scene.shading import Material, shade, shading
+from lift3d.scene.shading import Material, shade
 from lift3d.scene.surface import Surface, sdf_and_gradient, smooth_normal
 
 
@@ -56,21 +57,6 @@ class RaySamples:
     def composite(self, values: Float[Tensor, "b r n c"]) -> Float[Tensor, "b r c"]:
         """Weighted sum along the rays."""
         return (self.weights[..., None] * values).sum(-2)
-
-
-@dataclass(frozen=True)
-class RenderOutput:
-    """v views x l lights of one object; maps are 0 in the background."""
-
-    mask: Bool[Tensor, "v h w"]
-    depth: Float[Tensor, "v h w"]  # z-depth, world units
-    normals: Float[Tensor, "v h w 3"]  # unit, world frame
-    albedo: Float[Tensor, "v h w 3"]
-    specular: Float[Tensor, "v h w"]
-    shininess: Float[Tensor, "v h w"]
-    diffuse_shading: Float[Tensor, "v l h w"]
-    specular_shading: Float[Tensor, "v l h w"]
-    colors: Float[Tensor, "v l h w 3"]  # [0, 1]
 
 
 def alphas(
@@ -164,47 +150,6 @@ def render_rays(
 
 
 @torch.no_grad()
-def first_hits(
-    surface: Surface,
-    origins: Float[Tensor, "b r 3"],
-    directions: Float[Tensor, "b r 3"],
-    n_coarse: int = 16,
-    n_refine: int = 3,
-) -> tuple[Float[Tensor, "b r"], Bool[Tensor, "b r"]]:
-    """Distance of the first sign change of the SDF along each ray, and whether there is one.
-
-    ``n_coarse`` samples over the chord of the unit sphere, then ``n_refine`` steps of false position. What a
-    fixed shape needs: one point per ray, instead of a volume. A ray that misses gets the distance of its last
-    sample; so does one whose way through the shape falls between two samples.
-    """
-    near, far, _ = ray_sphere(origins, directions)
-    t = stratified(near, far, n_coarse, None)
-
-    def value(t: Float[Tensor, "b r m"]) -> Float[Tensor, "b r m"]:
-        points = origins[..., None, :] + t[..., None] * directions[..., None, :]
-        return surface.sdf(points.flatten(1, 2))[0].view_as(t)
-
-    f = value(t)
-    crosses = (f[..., :-1] > 0) & (f[..., 1:] <= 0)
-    hit = crosses.any(-1)
-    first = torch.where(hit, crosses.int().argmax(-1), t.shape[-1] - 2)[..., None]
-    t0, t1, f0, f1 = (
-        t.gather(-1, first),
-        t.gather(-1, first + 1),
-        f.gather(-1, first),
-        f.gather(-1, first + 1),
-    )
-    middle = t1
-    for _ in range(n_refine):
-        middle = torch.where(hit[..., None], t0 + (t1 - t0) * f0 / (f0 - f1).clamp_min(1e-9), t1)
-        f_middle = value(middle)
-        outside = f_middle > 0
-        t0, f0 = torch.where(outside, middle, t0), torch.where(outside, f_middle, f0)
-        t1, f1 = torch.where(outside, t1, middle), torch.where(outside, f1, f_middle)
-    return middle[..., 0], hit
-
-
-@torch.no_grad()
 def render_maps(
     surface: Surface,
     cameras: Cameras,
@@ -239,35 +184,6 @@ def render_maps(
     depth = cameras.z_depth(position.flatten(1, 2)).view(n_views, size, size)
     material = Material(albedo, specular, shininess)
     return shade_maps(mask, depth, normal, to_camera, material, lights, background)
-
-
-def shade_maps(
-    mask: Bool[Tensor, "v h w"],
-    depth: Float[Tensor, "v h w"],
-    normal: Float[Tensor, "v h w 3"],
-    to_camera: Float[Tensor, "v h w 3"],
-    material: Material,
-    lights: Lights,
-    background: tuple[float, float, float],
-) -> RenderOutput:
-    """Shades maps of v views under lights [l] or [v, l]; every ``RenderOutput`` is put together here."""
-    lamp = lights.per_point(2)
-    per_light = Material(*(x[:, None] for x in (material.albedo, material.specular, material.shininess)))
-    factors = shading(normal[:, None], to_camera[:, None], per_light, lamp)
-    inside = mask[..., None]
-    lit = inside[:, None]
-    colors = (per_light.albedo * factors.diffuse + factors.specular).clamp(0.0, 1.0)
-    return RenderOutput(
-        mask=mask,
-        depth=depth * mask,
-        normals=normal * inside,
-        albedo=material.albedo * inside,
-        specular=material.specular[..., 0] * mask,
-        shininess=material.shininess[..., 0] * mask,
-        diffuse_shading=(factors.diffuse * lit)[..., 0],
-        specular_shading=(factors.specular * lit)[..., 0],
-        colors=torch.where(lit, colors, colors.new_tensor(background)),
-    )
 
 
 def _all_rays(

@@ -5,8 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lift3d import sampling
-from lift3d.sampling import from_weights, stratified
+from lift3d.render.ray_sampling import from_weights, stratified
 
 
 def seeded(seed: int = 0) -> torch.Generator:

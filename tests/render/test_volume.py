@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lift3d import neus
 from lift3d.fields import MaterialField, SDFField, condition, ellipsoid_sdf
-from lift3d.neus import RenderOutput, SamplingConfig
+from lift3d.render.maps import RenderOutput
+from lift3d.render.volume import SamplingConfig
 from lift3d.scene.cameras import Cameras, ViewPrior, pixel_grid
 from lift3d.scene.geometry import angle_deg, normalize, ray_sphere
 from lift3d.scene.lights import LightPrior, Lights

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lift3d.errors import BackendUnavailable, ConfigError
-from lift3d.rasterize.fragments import Fragments
+from lift3d.render.rasterize.fragments import Fragments
 from lift3d.scene.cameras import DISTANCE, Cameras, focal_length
 
 NEAR, FAR = DISTANCE / 2, DISTANCE * 2  # the object lies around DISTANCE

@@ -1,0 +1,54 @@
+"""Maps of views of one object, and their images under lights."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lift3d.scene.lights import Lights
+from lift3d.scene.shading import Material, shading
+
+
+@dataclass(frozen=True)
+class RenderOutput:
+    """v views x l lights of one object; maps are 0 in the background."""
+
+    mask: Bool[Tensor, "v h w"]
+    depth: Float[Tensor, "v h w"]  # z-depth, world units
+    normals: Float[Tensor, "v h w 3"]  # unit, world frame
+    albedo: Float[Tensor, "v h w 3"]
+    specular: Float[Tensor, "v h w"]
+    shininess: Float[Tensor, "v h w"]
+    diffuse_shading: Float[Tensor, "v l h w"]
+    specular_shading: Float[Tensor, "v l h w"]
+    colors: Float[Tensor, "v l h w 3"]  # [0, 1]
+
+
+def shade_maps(
+    mask: Bool[Tensor, "v h w"],
+    depth: Float[Tensor, "v h w"],
+    normal: Float[Tensor, "v h w 3"],
+    to_camera: Float[Tensor, "v h w 3"],
+    material: Material,
+    lights: Lights,
+    background: tuple[float, float, float],
+) -> RenderOutput:
+    """Shades maps of v views under lights [l] or [v, l]; every ``RenderOutput`` is put together here."""
+    lamp = lights.per_point(2)
+    per_light = Material(*(x[:, None] for x in (material.albedo, material.specular, material.shininess)))
+    factors = shading(normal[:, None], to_camera[:, None], per_light, lamp)
+    inside = mask[..., None]
+    lit = inside[:, None]
+    colors = (per_light.albedo * factors.diffuse + factors.specular).clamp(0.0, 1.0)
+    return RenderOutput(
+        mask=mask,
+        depth=depth * mask,
+        normals=normal * inside,
+        albedo=material.albedo * inside,
+        specular=material.specular[..., 0] * mask,
+        shininess=material.shininess[..., 0] * mask,
+        diffuse_shading=(factors.diffuse * lit)[..., 0],
+        specular_shading=(factors.specular * lit)[..., 0],
+        colors=torch.where(lit, colors, colors.new_tensor(background)),
+    )
