@@ -26,6 +26,7 @@ setup(
         "lift3d.cli",
         "lift3d.export",
         "lift3d.gan",
+        "lift3d.networks",
         "lift3d.render",
         "lift3d.render.rasterize",
         "lift3d.scene",

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lift3d.encoders import pose_light_encoder
 from lift3d.gan.load import load
 from lift3d.gan.prior import sample_images, sample_z
+from lift3d.networks.encoders import pose_light_encoder
 from lift3d.synthetic.render import VIEWS_PER_HEAD, take_parameters
 
 NAMES = ("pitch", "yaw", "l_x", "l_y")

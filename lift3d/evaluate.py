@@ -18,8 +18,8 @@ from torch import Tensor
 
 from lift3d import metrics
 from lift3d.errors import ConfigError
-from lift3d.fields import ellipsoid_sdf
 from lift3d.model import LiftedGAN
+from lift3d.networks.fields import ellipsoid_sdf
 from lift3d.observer import Observer, SilentObserver
 from lift3d.render.maps import RenderOutput
 from lift3d.render.mesh import render_mesh

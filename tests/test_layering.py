@@ -22,7 +22,7 @@ CONFINED = {
     "anny": "lift3d.synthetic.build_head_model",
     "embreex": "lift3d.render.rasterize.embree",
     "nvdiffrast": "lift3d.render.rasterize.nvdiffrast",
-    "lpips": "lift3d.perceptual",
+    "lpips": "lift3d.networks.perceptual",
     "cv2": "lift3d.segmentation",
 }
 # Layers from the bottom up: a part may import its own layer and those below. Unlisted parts are free.
@@ -32,20 +32,20 @@ LAYERS = (
     ("lift3d.scene.cameras", "lift3d.scene.lights"),
     (
         "lift3d.scene.shading",
-        "lift3d.encoding",
+        "lift3d.networks.encoding",
         "lift3d.render.ray_sampling",
         "lift3d.scene.mesh",
         "lift3d.gan",
     ),
     (
-        "lift3d.fields",
+        "lift3d.networks.fields",
         "lift3d.render.volume",
-        "lift3d.encoders",
+        "lift3d.networks.encoders",
         "lift3d.scene.isosurface",
         "lift3d.render.rasterize",
     ),
     (
-        "lift3d.perceptual",
+        "lift3d.networks.perceptual",
         "lift3d.losses",
         "lift3d.metrics",
         "lift3d.masks",

@@ -7,8 +7,8 @@ import pytest
 import torch
 from tiny_gan import PRESET, tiny_gan
 
-from lift3d.fields import ellipsoid_sdf
 from lift3d.model import LiftedGAN
+from lift3d.networks.fields import ellipsoid_sdf
 from lift3d.observer import SilentObserver
 from lift3d.render.mesh import render_mesh
 from lift3d.scene.cameras import Cameras

@@ -18,8 +18,8 @@ from lift3d.gan.load import load as load_gan
 from lift3d.gan.stylegan2 import Discriminator
 from lift3d.mask_sources import MaskSource, mask_source, with_masks
 from lift3d.model import LiftedGAN
+from lift3d.networks.perceptual import get_perceptual
 from lift3d.observer import Observer, SilentObserver
-from lift3d.perceptual import get_perceptual
 from lift3d.train import sheets, stages
 from lift3d.train.loop import Group, Log, Losses, new_optimizer, optimise
 from lift3d.train.projected import Rerendered, SampleSet, draw_samples, project, rerender

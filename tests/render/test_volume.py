@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lift3d.fields import MaterialField, SDFField, condition, ellipsoid_sdf
+from lift3d.networks.fields import MaterialField, SDFField, condition, ellipsoid_sdf
 from lift3d.render.maps import RenderOutput
 from lift3d.render.volume import SamplingConfig
 from lift3d.scene.cameras import Cameras, ViewPrior, pixel_grid

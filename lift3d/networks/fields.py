@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from lift3d.encoding import encode, encoded_size
+from lift3d.networks.encoding import encode, encoded_size
 from lift3d.scene.shading import Material
 from lift3d.scene.surface import Surface
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lift3d.encoding import encode, encoded_size, window
+from lift3d.networks.encoding import encode, encoded_size, window
 
 POINTS = torch.rand(2, 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
 

@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lift3d.fields import SHININESS_RANGE, ConditionalMLP, MaterialField, SDFField, condition, ellipsoid_sdf
+from lift3d.networks.fields import (
+    SHININESS_RANGE,
+    ConditionalMLP,
+    MaterialField,
+    SDFField,
+    condition,
+    ellipsoid_sdf,
+)
 from lift3d.scene.geometry import normalize
 from lift3d.scene.shading import Material
 from lift3d.scene.surface import Surface, sdf_and_gradient, smooth_normal

@@ -5,8 +5,15 @@ import math
 import pytest
 import torch
 
-from lift3d.encoders import LightEncoder, ResBlock, TanhRange, ViewEncoder, image_encoder, pose_light_encoder
 from lift3d.errors import ConfigError
+from lift3d.networks.encoders import (
+    LightEncoder,
+    ResBlock,
+    TanhRange,
+    ViewEncoder,
+    image_encoder,
+    pose_light_encoder,
+)
 
 # Tables 1 and 2 as printed, at 256; each row is (layer, output size).
 TABLE_1 = [

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from lift3d.errors import BackendUnavailable, ConfigError
 from lift3d.gan.stylegan2 import Discriminator, DiscriminatorConfig
-from lift3d.perceptual import FeatureDistance, LpipsDistance, get_perceptual
+from lift3d.networks.perceptual import FeatureDistance, LpipsDistance, get_perceptual
 
 
 class Notes:

@@ -1,0 +1,1 @@
+"""What is learned: fields, encoders, and the features that images are compared by."""
