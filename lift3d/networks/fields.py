@@ -6,8 +6,6 @@ ellipsoid plus a learned residual that starts at zero: the convex prior of the e
 whatever the width of the network.
 """
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -119,9 +117,6 @@ class MaterialField(nn.Module):
         raw = torch.sigmoid(self.head(self.body(x, code)))
         low, high = SHININESS_RANGE
         return Material(raw[..., :3], raw[..., 3:4], low + (high - low) * raw[..., 4:5])
-
-
-SDF = Callable[[Float[Tensor, "b p 3"]], tuple[Float[Tensor, "b p 1"], Float[Tensor, "b p h"]]]
 
 
 def condition(

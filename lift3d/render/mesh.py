@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lift3d.errors import ConfigError
 from lift3d.render.maps import RenderOutput, shade_maps
+from lift3d.render.rasterize import get_rasterizer
 from lift3d.render.rasterize.fragments import Fragments, Scene, interpolate
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.geometry import normalize

@@ -9,6 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lift3d.scene.shading import Material
+from lift3d.scene.surface import SDF
+
+SDF = Callable[[Float[Tensor, "b p 3"]], tuple[Float[Tensor, "b p 1"], Float[Tensor, "b p h"]]]
 
 
 @dataclass(frozen=True)

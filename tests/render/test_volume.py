@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lift3d.networks.fields import MaterialField, SDFField, condition, ellipsoid_sdf
+from lift3d.render import surface_hits, volume
 from lift3d.render.maps import RenderOutput
 from lift3d.render.volume import SamplingConfig
 from lift3d.scene.cameras import Cameras, ViewPrior, pixel_grid
@@ -82,28 +83,28 @@ def test_opacities_at_interval_ends_are_equation_13() -> None:
     sdf = torch.tensor([0.3, 0.1, -0.02, -0.1, 0.05, 0.2], dtype=torch.float64)
     phi = [1 / (1 + math.exp(-20 * f)) for f in sdf.tolist()]
     expected = [max((a - b) / a, 0) for a, b in zip(phi, phi[1:])]
-    assert neus.alphas_from_ends(sdf, 20.0).tolist() == pytest.approx(expected, abs=1e-4)
+    assert volume.alphas_from_ends(sdf, 20.0).tolist() == pytest.approx(expected, abs=1e-4)
 
 
 def test_opacities_at_midpoints_are_those_at_the_ends_of_a_linear_distance() -> None:
     t = torch.tensor([0.0, 0.1, 0.3, 0.35, 0.6, 1.0], dtype=torch.float64)
     ends, delta = 0.5 - 1.3 * t, t.diff()
     middle = (ends[1:] + ends[:-1]) / 2
-    actual = neus.alphas(middle, torch.full_like(middle, -1.3), delta, 15.0)
-    torch.testing.assert_close(actual, neus.alphas_from_ends(ends, 15.0))
+    actual = volume.alphas(middle, torch.full_like(middle, -1.3), delta, 15.0)
+    torch.testing.assert_close(actual, volume.alphas_from_ends(ends, 15.0))
 
 
 def test_opacities_have_the_gradient_of_finite_differences() -> None:
     generator = torch.Generator().manual_seed(0)
     sdf, slope, delta = (torch.rand(8, generator=generator, dtype=torch.float64) for _ in range(3))
     arguments = (sdf - 0.5, -0.1 - slope, 0.01 + 0.1 * delta, torch.tensor(20.0, dtype=torch.float64))
-    assert torch.autograd.gradcheck(neus.alphas, [x.requires_grad_(True) for x in arguments])
-    assert torch.autograd.gradcheck(lambda f, s: neus.alphas_from_ends(f, s), [arguments[0], arguments[3]])
+    assert torch.autograd.gradcheck(volume.alphas, [x.requires_grad_(True) for x in arguments])
+    assert torch.autograd.gradcheck(lambda f, s: volume.alphas_from_ends(f, s), [arguments[0], arguments[3]])
 
 
 def test_weights_are_the_naive_loop() -> None:
     alpha = torch.rand(3, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    for row, weights in zip(alpha.tolist(), neus.weights_from_alphas(alpha).tolist()):
+    for row, weights in zip(alpha.tolist(), volume.weights_from_alphas(alpha).tolist()):
         passed, expected = 1.0, []
         for a in row:
             expected.append(a * passed)
@@ -114,7 +115,7 @@ def test_weights_are_the_naive_loop() -> None:
 @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=80))
 @settings(max_examples=50, deadline=None, derandomize=True)
 def test_weights_sum_to_at_most_one(alpha: list[float]) -> None:
-    weights = neus.weights_from_alphas(torch.tensor(alpha))
+    weights = volume.weights_from_alphas(torch.tensor(alpha))
     assert (weights >= 0).all()
     assert weights.sum() <= 1 + 2e-7 * (len(alpha) + 1)  # the guard of the product, and rounding
 
@@ -122,9 +123,9 @@ def test_weights_sum_to_at_most_one(alpha: list[float]) -> None:
 @given(st.lists(st.floats(-2, 2, width=32), min_size=2, max_size=60), st.floats(1, 2000, width=32))
 @settings(max_examples=50, deadline=None, derandomize=True)
 def test_any_distances_give_weights_that_sum_to_at_most_one(sdf: list[float], sharpness: float) -> None:
-    alpha = neus.alphas_from_ends(torch.tensor(sdf), sharpness)
+    alpha = volume.alphas_from_ends(torch.tensor(sdf), sharpness)
     assert ((0 <= alpha) & (alpha <= 1)).all()
-    assert neus.weights_from_alphas(alpha).sum() <= 1 + 2e-7 * (len(sdf) + 1)
+    assert volume.weights_from_alphas(alpha).sum() <= 1 + 2e-7 * (len(sdf) + 1)
 
 
 # --- samples
@@ -140,7 +141,7 @@ def test_samples_are_sorted_in_the_sphere_and_gather_at_the_surface(keep_coarse:
     origins, directions = rays()
     generator = torch.Generator().manual_seed(0) if jitter else None
     config = SamplingConfig(20, 10, keep_coarse)
-    t = neus.place_samples(Ellipsoid(0.7, 0.7, 0.7).surface, origins, directions, config, generator)
+    t = volume.place_samples(Ellipsoid(0.7, 0.7, 0.7).surface, origins, directions, config, generator)
     assert t.shape == (2, SIZE**2, 30 if keep_coarse else 10)
     assert (t.diff() >= -1e-6).all()
     near, far, in_sphere = ray_sphere(origins, directions)
@@ -156,14 +157,14 @@ def test_trace_samples_the_midpoints_and_takes_a_generator() -> None:
     origins, directions = rays()
     surface, config = Ellipsoid(0.7, 0.7, 0.7).surface, SamplingConfig(6, 4)
     seeded = lambda: torch.Generator().manual_seed(3)  # noqa: E731
-    t = neus.place_samples(surface, origins, directions, config, seeded())
-    traced = neus.trace(surface, origins, directions, 50.0, config, seeded())
+    t = volume.place_samples(surface, origins, directions, config, seeded())
+    traced = volume.trace(surface, origins, directions, 50.0, config, seeded())
     torch.testing.assert_close(traced.t, (t[..., 1:] + t[..., :-1]) / 2)
     points = origins[..., None, :] + traced.t[..., None] * directions[..., None, :]
     torch.testing.assert_close(traced.normal, normalize(points))
     torch.testing.assert_close(traced.material.albedo, material(points, points, points).albedo)
-    plain = neus.trace(surface, origins, directions, 50.0, config)
-    assert torch.equal(plain.t, neus.trace(surface, origins, directions, 50.0, config).t)
+    plain = volume.trace(surface, origins, directions, 50.0, config)
+    assert torch.equal(plain.t, volume.trace(surface, origins, directions, 50.0, config).t)
     assert not torch.equal(plain.t, traced.t)
 
 
@@ -184,7 +185,7 @@ def test_an_ellipsoid_has_its_exact_maps(
     color: float,
 ) -> None:
     cameras, lights, shape = Cameras.from_view(VIEWS), Lights.from_vector(LIGHTS), Ellipsoid(*radii)
-    out = neus.render_maps(shape.surface, cameras, lights, SIZE, sharpness, config)
+    out = volume.render_maps(shape.surface, cameras, lights, SIZE, sharpness, config)
     true, cosine = shape.exact(cameras, lights)
     assert torch.equal(out.mask, true.mask)
     inner = true.mask & (cosine > 0.3)  # elsewhere a sample's width is a long way along the surface
@@ -204,8 +205,8 @@ def test_an_ellipsoid_has_its_exact_maps(
 def test_rays_through_an_ellipsoid_have_the_colours_of_its_surface() -> None:
     shape, lights = Ellipsoid(0.5, 0.72, 0.6), Lights.from_vector(LIGHTS[:2])
     origins, directions = rays()
-    traced = neus.trace(shape.surface, origins, directions, 2000.0, FINE)
-    color = neus.render_rays(traced, directions, lights, 0.25)
+    traced = volume.trace(shape.surface, origins, directions, 2000.0, FINE)
+    color = volume.render_rays(traced, directions, lights, 0.25)
     true, cosine = shape.exact(Cameras.from_view(VIEWS), lights)
     inside = (true.mask & (cosine > 0.3)).flatten(1)
     for i in range(2):
@@ -213,12 +214,12 @@ def test_rays_through_an_ellipsoid_have_the_colours_of_its_surface() -> None:
         assert (color[i].clamp_max(1) - exact)[inside[i]].abs().max() < 2e-3
         outside = ~true.mask[i].flatten()
         assert (color[i][outside] - 0.25).abs().max() < 4e-3  # empty intervals have an opacity of 1e-5
-    own = neus.render_rays(traced, directions, lights, torch.full((2, SIZE**2, 3), 0.25))
+    own = volume.render_rays(traced, directions, lights, torch.full((2, SIZE**2, 3), 0.25))
     assert torch.equal(own, color)
 
 
 def test_maps_are_zero_and_colours_background_outside_the_mask() -> None:
-    out = neus.render_maps(
+    out = volume.render_maps(
         Ellipsoid(0.4, 0.4, 0.4).surface, Cameras.from_view(VIEWS), Lights.from_vector(LIGHTS), SIZE, 500.0,
         SamplingConfig(12, 12), background=(0.1, 0.2, 0.3),
     )  # fmt: skip
@@ -236,13 +237,13 @@ def test_composites_are_divided_by_the_accumulated_weight() -> None:
     shape = Ellipsoid(0.7, 0.7, 0.7)  # so soft that no pixel is opaque
     arguments = (Cameras.from_view(VIEWS), Lights.from_vector(LIGHTS), SIZE, 4.0, SamplingConfig(12, 12))
     constant = Surface(shape.sdf, lambda x, n, f: replace(material(x, n, f), specular=0 * x[..., :1] + 0.3))
-    out = neus.render_maps(constant, *arguments)
+    out = volume.render_maps(constant, *arguments)
     inside = out.specular[out.mask]
     torch.testing.assert_close(inside, torch.full_like(inside, 0.3))
 
 
 def test_the_shading_identity_holds_exactly() -> None:
-    out = neus.render_maps(
+    out = volume.render_maps(
         Ellipsoid(0.5, 0.72, 0.6).surface, Cameras.from_view(VIEWS), Lights.from_vector(LIGHTS), SIZE, 300.0,
         SamplingConfig(16, 16),
     )  # fmt: skip
@@ -256,7 +257,7 @@ def test_the_shading_identity_holds_exactly() -> None:
 
 def test_first_hits_of_an_ellipsoid_are_the_roots_of_its_quadratic() -> None:
     shape, (origins, directions) = Ellipsoid(0.5, 0.72, 0.6), rays()
-    t, hit = neus.first_hits(shape.surface, origins, directions, 24, 3)
+    t, hit = surface_hits.first_hits(shape.surface, origins, directions, 24, 3)
     assert (shape.calls, shape.points) == (1 + 3, SIZE**2 * (24 + 3))
     unit = directions / shape.radii
     near, far, exact = ray_sphere(origins / shape.radii, normalize(unit))
@@ -272,7 +273,7 @@ def test_more_steps_bring_first_hits_closer() -> None:
     surface, (origins, directions) = Ellipsoid(0.5, 0.72, 0.6).surface, rays(torch.float64)
     values = []
     for n in (1, 3, 8):
-        t, hit = neus.first_hits(surface, origins, directions, 24, n)
+        t, hit = surface_hits.first_hits(surface, origins, directions, 24, n)
         points = origins + t[..., None] * directions
         values.append(surface.sdf(points)[0][..., 0][hit].abs().max().item())
     assert values[0] > 3 * values[1] > 9 * values[2] and values[2] < 1e-6
@@ -286,7 +287,7 @@ def test_the_first_of_several_surfaces_is_hit_and_a_miss_gets_the_last_sample() 
     origins = torch.tensor([[[0.0, 0, 5], [0.1, 0, 5], [0.0, 0, -5], [0.0, 0.9, 5], [0.0, 3, 5]]])
     directions = torch.tensor([0.0, 0, -1]).repeat(1, 5, 1)
     directions[0, 2] *= -1
-    t, hit = neus.first_hits(Surface(two_balls, material), origins, directions, 24)
+    t, hit = surface_hits.first_hits(Surface(two_balls, material), origins, directions, 24)
     assert hit.tolist() == [[True, True, True, False, False]]
     bump = 0.5 + (0.09 - 0.01) ** 0.5
     half = (1 - 0.81) ** 0.5
@@ -301,12 +302,12 @@ def test_many_lights_are_each_light_alone_for_one_evaluation_of_the_field() -> N
     cameras, config = Cameras.from_view(VIEWS), SamplingConfig(12, 8)
     lights = Lights.from_vector(LightPrior().sample(7, torch.Generator().manual_seed(0)))
     shape = Ellipsoid(0.5, 0.72, 0.6)
-    together = neus.render_maps(shape.surface, cameras, lights, SIZE, 300.0, config)
+    together = volume.render_maps(shape.surface, cameras, lights, SIZE, 300.0, config)
     cost = (shape.calls, shape.points)
     assert cost == (2, 2 * SIZE**2 * (12 + 19))  # place, then evaluate the intervals
     for i in range(7):
         shape.calls = shape.points = 0
-        alone = neus.render_maps(shape.surface, cameras, lights[i : i + 1], SIZE, 300.0, config)
+        alone = volume.render_maps(shape.surface, cameras, lights[i : i + 1], SIZE, 300.0, config)
         assert (shape.calls, shape.points) == cost
         for f in names_of(RenderOutput):
             whole, one = getattr(together, f.name), getattr(alone, f.name)
@@ -318,9 +319,9 @@ def test_views_may_have_their_own_lights() -> None:
     cameras, config = Cameras.from_view(VIEWS), SamplingConfig(12, 8)
     surface = Ellipsoid(0.5, 0.72, 0.6).surface
     vectors = torch.stack((LIGHTS[:2], LIGHTS[1:]))
-    own = neus.render_maps(surface, cameras, Lights.from_vector(vectors), SIZE, 300.0, config)
+    own = volume.render_maps(surface, cameras, Lights.from_vector(vectors), SIZE, 300.0, config)
     for v in range(2):
-        shared = neus.render_maps(surface, cameras, Lights.from_vector(vectors[v]), SIZE, 300.0, config)
+        shared = volume.render_maps(surface, cameras, Lights.from_vector(vectors[v]), SIZE, 300.0, config)
         assert torch.equal(own.colors[v], shared.colors[v])
 
 
@@ -328,7 +329,7 @@ def test_chunks_of_rays_do_not_change_the_maps() -> None:
     cameras, lights = Cameras.from_view(VIEWS), Lights.from_vector(LIGHTS)
     shape, config = Ellipsoid(0.5, 0.72, 0.6), SamplingConfig(12, 8)
     whole, parts = (
-        neus.render_maps(shape.surface, cameras, lights, SIZE, 300.0, config, chunk=n) for n in (4096, 37)
+        volume.render_maps(shape.surface, cameras, lights, SIZE, 300.0, config, chunk=n) for n in (4096, 37)
     )
     for f in names_of(RenderOutput):
         torch.testing.assert_close(getattr(parts, f.name), getattr(whole, f.name))
@@ -353,8 +354,8 @@ class Scene:
         self.sharpness = torch.tensor(20.0, dtype=torch.float64)
         self.pixels = 3 + 10 * torch.rand(2, 3, 2, generator=generator, dtype=torch.float64)
         surface, (origins, directions) = self.surface(self.code), self.rays(self.view)
-        t = neus.place_samples(surface, origins, directions, SamplingConfig(7, 5), generator)
-        monkeypatch.setattr(neus, "place_samples", lambda *_: t)
+        t = volume.place_samples(surface, origins, directions, SamplingConfig(7, 5), generator)
+        monkeypatch.setattr(volume, "place_samples", lambda *_: t)
 
     def surface(self, code: Tensor) -> Surface:
         return condition(self.shape, self.material, code, 0.7, code.new_tensor([1.0, -1.0]))
@@ -364,10 +365,10 @@ class Scene:
 
     def color(self, code: Tensor, view: Tensor, light: Tensor, sharpness: Tensor) -> Tensor:
         origins, directions = self.rays(view)
-        traced = neus.trace(
+        traced = volume.trace(
             self.surface(code), origins, directions, sharpness, SamplingConfig(), create_graph=True
         )
-        return neus.render_rays(traced, directions, Lights.from_vector(light), 1.0)
+        return volume.render_rays(traced, directions, Lights.from_vector(light), 1.0)
 
 
 def test_code_view_light_and_sharpness_get_the_gradient_of_finite_differences(
@@ -410,7 +411,7 @@ def test_parameters_of_both_fields_get_the_gradient_of_finite_differences(
 def test_maps_need_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     shape, field = SDFField(8, 2, 2, 3, (0.6, 0.6, 0.6)), MaterialField(8, 1, 2, 8, 3)
     surface = condition(shape, field, torch.zeros(1, 3))
-    out = neus.render_maps(
+    out = volume.render_maps(
         surface, Cameras.from_view(VIEWS), Lights.from_vector(LIGHTS), 8, 100.0, SamplingConfig(8, 8)
     )
     assert not any(getattr(out, f.name).requires_grad for f in names_of(RenderOutput))
