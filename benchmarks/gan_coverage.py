@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lift3d.gan.load import load
-from lift3d.gan.prior import sample_images, sample_z
+from lift3d.gan.files.load import load
+from lift3d.gan.latents import sample_images, sample_z
 from lift3d.networks.encoders import pose_light_encoder
 from lift3d.synthetic.render import VIEWS_PER_HEAD, take_parameters
 

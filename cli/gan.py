@@ -13,7 +13,7 @@ from lift3d.errors import ConfigError, CorruptFile
 if TYPE_CHECKING:
     import numpy as np
 
-    from lift3d.gan.load import LoadedGan
+    from lift3d.gan.files.load import LoadedGan
 
 MAX_SEEDS = 10_000
 BATCH = 8  # images drawn at a time
@@ -96,8 +96,8 @@ def train(
 ) -> None:
     """Train on IMAGES, a .npy file of uint8 [count, side, side, 3]."""
     from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig, channels_for
-    from lift3d.gan.state import GanTrainConfig
-    from lift3d.gan.train import CHECKPOINT, train_gan
+    from lift3d.gan.training.state import GanTrainConfig
+    from lift3d.gan.training.trainer import CHECKPOINT, train_gan
 
     if kimg is None and hours is None:
         raise ConfigError("the training has no end: give --kimg, --hours or both")
@@ -147,7 +147,7 @@ def convert(file: Path, out: Path, half: bool, raw: bool, overwrite: bool) -> No
     """Write the GAN in FILE (NVLabs .pkl, rosinality .pt) to OUT, a safetensors file."""
     import torch
 
-    from lift3d.gan.load import save_gan
+    from lift3d.gan.files.load import save_gan
 
     if out.suffix != ".safetensors":
         raise ConfigError(f"OUT is {out}, expected a name that ends in .safetensors")
@@ -188,7 +188,7 @@ def sample(
     """Draw samples of the GAN in FILE as one picture."""
     import torch
 
-    from lift3d.gan.prior import sample_images, sample_z
+    from lift3d.gan.latents import sample_images, sample_z
     from lift3d.pictures import grid, save_png
     from lift3d.scene.color import to_uint8
 
@@ -212,7 +212,7 @@ def sample(
 
 def _load(file: Path, raw: bool) -> "LoadedGan":
     """The GAN in a file; what the file lacks is said on stderr."""
-    from lift3d.gan.load import load
+    from lift3d.gan.files.load import load
 
     return options.load_gan(lambda: load(file, average=not raw), lambda text: click.echo(text, err=True))
 

@@ -83,7 +83,7 @@ def _mesh(file: Path, as_json: bool) -> None:
 
 def _tensors(file: Path, as_json: bool) -> None:
     """A file of tensors: the JSON in its metadata, and its size."""
-    from lift3d.gan.load import FORMAT, read_tensors
+    from lift3d.gan.files.load import FORMAT, read_tensors
 
     about, tensors = read_tensors(file)
     if about.get("format") == FORMAT:
@@ -98,7 +98,7 @@ def _tensors(file: Path, as_json: bool) -> None:
 
 def _gan(file: Path, as_json: bool) -> None:
     """A 2D GAN of any kind that loads."""
-    from lift3d.gan.load import describe
+    from lift3d.gan.files.load import describe
 
     about = describe(file)
     if as_json:

@@ -12,7 +12,7 @@ from lift3d.errors import BackendUnavailable, ConfigError
 if TYPE_CHECKING:
     import torch
 
-    from lift3d.gan.load import LoadedGan
+    from lift3d.gan.files.load import LoadedGan
 
 Command = Callable[..., None]
 PATH = click.Path(path_type=Path)

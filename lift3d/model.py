@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from lift3d.config import Preset
 from lift3d.errors import CheckpointError, ConfigError
-from lift3d.gan.load import config_from, fill, read_tensors, write_tensors
-from lift3d.gan.prior import sample_z
+from lift3d.gan.files.load import config_from, fill, read_tensors, write_tensors
+from lift3d.gan.latents import sample_z
 from lift3d.gan.stylegan2 import Generator, GeneratorConfig
 from lift3d.networks.encoders import LightEncoder, ViewEncoder, image_encoder
 from lift3d.networks.fields import MaterialField, SDFField, condition

@@ -50,7 +50,7 @@ def _offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathF
 @pytest.fixture(scope="session")
 def tiny_gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A GAN file of 64 pixels, untrained, with its discriminator."""
-    from lift3d.gan.load import save_gan
+    from lift3d.gan.files.load import save_gan
     from lift3d.gan.stylegan2 import (
         Discriminator,
         DiscriminatorConfig,
@@ -70,7 +70,7 @@ def tiny_gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tiny_gan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lifted model file of the preset "tiny", untrained: its surface is the ellipsoid it starts from."""
-    from lift3d.gan.load import load
+    from lift3d.gan.files.load import load
     from lift3d.model import LiftedGAN
     from lift3d.presets import TINY
 

@@ -34,7 +34,7 @@ from gan_probe import memory, reset_peak
 
 from lift3d.errors import Lift3DError
 from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig, channels_for
-from lift3d.gan.load import load, save_gan
+from lift3d.gan.files.load import load, save_gan
 from lift3d.gan.stylegan2 import Discriminator, Generator
 
 SMALL = ((3, 2), 4, 2)  # channels, width of z and w, mapping layers

@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 
 from lift3d.errors import Lift3DError
-from lift3d.gan.load import describe, load
+from lift3d.gan.files.load import describe, load
 
 
 def reset_peak() -> None:

@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from lift3d.cli.main import main
-from lift3d.gan.load import load
+from lift3d.gan.files.load import load
 
 SMALL = (
     "--resolution",

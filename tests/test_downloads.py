@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from lift3d.downloads import GANS, PublishedGan, cache_folder, download
+from lift3d.downloads import cache_folder
 from lift3d.errors import CheckpointError, CorruptFile
+from lift3d.gan.published import GANS, PublishedGan, download
 from lift3d.observer import SilentObserver
 from lift3d.presets import PRESETS
 

@@ -8,7 +8,7 @@ import torch
 from tiny_gan import PRESET, tiny_gan
 
 from lift3d.errors import CheckpointError, ConfigError, CorruptFile
-from lift3d.gan.load import save_gan
+from lift3d.gan.files.load import save_gan
 from lift3d.model import LiftedGAN, load
 from lift3d.networks.fields import ellipsoid_sdf
 from lift3d.render.mesh import render_mesh

@@ -13,8 +13,8 @@ import torch
 from lift3d import downloads
 from lift3d.config import Preset, Schedule
 from lift3d.errors import CheckpointError, ConfigError, CorruptFile
-from lift3d.gan.load import LoadedGan, fill, read_tensors, write_tensors
-from lift3d.gan.load import load as load_gan
+from lift3d.gan.files.load import LoadedGan, fill, read_tensors, write_tensors
+from lift3d.gan.files.load import load as load_gan
 from lift3d.gan.stylegan2 import Discriminator
 from lift3d.mask_sources import MaskSource, mask_source, with_masks
 from lift3d.model import LiftedGAN

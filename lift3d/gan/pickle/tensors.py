@@ -16,7 +16,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from lift3d.errors import CheckpointError
-from lift3d.gan.machine import damaged
+from lift3d.gan.pickle.vm import damaged
 
 DTYPES = {
     "torch.HalfStorage": torch.float16,

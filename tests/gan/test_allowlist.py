@@ -23,9 +23,9 @@ from torch import Tensor
 
 from lift3d.errors import CorruptFile, Lift3DError
 from lift3d.gan.config import GeneratorConfig
-from lift3d.gan.machine import Budget, Inert
+from lift3d.gan.pickle.allowlist import unpickle
+from lift3d.gan.pickle.vm import Budget, Inert
 from lift3d.gan.stylegan2 import Generator
-from lift3d.gan.unpickle import unpickle
 
 PROTO, STOP = pickle.PROTO + b"\x04", pickle.STOP
 G = GeneratorConfig((3, 2), z_dim=4, w_dim=4, n_mapping_layers=1)
@@ -386,7 +386,7 @@ def test_hostile_files_do_nothing_but_fail(tmp_path: Path) -> None:
     for key, (content, _) in hostile.items():
         (tmp_path / key).write_bytes(content)
     paths = [str(tmp_path / key) for key in ("first", *hostile)]
-    code = Path(__file__).with_name("gan_probe.py")
+    code = Path(__file__).parents[1] / "gan_probe.py"
     done = subprocess.run([sys.executable, code, *paths], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(done.stdout)

@@ -21,10 +21,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lift3d.errors import ConfigError, TrainingDiverged
-from lift3d.gan.load import save_gan
-from lift3d.gan.prior import sample_images, sample_z
-from lift3d.gan.state import GanTrainConfig, GanTrainState, grow_from, load_state, new_state, save_state
+from lift3d.gan.files.load import save_gan
+from lift3d.gan.latents import sample_images, sample_z
 from lift3d.gan.stylegan2 import Discriminator
+from lift3d.gan.training.state import (
+    GanTrainConfig,
+    GanTrainState,
+    grow_from,
+    load_state,
+    new_state,
+    save_state,
+)
 from lift3d.observer import Observer, SilentObserver
 
 CHECKPOINT = "checkpoint.safetensors"

@@ -21,15 +21,15 @@ from torch import Tensor
 from lift3d.checkpoint import fill as fill
 from lift3d.checkpoint import is_finite, listed, misfit, read_tensors, write_tensors
 from lift3d.errors import CheckpointError, ConfigError, CorruptFile
-from lift3d.gan import nvlabs, rosinality
-from lift3d.gan.archive import unpickle_archive
 from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig
-from lift3d.gan.machine import Budget, damaged
+from lift3d.gan.files import nvlabs, rosinality
+from lift3d.gan.latents import mean_w
 from lift3d.gan.ops import fir_filter
-from lift3d.gan.prior import mean_w
-from lift3d.gan.storages import StoredTensor
+from lift3d.gan.pickle.allowlist import unpickle, unpickle_legacy
+from lift3d.gan.pickle.archive import unpickle_archive
+from lift3d.gan.pickle.tensors import StoredTensor
+from lift3d.gan.pickle.vm import Budget, damaged
 from lift3d.gan.stylegan2 import Discriminator, Generator
-from lift3d.gan.unpickle import unpickle, unpickle_legacy
 
 FORMAT = "lift3d.gan/1"
 Config = TypeVar("Config", GeneratorConfig, DiscriminatorConfig)

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from lift3d.errors import CheckpointError, ConfigError, CorruptFile, TrainingDiverged
-from lift3d.gan.load import load
-from lift3d.gan.prior import sample_images, sample_z
+from lift3d.gan.files.load import load
+from lift3d.gan.latents import sample_images, sample_z
 from lift3d.gan.stylegan2 import DiscriminatorConfig, GeneratorConfig
-from lift3d.gan.train import (
+from lift3d.gan.training.trainer import (
     CHECKPOINT,
     GanTrainConfig,
     grow_from,
@@ -38,7 +38,7 @@ def images() -> np.ndarray:
 
 
 def all_tensors(path) -> dict[str, torch.Tensor]:
-    from lift3d.gan.load import read_tensors
+    from lift3d.gan.files.load import read_tensors
 
     return read_tensors(path)[1]
 

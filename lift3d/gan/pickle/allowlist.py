@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from lift3d.errors import CheckpointError, CorruptFile
-from lift3d.gan.machine import Budget, Inert, Machine, Name, damaged, key
-from lift3d.gan.storages import DTYPES, Storage, StoredTensor
+from lift3d.gan.pickle.tensors import DTYPES, Storage, StoredTensor
+from lift3d.gan.pickle.vm import Budget, Inert, Machine, Name, damaged, key
 
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _SET_ITEM = 128  # bytes

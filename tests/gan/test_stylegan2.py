@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lift3d.errors import ConfigError
 from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig, channels_for
+from lift3d.gan.latents import mean_w, sample_images, sample_w, sample_z
 from lift3d.gan.ops import (
     minibatch_std,
     modulated_conv2d,
@@ -20,7 +21,6 @@ from lift3d.gan.ops import (
     upsample,
     upsample_reference,
 )
-from lift3d.gan.prior import mean_w, sample_images, sample_w, sample_z
 from lift3d.gan.stylegan2 import Discriminator, Generator
 
 G = GeneratorConfig((6, 5, 4), z_dim=5, w_dim=7, n_mapping_layers=3)

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 import lift3d.gan
 from lift3d.errors import CheckpointError, CorruptFile
 from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig
-from lift3d.gan.load import FORMAT, describe, load, save_gan
+from lift3d.gan.files.load import FORMAT, describe, load, save_gan
 from lift3d.gan.stylegan2 import Discriminator, Generator
 
 G = GeneratorConfig((6, 5, 4), z_dim=5, w_dim=7, n_mapping_layers=2)
@@ -271,7 +271,7 @@ def test_conversion_is_exact_and_keeps_its_origin(write, tmp_path: Path) -> None
     )
     path = tmp_path / "gan.safetensors"
     save_gan(path, original.generator, original.discriminator, original.licence, torch.float32, "gan.pkl")
-    gan = lift3d.gan.load(path)
+    gan = lift3d.gan.files.load(path)
     assert same(gan.generator, g) and same(gan.discriminator, d)
     about = describe(path)
     assert (gan.kind, gan.licence, about.source) == ("lift3d", original.licence, "gan.pkl")
@@ -436,7 +436,7 @@ def test_memory_is_three_times_the_file(tmp_path: Path) -> None:
     small = files.dumps(files.snapshot(files.nvlabs_generator(generator())))
     (tmp_path / "first").write_bytes(small)
     names = ["first", *contents, "native", *contents, "native"]
-    script = Path(__file__).with_name("gan_probe.py")
+    script = Path(__file__).parents[1] / "gan_probe.py"
     paths = [tmp_path / name for name in names]
     done = subprocess.run(
         [sys.executable, script, *paths], capture_output=True, text=True, timeout=600, check=True

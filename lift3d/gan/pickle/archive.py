@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from lift3d.errors import CheckpointError, CorruptFile
-from lift3d.gan.machine import Budget, damaged
-from lift3d.gan.storages import Storage
-from lift3d.gan.unpickle import storage_identity, unpickle
+from lift3d.gan.pickle.allowlist import storage_identity, unpickle
+from lift3d.gan.pickle.tensors import Storage
+from lift3d.gan.pickle.vm import Budget, damaged
 
 _MAX_ENTRIES = 20_000  # a training checkpoint with both optimizers has some thousand
 _MAX_NAME = 300  # bytes

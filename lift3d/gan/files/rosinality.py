@@ -8,7 +8,7 @@ them.
 
 from lift3d.errors import CheckpointError
 from lift3d.gan.config import MAX_RESOLUTION, DiscriminatorConfig, GeneratorConfig
-from lift3d.gan.storages import StoredTensor
+from lift3d.gan.pickle.tensors import StoredTensor
 
 _MAX_BLOCKS = MAX_RESOLUTION.bit_length() - 3  # without the one of r = 4
 _MAX_WIDTH = 1 << 16

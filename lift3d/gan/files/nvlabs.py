@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from lift3d.errors import CheckpointError
 from lift3d.gan.config import MAX_RESOLUTION, Architecture, DiscriminatorConfig, GeneratorConfig
-from lift3d.gan.machine import damaged
 from lift3d.gan.ops import SQRT2
-from lift3d.gan.storages import StoredTensor
-from lift3d.gan.unpickle import Persistent
+from lift3d.gan.pickle.allowlist import Persistent
+from lift3d.gan.pickle.tensors import StoredTensor
+from lift3d.gan.pickle.vm import damaged
 
 _MAX_WIDTH = 1 << 16
 _MAX_MODULES = 1000  # of one network

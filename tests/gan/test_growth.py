@@ -7,9 +7,9 @@ from torch.nn import functional as F
 from lift3d.checkpoint import write_tensors
 from lift3d.errors import CheckpointError
 from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig
-from lift3d.gan.load import save_gan
+from lift3d.gan.files.load import save_gan
 from lift3d.gan.ops import downsample, upsample
-from lift3d.gan.state import GanTrainConfig, grow_from, new_state, save_state
+from lift3d.gan.training.state import GanTrainConfig, grow_from, new_state, save_state
 
 
 def config(channels: tuple[int, ...], seed: int = 0) -> GanTrainConfig:

@@ -10,7 +10,7 @@ N_SMALL = int(os.environ.get("LIFT3D_FUZZ", "300"))
 
 
 def test_mutated_files_end_in_clear_errors() -> None:
-    script = Path(__file__).with_name("gan_fuzz.py")
+    script = Path(__file__).parents[1] / "gan_fuzz.py"
     done = subprocess.run(
         [sys.executable, script, str(N_SMALL), "0", "7"], capture_output=True, text=True, timeout=3600
     )

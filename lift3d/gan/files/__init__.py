@@ -1,0 +1,1 @@
+"""Files that GANs come in: our own, NVLabs pickles, rosinality checkpoints."""

@@ -1,0 +1,1 @@
+"""Reads pickles without executing them: a virtual machine with an allow-list."""

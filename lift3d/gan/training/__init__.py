@@ -1,0 +1,1 @@
+"""Trains a StyleGAN2 from images."""
