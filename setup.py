@@ -24,6 +24,7 @@ setup(
     packages=[
         "lift3d",
         "lift3d.cli",
+        "lift3d.config",
         "lift3d.export",
         "lift3d.gan",
         "lift3d.gan.files",

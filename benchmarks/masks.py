@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from lift3d.presets import DEMO
+from lift3d.config.presets import DEMO
 from lift3d.segmentation import get_segmenter
 from lift3d.synthetic.render import render_head
 

@@ -10,7 +10,7 @@ from lift3d.cli import options
 from lift3d.cli.progress import RichObserver, TensorBoardObserver
 
 if TYPE_CHECKING:
-    from lift3d.config import Preset
+    from lift3d.config.schema import Preset
 
 
 @click.command()
@@ -56,7 +56,7 @@ def pretrain(
     threads: int | None,
 ) -> None:
     """Train shape, material and encoders on a GAN's samples, stage by stage."""
-    from lift3d.category import open_preset
+    from lift3d.config.toml import open_preset
     from lift3d.mask_sources import with_masks
     from lift3d.train.pretrain import check_run, find_gan
     from lift3d.train.pretrain import pretrain as run

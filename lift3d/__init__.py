@@ -10,8 +10,8 @@ __version__ = "0.1.0"
 _HOME = {
     "load": "lift3d.model",
     "LiftedGAN": "lift3d.model",
-    "PRESETS": "lift3d.presets",
-    "get_preset": "lift3d.presets",
+    "PRESETS": "lift3d.config.presets",
+    "get_preset": "lift3d.config.presets",
     "Cameras": "lift3d.scene.cameras",
     "ViewPrior": "lift3d.scene.cameras",
     "Lights": "lift3d.scene.lights",

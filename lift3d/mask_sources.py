@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from lift3d.config import Preset
+from lift3d.config.schema import Preset
 from lift3d.errors import ConfigError, CorruptFile
 from lift3d.masks import background_masks
 from lift3d.pictures import save_png

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lift3d.config import Preset
+from lift3d.config.schema import Preset
 from lift3d.errors import CheckpointError, ConfigError
 from lift3d.gan.files.load import config_from, fill, read_tensors, write_tensors
 from lift3d.gan.latents import sample_z

@@ -70,9 +70,9 @@ def tiny_gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tiny_gan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lifted model file of the preset "tiny", untrained: its surface is the ellipsoid it starts from."""
+    from lift3d.config.presets import TINY
     from lift3d.gan.files.load import load
     from lift3d.model import LiftedGAN
-    from lift3d.presets import TINY
 
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"

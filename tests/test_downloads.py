@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from lift3d.config.presets import PRESETS
 from lift3d.downloads import cache_folder
 from lift3d.errors import CheckpointError, CorruptFile
 from lift3d.gan.published import GANS, PublishedGan, download
 from lift3d.observer import SilentObserver
-from lift3d.presets import PRESETS
 
 DATA = bytes(range(256)) * 9000  # 2.3 MB
 

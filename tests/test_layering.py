@@ -53,7 +53,7 @@ LAYERS = (
         "lift3d.pictures",
         "lift3d.synthetic",
     ),
-    ("lift3d.presets", "lift3d.config", "lift3d.category", "lift3d.mask_sources"),
+    ("lift3d.config.presets", "lift3d.config.schema", "lift3d.config.toml", "lift3d.mask_sources"),
     ("lift3d.model",),
     ("lift3d.evaluate", "lift3d.train", "lift3d.priors"),
     ("lift3d.export",),

@@ -16,8 +16,8 @@ from tiny_gan import other_gan
 import lift3d
 from lift3d import downloads
 from lift3d.cli.main import main
-from lift3d.config import BatchConfig, FieldConfig, Preset
-from lift3d.presets import PRESETS
+from lift3d.config.presets import PRESETS
+from lift3d.config.schema import BatchConfig, FieldConfig, Preset
 from lift3d.render.volume import SamplingConfig
 
 SMALL = {  # replaces sizes of networks and batches

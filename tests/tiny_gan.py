@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import torch
 
-from lift3d.config import BatchConfig, Preset, Schedule
+from lift3d.config.presets import TINY
+from lift3d.config.schema import BatchConfig, Preset, Schedule
 from lift3d.gan.files.load import LoadedGan
 from lift3d.gan.stylegan2 import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
-from lift3d.presets import TINY
 
 PRESET: Preset = replace(
     TINY,

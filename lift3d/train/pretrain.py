@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from lift3d import downloads
-from lift3d.config import Preset, Schedule
+from lift3d.config.schema import Preset, Schedule
 from lift3d.errors import CheckpointError, ConfigError, CorruptFile
 from lift3d.gan.files.load import LoadedGan, fill, read_tensors, write_tensors
 from lift3d.gan.files.load import load as load_gan

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from lift3d.config import Preset
+from lift3d.config.schema import Preset
 from lift3d.model import LiftedGAN
 from lift3d.scene.images import to_float
 from lift3d.scene.mesh import Mesh

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lift3d import losses
-from lift3d.config import Schedule
+from lift3d.config.schema import Schedule
 from lift3d.gan.stylegan2 import Discriminator
 from lift3d.masks import interior
 from lift3d.model import LiftedGAN

@@ -7,7 +7,7 @@ with deviations of pitch, yaw, roll of 0.15, 0.3, 0.05 rad.
 
 from dataclasses import replace
 
-from lift3d.config import BatchConfig, FieldConfig, LearningRates, LossWeights, Preset, Schedule
+from lift3d.config.schema import BatchConfig, FieldConfig, LearningRates, LossWeights, Preset, Schedule
 from lift3d.errors import ConfigError
 from lift3d.render.volume import SamplingConfig
 from lift3d.scene.cameras import ViewPrior

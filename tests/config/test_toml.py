@@ -9,13 +9,13 @@ import pytest
 from click.testing import CliRunner
 from test_published import gan_file, small
 
-from lift3d.category import open_preset, read_category
 from lift3d.cli.main import main
-from lift3d.config import Preset
+from lift3d.config.presets import AFHQ_CAT, DEMO, LSUN_CAR, PRESETS
+from lift3d.config.schema import Preset
+from lift3d.config.toml import open_preset, read_category
 from lift3d.errors import ConfigError
-from lift3d.presets import AFHQ_CAT, DEMO, LSUN_CAR, PRESETS
 
-GUIDE = Path(__file__).parent.parent / "docs" / "own-category.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "own-category.md"
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from lift3d.config import Preset, Schedule, from_plain
+from lift3d.config.presets import PRESETS, get_preset, with_profile
+from lift3d.config.schema import Preset, Schedule, from_plain
 from lift3d.errors import ConfigError
 from lift3d.networks.encoders import LightEncoder, ViewEncoder
-from lift3d.presets import PRESETS, get_preset, with_profile
 
 TOLERANCE = 2e-4  # of priors against what the encoders reach: numbers are written with four decimals
 FRACTIONS = ("p_own", "jitter", "cooldown")  # settings from 0 to 1 in tables of others

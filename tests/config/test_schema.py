@@ -5,9 +5,9 @@ from dataclasses import FrozenInstanceError, asdict, dataclass, replace
 
 import pytest
 
-from lift3d.config import LossWeights, Preset, Schedule, from_plain
+from lift3d.config.presets import DEMO, LSUN_CAR, PRESETS
+from lift3d.config.schema import LossWeights, Preset, Schedule, from_plain
 from lift3d.errors import ConfigError
-from lift3d.presets import DEMO, LSUN_CAR, PRESETS
 
 
 def changed(**values: object) -> str:

@@ -5,11 +5,11 @@ import re
 import pytest
 import torch
 
-from lift3d.config import Preset, Refinement, Schedule
+from lift3d.config.presets import DEMO, PRESETS, PROFILES, get_preset
+from lift3d.config.schema import Preset, Refinement, Schedule
 from lift3d.errors import ConfigError
 from lift3d.networks.encoders import LightEncoder, ViewEncoder
 from lift3d.networks.fields import SHININESS_RANGE
-from lift3d.presets import DEMO, PRESETS, PROFILES, get_preset
 from lift3d.synthetic.render import BACKGROUND, LIGHT_PRIOR, VIEW_PRIOR
 
 PUBLISHED = ("celeba", "celeba-hq", "afhq-cat", "lsun-car")

@@ -1,0 +1,1 @@
+"""What a run is told: schema, presets, and categories in TOML files."""
