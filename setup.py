@@ -30,6 +30,7 @@ setup(
         "lift3d.gan.files",
         "lift3d.gan.pickle",
         "lift3d.gan.training",
+        "lift3d.masks",
         "lift3d.networks",
         "lift3d.render",
         "lift3d.render.rasterize",

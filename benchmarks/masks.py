@@ -12,7 +12,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from lift3d.config.presets import DEMO
-from lift3d.segmentation import get_segmenter
+from lift3d.masks.grabcut import get_segmenter
 from lift3d.synthetic.render import render_head
 
 BLURS = (4, 12, 30)  # pixels of 256

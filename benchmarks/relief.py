@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lift3d.evaluate import benchmark_renders
-from lift3d.masks import background_masks
+from lift3d.masks.background import background_masks
 from lift3d.model import LiftedGAN, load
 from lift3d.render.rasterize import get_rasterizer, interpolate
 from lift3d.scene.cameras import Cameras, mirrored

@@ -57,7 +57,7 @@ def pretrain(
 ) -> None:
     """Train shape, material and encoders on a GAN's samples, stage by stage."""
     from lift3d.config.toml import open_preset
-    from lift3d.mask_sources import with_masks
+    from lift3d.masks.sources import with_masks
     from lift3d.train.pretrain import check_run, find_gan
     from lift3d.train.pretrain import pretrain as run
 

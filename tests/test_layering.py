@@ -23,7 +23,7 @@ CONFINED = {
     "embreex": "lift3d.render.rasterize.embree",
     "nvdiffrast": "lift3d.render.rasterize.nvdiffrast",
     "lpips": "lift3d.networks.perceptual",
-    "cv2": "lift3d.segmentation",
+    "cv2": "lift3d.masks.grabcut",
 }
 # Layers from the bottom up: a part may import its own layer and those below. Unlisted parts are free.
 LAYERS = (
@@ -48,12 +48,12 @@ LAYERS = (
         "lift3d.networks.perceptual",
         "lift3d.losses",
         "lift3d.metrics",
-        "lift3d.masks",
-        "lift3d.segmentation",
+        "lift3d.masks.background",
+        "lift3d.masks.grabcut",
         "lift3d.pictures",
         "lift3d.synthetic",
     ),
-    ("lift3d.config.presets", "lift3d.config.schema", "lift3d.config.toml", "lift3d.mask_sources"),
+    ("lift3d.config.presets", "lift3d.config.schema", "lift3d.config.toml", "lift3d.masks.sources"),
     ("lift3d.model",),
     ("lift3d.evaluate", "lift3d.train", "lift3d.priors"),
     ("lift3d.export",),

@@ -8,7 +8,7 @@ import torch
 import trimesh
 
 from lift3d.config.presets import DEMO
-from lift3d.masks import background_masks
+from lift3d.masks.background import background_masks
 from lift3d.scene.cameras import ViewPrior
 from lift3d.scene.images import to_bytes
 from lift3d.scene.mesh import Mesh

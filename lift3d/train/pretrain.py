@@ -16,7 +16,7 @@ from lift3d.errors import CheckpointError, ConfigError, CorruptFile
 from lift3d.gan.files.load import LoadedGan, fill, read_tensors, write_tensors
 from lift3d.gan.files.load import load as load_gan
 from lift3d.gan.stylegan2 import Discriminator
-from lift3d.mask_sources import MaskSource, mask_source, with_masks
+from lift3d.masks.sources import MaskSource, mask_source, with_masks
 from lift3d.model import LiftedGAN
 from lift3d.networks.perceptual import get_perceptual
 from lift3d.observer import Observer, SilentObserver

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from lift3d.mask_sources import MaskSource, mask_source
-from lift3d.masks import interior
+from lift3d.masks.background import interior
+from lift3d.masks.sources import MaskSource, mask_source
 from lift3d.model import LiftedGAN
 from lift3d.observer import Observer
 from lift3d.render.mesh import render_mesh

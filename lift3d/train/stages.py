@@ -13,7 +13,7 @@ from torch import Tensor
 from lift3d import losses
 from lift3d.config.schema import Schedule
 from lift3d.gan.stylegan2 import Discriminator
-from lift3d.masks import interior
+from lift3d.masks.background import interior
 from lift3d.model import LiftedGAN
 from lift3d.render.surface_hits import first_hits
 from lift3d.render.volume import RaySamples, render_rays, trace

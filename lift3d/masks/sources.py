@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lift3d.config.schema import Preset
 from lift3d.errors import ConfigError, CorruptFile
-from lift3d.masks import background_masks
+from lift3d.masks.background import background_masks
 from lift3d.pictures import save_png
 
 MaskSource = Callable[[UInt8[Tensor, "n 3 s s"], Sequence[str]], Bool[Tensor, "n s s"]]
@@ -50,7 +50,7 @@ def mask_source(
     elif preset.masks == "files":
         inner = MaskFolder(folder, Path(wanted))
     elif preset.masks == "auto":
-        from lift3d.segmentation import get_segmenter
+        from lift3d.masks.grabcut import get_segmenter
 
         inner = get_segmenter(preset.radii, preset.bars)
     else:

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from lift3d.masks import TOLERANCE, background_masks, interior
+from lift3d.masks.background import TOLERANCE, background_masks, interior
 from lift3d.synthetic.render import BACKGROUND, render_head
 
 

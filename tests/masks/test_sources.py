@@ -12,9 +12,9 @@ from PIL import Image
 from lift3d.config.presets import AFHQ_CAT, CELEBA_HQ, DEMO, LSUN_CAR
 from lift3d.config.schema import LossWeights
 from lift3d.errors import BackendUnavailable, ConfigError, CorruptFile
-from lift3d.mask_sources import mask_source, with_masks
-from lift3d.masks import background_masks
-from lift3d.segmentation import get_segmenter
+from lift3d.masks.background import background_masks
+from lift3d.masks.grabcut import get_segmenter
+from lift3d.masks.sources import mask_source, with_masks
 from lift3d.synthetic.render import render_head
 
 FILES = replace(CELEBA_HQ, masks="files")

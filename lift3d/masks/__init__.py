@@ -1,0 +1,1 @@
+"""Where the object is in an image."""
