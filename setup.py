@@ -32,6 +32,7 @@ setup(
         "lift3d.gan.training",
         "lift3d.masks",
         "lift3d.networks",
+        "lift3d.pseudo_labels",
         "lift3d.render",
         "lift3d.render.rasterize",
         "lift3d.scene",

@@ -16,12 +16,12 @@ from lift3d.evaluate import benchmark_renders
 from lift3d.masks.background import background_masks
 from lift3d.metrics import light_error, view_error
 from lift3d.model import LiftedGAN, load
+from lift3d.pseudo_labels.labeler import new_reader
 from lift3d.scene.cameras import VIEW_NAMES
 from lift3d.scene.images import to_bytes, to_float
 from lift3d.synthetic.render import HeadRender
 from lift3d.train.pretrain import POOL_SEED
 from lift3d.train.projected import draw_samples
-from lift3d.train.readings import new_reader
 
 
 def report(name: str, views: torch.Tensor, lights: torch.Tensor, truth: list[HeadRender]) -> None:

@@ -19,6 +19,8 @@ from torch import Tensor
 from lift3d.evaluate import benchmark_renders
 from lift3d.masks.background import background_masks
 from lift3d.model import LiftedGAN, load
+from lift3d.pseudo_labels.labeler import new_reader
+from lift3d.pseudo_labels.views import blurred
 from lift3d.render.rasterize import get_rasterizer, interpolate
 from lift3d.scene.cameras import Cameras, mirrored
 from lift3d.scene.geometry import normalize, visibility
@@ -28,8 +30,6 @@ from lift3d.scene.mesh import Mesh
 from lift3d.synthetic.render import HeadRender
 from lift3d.train.pretrain import POOL_SEED
 from lift3d.train.projected import draw_samples
-from lift3d.train.readings import new_reader
-from lift3d.train.registration import blurred
 
 SIZE, CHUNK = 64, 64
 LIT = 0.15  # cosine to the light from which a point's brightness is used

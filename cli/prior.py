@@ -26,7 +26,7 @@ def fit(model: str, n: int, seed: int, as_json: bool, device: str, threads: int 
     Prints the tables [view_prior] and [light_prior] of a category's .toml file.
     """
     from lift3d import load
-    from lift3d.priors import fit as fit_priors
+    from lift3d.pseudo_labels.priors import fit as fit_priors
 
     where = options.use_device(device, threads)
     with RichObserver() as observer:

@@ -55,7 +55,7 @@ LAYERS = (
     ),
     ("lift3d.config.presets", "lift3d.config.schema", "lift3d.config.toml", "lift3d.masks.sources"),
     ("lift3d.model",),
-    ("lift3d.evaluate", "lift3d.train", "lift3d.priors"),
+    ("lift3d.evaluate", "lift3d.train", "lift3d.pseudo_labels.priors"),
     ("lift3d.export",),
     ("lift3d.cli",),
 )

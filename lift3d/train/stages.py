@@ -15,6 +15,7 @@ from lift3d.config.schema import Schedule
 from lift3d.gan.stylegan2 import Discriminator
 from lift3d.masks.background import interior
 from lift3d.model import LiftedGAN
+from lift3d.pseudo_labels.labeler import Readings
 from lift3d.render.surface_hits import first_hits
 from lift3d.render.volume import RaySamples, render_rays, trace
 from lift3d.scene.cameras import Cameras
@@ -27,7 +28,6 @@ from lift3d.scene.shading import Material, shade
 from lift3d.scene.surface import Surface, sdf_and_gradient, smooth_normal
 from lift3d.train.loop import Group, Losses
 from lift3d.train.projected import Rerendered, SampleSet, own_view_and_light
-from lift3d.train.readings import Readings
 
 N_FEATURES = 4  # discriminator blocks in the projection loss
 N_BALL = 64  # uniform points per object in the eikonal loss

@@ -12,7 +12,7 @@ import lift3d
 from lift3d.cli.main import main
 from lift3d.config.toml import read_category
 from lift3d.errors import ConfigError
-from lift3d.priors import Priors, fit, fit_lights, fit_views
+from lift3d.pseudo_labels.priors import Priors, fit, fit_lights, fit_views
 from lift3d.scene.cameras import ViewPrior
 from lift3d.scene.lights import LightPrior
 

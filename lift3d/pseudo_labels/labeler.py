@@ -13,11 +13,11 @@ from torch import Tensor
 
 from lift3d.config.schema import Preset
 from lift3d.model import LiftedGAN
+from lift3d.pseudo_labels.lights import find_lights
+from lift3d.pseudo_labels.views import CHUNK, Template, register
 from lift3d.scene.images import to_float
 from lift3d.scene.mesh import Mesh
 from lift3d.train.projected import Rerendered, SampleSet
-from lift3d.train.registration import CHUNK, Template, register
-from lift3d.train.retinex import find_lights
 
 N_CELLS = 64  # grid cells a side of the mean shape
 

@@ -7,11 +7,11 @@ import torch
 from tiny_gan import PRESET, tiny_gan
 
 from lift3d.model import LiftedGAN
-from lift3d.train import readings as module
+from lift3d.pseudo_labels import labeler as module
+from lift3d.pseudo_labels.labeler import Readings, new_reader, read
+from lift3d.pseudo_labels.views import register
 from lift3d.train import stages
 from lift3d.train.projected import Rerendered, SampleSet, draw_samples
-from lift3d.train.readings import Readings, new_reader, read
-from lift3d.train.registration import register
 
 
 @pytest.fixture(scope="module")

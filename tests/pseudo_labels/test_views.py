@@ -9,11 +9,11 @@ import trimesh
 
 from lift3d.config.presets import DEMO
 from lift3d.masks.background import background_masks
+from lift3d.pseudo_labels.views import STEP, Template, features, mean_texture, register, view_grid
 from lift3d.scene.cameras import ViewPrior
 from lift3d.scene.images import to_bytes
 from lift3d.scene.mesh import Mesh
 from lift3d.synthetic.render import render_head
-from lift3d.train.registration import STEP, Template, features, mean_texture, register, view_grid
 
 PRIOR = DEMO.view_prior
 

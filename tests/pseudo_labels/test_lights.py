@@ -7,12 +7,12 @@ import pytest
 import torch
 import trimesh
 
+from lift3d.pseudo_labels.lights import find_lights, light_grid
 from lift3d.render.mesh import render_mesh
 from lift3d.scene.cameras import Cameras, ViewPrior
 from lift3d.scene.images import to_bytes
 from lift3d.scene.lights import LightPrior, Lights
 from lift3d.scene.mesh import Mesh
-from lift3d.train.retinex import find_lights, light_grid
 
 PRIOR = LightPrior(l_y=(-0.3, 0.9))
 
