@@ -25,6 +25,7 @@ setup(
         "lift3d",
         "lift3d.cli",
         "lift3d.config",
+        "lift3d.evaluation",
         "lift3d.export",
         "lift3d.gan",
         "lift3d.gan.files",

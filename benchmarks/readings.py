@@ -12,9 +12,9 @@ import time
 
 import torch
 
-from lift3d.evaluate import benchmark_renders
+from lift3d.evaluation.benchmark import benchmark_renders
+from lift3d.evaluation.metrics import light_error, view_error
 from lift3d.masks.background import background_masks
-from lift3d.metrics import light_error, view_error
 from lift3d.model import LiftedGAN, load
 from lift3d.pseudo_labels.labeler import new_reader
 from lift3d.scene.cameras import VIEW_NAMES

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lift3d.evaluate import benchmark_renders
+from lift3d.evaluation.benchmark import benchmark_renders
 from lift3d.masks.background import background_masks
 from lift3d.model import LiftedGAN, load
 from lift3d.pseudo_labels.labeler import new_reader

@@ -28,7 +28,8 @@ Value = str | int | float | None
 def eval_command(model: str, heads: int | None, as_json: bool, relight: int, threads: int | None) -> None:
     """Measure shape, material, view and light on held-out head renders, beside simpler predictors."""
     from lift3d import load
-    from lift3d.evaluate import N_HEADS, evaluate, relighting
+    from lift3d.evaluation.benchmark import N_HEADS, evaluate
+    from lift3d.evaluation.relighting import relighting
 
     options.use_device("cpu", threads)
     with RichObserver() as observer:

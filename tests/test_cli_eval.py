@@ -33,11 +33,11 @@ def test_rows_as_json(tiny_model: Path) -> None:
 
 
 def test_rows_as_a_table_with_nothing_where_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lift3d.evaluate import Row
+    from lift3d.evaluation.benchmark import Row
 
     rows = [Row("lifted", 1.0, 20.5, 0.9, albedo=0.25), Row("ellipsoid", float("nan"), 20.0, 0.5)]
     monkeypatch.setattr("lift3d.load", lambda name: None, raising=False)
-    monkeypatch.setattr("lift3d.evaluate.evaluate", lambda model, n_heads, observer: rows)
+    monkeypatch.setattr("lift3d.evaluation.benchmark.evaluate", lambda model, n_heads, observer: rows)
     result = CliRunner().invoke(main, ["eval"])
     assert result.exit_code == 0, result.output
     header, first, second = result.stdout.splitlines()

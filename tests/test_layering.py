@@ -47,7 +47,7 @@ LAYERS = (
     (
         "lift3d.networks.perceptual",
         "lift3d.losses",
-        "lift3d.metrics",
+        "lift3d.evaluation.metrics",
         "lift3d.masks.background",
         "lift3d.masks.grabcut",
         "lift3d.pictures",
@@ -55,7 +55,7 @@ LAYERS = (
     ),
     ("lift3d.config.presets", "lift3d.config.schema", "lift3d.config.toml", "lift3d.masks.sources"),
     ("lift3d.model",),
-    ("lift3d.evaluate", "lift3d.train", "lift3d.pseudo_labels.priors"),
+    ("lift3d.evaluation.benchmark", "lift3d.train", "lift3d.pseudo_labels.priors"),
     ("lift3d.export",),
     ("lift3d.cli",),
 )

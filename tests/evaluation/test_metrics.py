@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lift3d import metrics
+from lift3d.evaluation import metrics
 from lift3d.scene.cameras import rotation
 from lift3d.scene.geometry import normalize
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from tiny_gan import PRESET, tiny_gan
 
-from lift3d import evaluate as module
 from lift3d.errors import ConfigError
-from lift3d.evaluate import Prediction, baselines, benchmark_renders, evaluate, measure, relighting
+from lift3d.evaluation import benchmark as module
+from lift3d.evaluation.benchmark import Prediction, baselines, benchmark_renders, evaluate, measure
+from lift3d.evaluation.relighting import relighting
 from lift3d.model import LiftedGAN
 from lift3d.render.maps import shade_maps
 from lift3d.scene.cameras import Cameras

@@ -1,0 +1,1 @@
+"""How good a lifted model is: the benchmark of heads with known truth, relighting, metrics."""

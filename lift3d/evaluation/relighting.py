@@ -1,0 +1,53 @@
+"""Does the lifted GAN obey lights? Requested lights against those that E_l reads from projections."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from lift3d.errors import ConfigError
+from lift3d.model import LiftedGAN
+from lift3d.observer import Observer, SilentObserver
+from lift3d.scene.images import resize
+
+
+@dataclass(frozen=True)
+class Relighting:
+    """Correlation of requested light directions with those E_l reads from the projections.
+
+    ``direction`` is that of the unit vectors, all components pooled after subtracting each one's mean.
+    """
+
+    direction: float
+    l_x: float
+    l_y: float
+
+
+@torch.no_grad()
+def relighting(
+    model: LiftedGAN, n: int = 200, seed: int = 2_000_000, observer: Observer | None = None
+) -> Relighting:
+    """Lights n GAN samples, each once by a light of the prior, at its own view; projects the render; reads
+    the light back.
+    """
+    if n < 2:
+        raise ConfigError(f"number of relit samples is {n}, expected at least 2 for a correlation")
+    observer = observer or SilentObserver()
+    lights = model.config.light_prior.sample(n, torch.Generator().manual_seed(seed))
+    read = []
+    observer.start("relighting", n)
+    for i in range(n):
+        lifted_one = model.sample([seed + i])
+        mesh = model.mesh(lifted_one.code[0], 64)
+        render = model.render(
+            lifted_one.code[0], lifted_one.view, lights[i : i + 1], model.config.size, mesh=mesh
+        )
+        projection = model.project(lifted_one.w[0], render.colors[0].permute(0, 3, 1, 2) * 2 - 1)
+        read.append(model.light_encoder(resize(projection, model.config.size))[0])
+        observer.advance()
+    observer.finish()
+    pairs = torch.stack((lights, torch.stack(read)))[..., 2:4]
+    directions = F.normalize(F.pad(pairs, (0, 1), value=1.0), dim=-1)
+    directions = (directions - directions.mean(1, keepdim=True)).flatten(1)
+    correlation = lambda x: float(torch.corrcoef(x)[0, 1])  # noqa: E731
+    return Relighting(correlation(directions), correlation(pairs[..., 0]), correlation(pairs[..., 1]))
