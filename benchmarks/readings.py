@@ -20,8 +20,8 @@ from lift3d.pseudo_labels.labeler import new_reader
 from lift3d.scene.cameras import VIEW_NAMES
 from lift3d.scene.images import to_bytes, to_float
 from lift3d.synthetic.render import HeadRender
-from lift3d.train.pretrain import POOL_SEED
-from lift3d.train.projected import draw_samples
+from lift3d.train.data import draw_samples
+from lift3d.train.joint import POOL_SEED
 
 
 def report(name: str, views: torch.Tensor, lights: torch.Tensor, truth: list[HeadRender]) -> None:

@@ -28,8 +28,8 @@ from lift3d.scene.images import to_bytes
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
 from lift3d.synthetic.render import HeadRender
-from lift3d.train.pretrain import POOL_SEED
-from lift3d.train.projected import draw_samples
+from lift3d.train.data import draw_samples
+from lift3d.train.joint import POOL_SEED
 
 SIZE, CHUNK = 64, 64
 LIT = 0.15  # cosine to the light from which a point's brightness is used

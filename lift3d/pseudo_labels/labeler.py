@@ -17,7 +17,7 @@ from lift3d.pseudo_labels.lights import find_lights
 from lift3d.pseudo_labels.views import CHUNK, Template, register
 from lift3d.scene.images import to_float
 from lift3d.scene.mesh import Mesh
-from lift3d.train.projected import Rerendered, SampleSet
+from lift3d.train.data import Rerendered, SampleSet
 
 N_CELLS = 64  # grid cells a side of the mean shape
 

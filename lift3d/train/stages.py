@@ -26,8 +26,8 @@ from lift3d.scene.lights import Lights
 from lift3d.scene.lights import mirrored as mirrored_lights
 from lift3d.scene.shading import Material, shade
 from lift3d.scene.surface import Surface, sdf_and_gradient, smooth_normal
-from lift3d.train.loop import Group, Losses
-from lift3d.train.projected import Rerendered, SampleSet, own_view_and_light
+from lift3d.train.data import Rerendered, SampleSet, own_view_and_light
+from lift3d.train.runner import Group, Losses
 
 N_FEATURES = 4  # discriminator blocks in the projection loss
 N_BALL = 64  # uniform points per object in the eikonal loss

@@ -11,7 +11,7 @@ from lift3d.pseudo_labels import labeler as module
 from lift3d.pseudo_labels.labeler import Readings, new_reader, read
 from lift3d.pseudo_labels.views import register
 from lift3d.train import stages
-from lift3d.train.projected import Rerendered, SampleSet, draw_samples
+from lift3d.train.data import Rerendered, SampleSet, draw_samples
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_half_of_the_images_that_teach_views_are_the_pools(world, monkeypatch) -
 
 
 def test_the_first_stage_starts_from_what_the_reader_says(tmp_path, monkeypatch) -> None:
-    from lift3d.train import pretrain as run
+    from lift3d.train import joint as run
 
     seen = []
 

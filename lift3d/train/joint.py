@@ -21,9 +21,9 @@ from lift3d.model import LiftedGAN
 from lift3d.networks.perceptual import get_perceptual
 from lift3d.observer import Observer, SilentObserver
 from lift3d.pseudo_labels.labeler import Readings, new_reader, read
-from lift3d.train import sheets, stages
-from lift3d.train.loop import Group, Log, Losses, new_optimizer, optimise
-from lift3d.train.projected import Rerendered, SampleSet, draw_samples, project, rerender
+from lift3d.train import stages
+from lift3d.train.data import Rerendered, SampleSet, draw_samples, project, rerender
+from lift3d.train.runner import Group, Log, Losses, new_optimizer, optimise
 
 FORMAT = "lift3d.pretraining/1"
 STATE, STAGE_DATA, MODEL, LOG = (

@@ -9,7 +9,7 @@ from tiny_gan import PRESET, tiny_gan
 from lift3d.model import LiftedGAN
 from lift3d.pseudo_labels.labeler import Readings
 from lift3d.train import stages
-from lift3d.train.projected import Rerendered, SampleSet
+from lift3d.train.data import Rerendered, SampleSet
 
 SIZE, COUNT = PRESET.size, 3
 

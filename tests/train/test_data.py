@@ -17,14 +17,7 @@ from lift3d.scene.isosurface import cell_size, extract_mesh, project_to_surface
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
 from lift3d.train import stages
-from lift3d.train.projected import (
-    Rerendered,
-    SampleSet,
-    draw_samples,
-    own_view_and_light,
-    rerender,
-    with_detail,
-)
+from lift3d.train.data import Rerendered, SampleSet, draw_samples, own_view_and_light, rerender, with_detail
 
 SIZE = 48
 LIGHT = torch.tensor([0.5, 0.5, 0.2, 0.3, 0.0])

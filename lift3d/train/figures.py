@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lift3d import pictures
 from lift3d.model import LiftedGAN
 from lift3d.scene.images import to_float
-from lift3d.train.projected import Rerendered, SampleSet
+from lift3d.train.data import Rerendered, SampleSet
 
 N_OBJECTS = 8
 
