@@ -20,8 +20,8 @@ from numpy import ndarray
 from torch import Tensor
 
 import lift3d
-from lift3d.export.blender import MATERIALS, render_blend, write_blend
-from lift3d.export.people import BUDGET, Finished, finish, from_model
+from lift3d.export.blender.blend import MATERIALS, render_blend, write_blend
+from lift3d.export.objects import BUDGET, Finished, finish, from_model
 from lift3d.pictures import contact_sheet, grid, save_png
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.color import to_uint8

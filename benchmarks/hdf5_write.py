@@ -18,9 +18,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lift3d.export.hdf5_schema import MAPS, UNCHECKED, Dimensions, stored
-from lift3d.export.hdf5_skeleton import create
-from lift3d.export.hdf5_writer import DatasetWriter, write_reference
+from lift3d.export.hdf5.schema import MAPS, UNCHECKED, Dimensions, stored
+from lift3d.export.hdf5.skeleton import create
+from lift3d.export.hdf5.writer import DatasetWriter, write_reference
 
 VIEWS, LIGHTS, SIZE = 8, 4, 128
 SPECS = stored(MAPS, gan=False, meshes=False)

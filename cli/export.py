@@ -12,7 +12,7 @@ from lift3d.cli.progress import RichObserver
 from lift3d.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lift3d.export.people import Finished, People
+    from lift3d.export.objects import Finished, People
 
 TEXTURED = (".glb", ".obj", ".blend")  # formats that hold textures
 NORMAL_MAPPED = (".glb", ".blend")
@@ -90,11 +90,11 @@ def export(
     if not (folder or resume):
         options.require_new(out, overwrite)
     options.use_device("cpu", threads)
-    from lift3d.export.people import BUDGET, finish
-    from lift3d.export.texture import check_size
+    from lift3d.export.meshes.texture import check_size
+    from lift3d.export.objects import BUDGET, finish
 
     if suffix == ".blend":  # what would fail after minutes of work
-        from lift3d.export.blender import check_setting, find_blender
+        from lift3d.export.blender.blend import check_setting, find_blender
 
         check_setting(material, scale)
         find_blender(blender)
@@ -116,7 +116,7 @@ def export(
                 notes.add(person.note)
                 observer.message(person.note)
             if suffix == ".blend":
-                from lift3d.export.blender import write_blend
+                from lift3d.export.blender.blend import write_blend
 
                 scene = person.cameras, person.lights, person.size, material, scale
                 write_blend(finished.mesh, path, *scene, finished.maps, blender)
@@ -145,7 +145,7 @@ def _people(
             what = "model alone" if dataset is None else "dataset"
             raise ConfigError(f"{name} does not go with a {what}; leave it out")
     from lift3d import load
-    from lift3d.export.people import from_dataset, from_model
+    from lift3d.export.objects import from_dataset, from_model
 
     if dataset is None:
         return from_model(
@@ -166,10 +166,10 @@ def _paths(out: Path, folder: bool, suffix: str, numbers: tuple[int, ...]) -> di
 
 def _writer(suffix: str) -> Callable[..., None]:
     """What writes files of this suffix: (mesh, path), and maps where it can."""
-    from lift3d.export.glb import write_glb
-    from lift3d.export.obj import write_obj
-    from lift3d.export.ply import write_ply
-    from lift3d.export.stl import write_stl
+    from lift3d.export.meshes.glb import write_glb
+    from lift3d.export.meshes.obj import write_obj
+    from lift3d.export.meshes.ply import write_ply
+    from lift3d.export.meshes.stl import write_stl
 
     return {".glb": write_glb, ".obj": write_obj, ".ply": write_ply, ".stl": write_stl}[suffix]
 

@@ -40,7 +40,7 @@ def info(file: Path, contact_sheet: Path | None, overwrite: bool, as_json: bool)
 
 def _dataset(file: Path, contact_sheet: Path | None, overwrite: bool, as_json: bool) -> None:
     """A dataset's datasets."""
-    from lift3d.export.hdf5_reader import describe
+    from lift3d.export.hdf5.reader import describe
 
     about = describe(file)
     if as_json:
@@ -67,7 +67,7 @@ def _mesh(file: Path, as_json: bool) -> None:
     """A mesh, and the ranges of what its vertices say."""
     import numpy as np
 
-    from lift3d.export.glb import read_glb
+    from lift3d.export.meshes.glb import read_glb
 
     mesh = read_glb(file)
     columns = {"position": mesh.vertices} | mesh.attributes()

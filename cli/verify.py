@@ -18,7 +18,7 @@ def verify(context: click.Context, file: Path) -> None:
 
     Exits with 1 if anything is wrong.
     """
-    from lift3d.export.hdf5_verify import verify as verify_file
+    from lift3d.export.hdf5.verify import verify as verify_file
 
     with RichObserver() as observer:
         report = verify_file(file, observer)

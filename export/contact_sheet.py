@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from lift3d.errors import ConfigError
-from lift3d.export.hdf5_reader import DatasetSample, open_dataset
+from lift3d.export.hdf5.reader import DatasetSample, open_dataset
 from lift3d.pictures import (
     Picture,
     depth_to_rgb,

@@ -32,10 +32,10 @@ from torch import Tensor
 
 from lift3d import __version__
 from lift3d.errors import ConfigError, Lift3DError
-from lift3d.export.hdf5_reader import describe, open_dataset
-from lift3d.export.hdf5_schema import MAPS, MESH_ARRAYS, MESH_ROWS, Dimensions, stored
-from lift3d.export.hdf5_skeleton import create
-from lift3d.export.hdf5_writer import DatasetWriter
+from lift3d.export.hdf5.reader import describe, open_dataset
+from lift3d.export.hdf5.schema import MAPS, MESH_ARRAYS, MESH_ROWS, Dimensions, stored
+from lift3d.export.hdf5.skeleton import create
+from lift3d.export.hdf5.writer import DatasetWriter
 from lift3d.model import Samples
 from lift3d.observer import Observer, SilentObserver
 from lift3d.render.maps import RenderOutput

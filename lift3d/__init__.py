@@ -21,7 +21,7 @@ _HOME = {
     "Mesh": "lift3d.scene.mesh",
     "get_rasterizer": "lift3d.render.rasterize",
     "Lift3DError": "lift3d.errors",
-    "open_dataset": "lift3d.export.hdf5_reader",  # the one name from the layer above
+    "open_dataset": "lift3d.export.hdf5.reader",  # the one name from the layer above
 }
 __all__ = list(_HOME)
 

@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lift3d.export.hdf5_schema import MAPS, UNCHECKED, Dimensions, stored
-from lift3d.export.hdf5_skeleton import create
-from lift3d.export.hdf5_writer import DatasetWriter
+from lift3d.export.hdf5.schema import MAPS, UNCHECKED, Dimensions, stored
+from lift3d.export.hdf5.skeleton import create
+from lift3d.export.hdf5.writer import DatasetWriter
 
 SPECS = stored(MAPS, gan=True, meshes=True)
 ATTRIBUTES = {"config": "{}", "generator": "test", "created": "now", "license": "CC0-1.0"}
@@ -54,7 +54,7 @@ def check(path: Path, lengths: Dimensions, at_most: int | None = None) -> int:
 
     Returns how many there are.
     """
-    from lift3d.export.hdf5_reader import read_array  # imports torch, which the program below does without
+    from lift3d.export.hdf5.reader import read_array
 
     with h5py.File(path, "r") as h5:
         done = np.flatnonzero(h5["done"][:])

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 import lift3d
 from lift3d.cli.main import main
 from lift3d.export.dataset import DatasetPlan, write_dataset
-from lift3d.export.glb import read_maps
+from lift3d.export.meshes.glb import read_maps
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +192,7 @@ def test_what_a_blend_file_needs_is_known_before_the_work(
     def work(*_: object) -> None:
         raise AssertionError("too late")
 
-    monkeypatch.setattr("lift3d.export.people.finish", work)
+    monkeypatch.setattr("lift3d.export.objects.finish", work)
     for options, sentence in (
         (["--blender", "no/blender"], "no/blender is no program; give the path"),
         (["--material", "wax"], "material is 'wax', expected one of pbr, exact"),

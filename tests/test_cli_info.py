@@ -114,11 +114,11 @@ def test_info_of_a_foreign_file(tmp_path: Path) -> None:
 
 
 def test_many_findings_are_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lift3d.export.hdf5_verify import Finding, VerifyReport
+    from lift3d.export.hdf5.verify import Finding, VerifyReport
 
     findings = tuple(Finding("depth", i, "is wrong") for i in range(30))
     monkeypatch.setattr(
-        "lift3d.export.hdf5_verify.verify", lambda path, observer: VerifyReport(path, 30, findings)
+        "lift3d.export.hdf5.verify.verify", lambda path, observer: VerifyReport(path, 30, findings)
     )
     lines = run("verify", "a.h5").stdout.splitlines()
     assert len(lines) == 22

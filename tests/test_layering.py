@@ -18,7 +18,7 @@ CONFINED = {
     "rich": "lift3d.cli",
     "tensorboard": "lift3d.cli",
     "h5py": "lift3d.export",
-    "bpy": "lift3d.export.blender_scene",
+    "bpy": "lift3d.export.blender.scene",
     "anny": "lift3d.synthetic.build_head_model",
     "embreex": "lift3d.render.rasterize.embree",
     "nvdiffrast": "lift3d.render.rasterize.nvdiffrast",
@@ -137,7 +137,7 @@ def test_a_dataset_reader_is_the_one_public_name_from_above() -> None:
         for name, home in lift3d._HOME.items()
         if layer(home) is None or layer(home) >= layer("lift3d.export")
     }
-    assert above == {"open_dataset": "lift3d.export.hdf5_reader"}
+    assert above == {"open_dataset": "lift3d.export.hdf5.reader"}
 
 
 def test_the_walk_sees_imports_inside_functions(tmp_path: Path) -> None:

@@ -24,9 +24,9 @@ from PIL import Image
 
 from lift3d import __version__
 from lift3d.errors import ConfigError, CorruptFile
-from lift3d.export.pbr import DIELECTRIC, exponent, intensity, mean_lobe, reflectance, roughness
-from lift3d.export.tangent_space import tangents
-from lift3d.export.texture import Maps, png
+from lift3d.export.meshes.pbr import DIELECTRIC, exponent, intensity, mean_lobe, reflectance, roughness
+from lift3d.export.meshes.tangent_space import tangents
+from lift3d.export.meshes.texture import Maps, png
 from lift3d.export.whole_file import require_suffix, write_whole
 from lift3d.scene.color import linear_to_srgb, srgb_to_linear
 from lift3d.scene.mesh import Mesh, drop_unreferenced

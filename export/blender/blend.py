@@ -26,8 +26,8 @@ from numpy import ndarray
 from torch import Tensor
 
 from lift3d.errors import BackendUnavailable, ConfigError, Lift3DError
-from lift3d.export.pbr import roughness
-from lift3d.export.texture import Maps, png
+from lift3d.export.meshes.pbr import roughness
+from lift3d.export.meshes.texture import Maps, png
 from lift3d.export.whole_file import require_suffix, write_whole
 from lift3d.scene.cameras import Cameras, focal_length
 from lift3d.scene.lights import Lights

@@ -17,8 +17,8 @@ from lift3d.errors import ConfigError, Lift3DError
 from lift3d.export import dataset as dataset_module
 from lift3d.export.contact_sheet import contact_sheet, write_contact_sheet
 from lift3d.export.dataset import DatasetPlan, write_dataset
-from lift3d.export.hdf5_reader import describe, open_dataset
-from lift3d.export.hdf5_verify import verify
+from lift3d.export.hdf5.reader import describe, open_dataset
+from lift3d.export.hdf5.verify import verify
 from lift3d.model import LiftedGAN
 from lift3d.observer import SilentObserver
 from lift3d.scene.cameras import Cameras, ViewPrior

@@ -13,13 +13,13 @@ from scipy.ndimage import map_coordinates
 from tiny_gan import PRESET, tiny_gan
 
 from lift3d.errors import ConfigError, CorruptFile
-from lift3d.export import texture
-from lift3d.export.glb import read_glb, read_maps, write_glb
-from lift3d.export.obj import write_obj
-from lift3d.export.pbr import exponent, intensity, reflectance, roughness
-from lift3d.export.stl import write_stl
-from lift3d.export.tangent_space import tangents, to_tangent_space
-from lift3d.export.texture import Maps, bake, cover, from_fields, from_vertices, interpolate, unwrap
+from lift3d.export.meshes import texture
+from lift3d.export.meshes.glb import read_glb, read_maps, write_glb
+from lift3d.export.meshes.obj import write_obj
+from lift3d.export.meshes.pbr import exponent, intensity, reflectance, roughness
+from lift3d.export.meshes.stl import write_stl
+from lift3d.export.meshes.tangent_space import tangents, to_tangent_space
+from lift3d.export.meshes.texture import Maps, bake, cover, from_fields, from_vertices, interpolate, unwrap
 from lift3d.model import LiftedGAN
 from lift3d.scene.mesh import Mesh, report
 from lift3d.scene.surface import sdf_and_gradient, smooth_normal

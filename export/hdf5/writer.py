@@ -25,17 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lift3d.errors import ConfigError, Lift3DError
-from lift3d.export import hdf5_layout
-from lift3d.export.hdf5_layout import ChunkIndex
-from lift3d.export.hdf5_schema import (
-    MESH_ROWS,
-    SPECS,
-    UNCHECKED,
-    DatasetSpec,
-    Dimensions,
-    checksum,
-)
-from lift3d.export.hdf5_skeleton import cannot_write, define, deflate
+from lift3d.export.hdf5.layout import ChunkIndex
+from lift3d.export.hdf5.schema import MESH_ROWS, SPECS, UNCHECKED, DatasetSpec, Dimensions, checksum
+from lift3d.export.hdf5.skeleton import cannot_write, define, deflate
 
 JOB_BYTES = 1 << 20  # deflated by one task
 IN_FLIGHT = 2  # samples between ``write`` and the commit

@@ -20,13 +20,12 @@ from hdf5_samples import ATTRIBUTES, SPECS, WHITE, arrays, check, dimensions, fi
 from torch.utils.data import DataLoader
 
 from lift3d.errors import ConfigError, CorruptFile, Lift3DError
-from lift3d.export import hdf5_layout, hdf5_writer
-from lift3d.export.hdf5_layout import ChunkIndex
-from lift3d.export.hdf5_reader import describe, open_dataset, read_array
-from lift3d.export.hdf5_schema import MESH_ROWS, ROOT_ATTRIBUTES, SCHEMA, UNCHECKED, checksum, stored
-from lift3d.export.hdf5_skeleton import create
-from lift3d.export.hdf5_verify import verify
-from lift3d.export.hdf5_writer import DatasetWriter, write_reference
+from lift3d.export.hdf5.layout import ChunkIndex
+from lift3d.export.hdf5.reader import describe, open_dataset, read_array
+from lift3d.export.hdf5.schema import MESH_ROWS, ROOT_ATTRIBUTES, SCHEMA, UNCHECKED, checksum, stored
+from lift3d.export.hdf5.skeleton import create
+from lift3d.export.hdf5.verify import verify
+from lift3d.export.hdf5.writer import DatasetWriter, write_reference
 
 N = 6
 CRASHES = int(os.environ.get("LIFT3D_TEST_CRASHES", 12))  # of each kind; 300 were tried once
@@ -241,7 +240,7 @@ def test_kill_minus_nine_and_resume(tmp_path: Path) -> None:
     """Run after run is killed a few samples on; each continues what the last one left."""
     path, n, seen = tmp_path / "killed.h5", 400, [0]
     lengths = make(path, n)
-    program = [sys.executable, str(Path(__file__).with_name("hdf5_samples.py")), str(path), str(n)]
+    program = [sys.executable, str((Path(__file__).parents[1] / "hdf5_samples.py")), str(path), str(n)]
     rng = np.random.default_rng(0)
     for _ in range(4):
         with subprocess.Popen(program, stdout=subprocess.PIPE) as child:
@@ -311,7 +310,7 @@ def test_writer_of_a_missing_or_foreign_file(tmp_path: Path) -> None:
 
 def test_two_writers(copy: Path) -> None:
     other = (
-        "import h5py, sys; from lift3d.export.hdf5_writer import DatasetWriter\n"
+        "import h5py, sys; from lift3d.export.hdf5.writer import DatasetWriter\n"
         "print(h5py.File(sys.argv[1])['done'][:].sum(), flush=True)\n"
         "DatasetWriter(sys.argv[1])"
     )

@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from lift3d.errors import ConfigError, CorruptFile
-from lift3d.export.hdf5_schema import FORMAT, FORMAT_VERSION, MAPS, MESH_ARRAYS, ROOT_ATTRIBUTES, SPECS
+from lift3d.export.hdf5.schema import FORMAT, FORMAT_VERSION, MAPS, MESH_ARRAYS, ROOT_ATTRIBUTES, SPECS
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lift3d import __version__
-from lift3d.export.pbr import mean_lobe
-from lift3d.export.texture import Maps, png
+from lift3d.export.meshes.pbr import mean_lobe
+from lift3d.export.meshes.texture import Maps, png
 from lift3d.export.whole_file import require_suffix, write_whole
 from lift3d.scene.color import srgb_to_linear
 from lift3d.scene.mesh import Mesh

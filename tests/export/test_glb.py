@@ -12,10 +12,10 @@ from gltf import floats, needs_validator, parts, verdict
 from lifted_blobs import Blobs
 
 from lift3d.errors import ConfigError, CorruptFile, Lift3DError
-from lift3d.export.glb import read_glb, to_glb, write_glb
-from lift3d.export.obj import write_obj
-from lift3d.export.pbr import mean_lobe, reflectance, roughness
-from lift3d.export.ply import write_ply
+from lift3d.export.meshes.glb import read_glb, to_glb, write_glb
+from lift3d.export.meshes.obj import write_obj
+from lift3d.export.meshes.pbr import mean_lobe, reflectance, roughness
+from lift3d.export.meshes.ply import write_ply
 from lift3d.scene.color import srgb_to_linear
 from lift3d.scene.mesh import Mesh
 

@@ -16,8 +16,8 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 from lift3d.errors import CorruptFile
-from lift3d.export.hdf5_reader import dataset_names, open_file, read_array
-from lift3d.export.hdf5_schema import REQUIRED, SPECS, UNCHECKED, checksum
+from lift3d.export.hdf5.reader import dataset_names, open_file, read_array
+from lift3d.export.hdf5.schema import REQUIRED, SPECS, UNCHECKED, checksum
 from lift3d.observer import Observer, SilentObserver
 
 UNIT_LENGTH = 2e-3  # float16 components: 2^-11 each

@@ -18,7 +18,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from lift3d.errors import ConfigError
-from lift3d.export.tangent_space import tangents, to_tangent_space
+from lift3d.export.meshes.tangent_space import tangents, to_tangent_space
 from lift3d.model import LiftedGAN
 from lift3d.scene.color import to_uint8
 from lift3d.scene.isosurface import cell_size, project_to_surface

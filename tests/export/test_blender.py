@@ -21,8 +21,7 @@ from PIL import Image
 
 import lift3d
 from lift3d.errors import BackendUnavailable, ConfigError, Lift3DError
-from lift3d.export import blender
-from lift3d.export.blender import (
+from lift3d.export.blender.blend import (
     MATERIALS,
     Maps,
     mesh_arrays,
@@ -31,11 +30,11 @@ from lift3d.export.blender import (
     scene_job,
     write_blend,
 )
-from lift3d.export.glb import write_glb
-from lift3d.export.obj import write_obj
-from lift3d.export.pbr import mean_lobe, reflectance
-from lift3d.export.ply import write_ply
-from lift3d.export.texture import bake, from_vertices
+from lift3d.export.meshes.glb import write_glb
+from lift3d.export.meshes.obj import write_obj
+from lift3d.export.meshes.pbr import mean_lobe, reflectance
+from lift3d.export.meshes.ply import write_ply
+from lift3d.export.meshes.texture import bake, from_vertices
 from lift3d.render.mesh import render_mesh
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.color import srgb_to_linear
@@ -48,7 +47,7 @@ SIZE = 128
 VIEWS = torch.tensor([[0.1, -0.4, 0.05, 0.0, 0.0, 0.0], [-0.1, 0.6, 0.0, 0.05, -0.03, 0.1]])
 LIGHTS = torch.tensor([[0.4, 0.7, -0.6, 0.5, 0.0], [0.55, 0.5, 0.9, 0.0, 0.0]])
 ROTATION = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])  # y up -> z up
-SETTING = Path(__file__).with_name("blender_setting.py")
+SETTING = Path(__file__).parents[1] / "blender_setting.py"
 needs_blender = pytest.mark.skipif(
     not os.environ.get(blender.VARIABLE), reason="make test-blender installs a Blender and runs this"
 )
@@ -453,7 +452,7 @@ def test_a_scaled_scene_looks_the_same(cameras: Cameras, lamps: Lights, tmp_path
 def probe(path: Path) -> tuple[dict, dict[str, ndarray]]:
     """Facts and arrays of a file that Blender has read."""
     out = path.with_suffix("")
-    run_script(blender.find_blender(), Path(__file__).with_name("blender_probe.py"), path, out)
+    run_script(blender.find_blender(), (Path(__file__).parents[1] / "blender_probe.py"), path, out)
     with np.load(f"{out}.npz") as arrays:
         return json.loads(Path(f"{out}.json").read_text()), dict(arrays)
 

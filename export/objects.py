@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lift3d.errors import ConfigError, Lift3DError
-from lift3d.export.hdf5_reader import FileInfo, LiftedDataset, describe, open_dataset
-from lift3d.export.texture import Maps, Materials, bake, from_fields, from_vertices
+from lift3d.export.hdf5.reader import FileInfo, LiftedDataset, describe, open_dataset
+from lift3d.export.meshes.texture import Maps, Materials, bake, from_fields, from_vertices
 from lift3d.model import LiftedGAN, load
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.lights import Lights

@@ -13,7 +13,7 @@ from tiny_gan import tiny_gan as untrained
 import lift3d
 from lift3d.errors import CheckpointError, ConfigError
 from lift3d.export.dataset import DatasetPlan, write_dataset
-from lift3d.export.people import agrees, finish, from_dataset, from_model
+from lift3d.export.objects import agrees, finish, from_dataset, from_model
 from lift3d.model import LiftedGAN
 from lift3d.scene.isosurface import project_to_surface
 

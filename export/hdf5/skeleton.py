@@ -16,9 +16,8 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from lift3d.errors import Lift3DError
-from lift3d.export import hdf5_layout
-from lift3d.export.hdf5_layout import ChunkIndex
-from lift3d.export.hdf5_schema import FORMAT, FORMAT_VERSION, DatasetSpec, Dimensions
+from lift3d.export.hdf5.layout import ChunkIndex
+from lift3d.export.hdf5.schema import FORMAT, FORMAT_VERSION, DatasetSpec, Dimensions
 
 LEVEL = 1  # of ISA-L's 0..3: the size of zlib level 1, five times as fast; 2 and 3 gain nothing on our images
 

@@ -1,0 +1,1 @@
+"""Datasets in HDF5: schema, writer, reader, verification."""

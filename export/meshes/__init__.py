@@ -1,0 +1,1 @@
+"""Meshes in files: glTF, Wavefront OBJ, PLY, STL, and their textures."""
