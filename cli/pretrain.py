@@ -57,8 +57,9 @@ def pretrain(
 ) -> None:
     """Train shape, material and encoders on a GAN's samples, stage by stage."""
     from lift3d.config.toml import open_preset
+    from lift3d.gan.published import find_gan
     from lift3d.masks.sources import with_masks
-    from lift3d.train.joint import check_run, find_gan
+    from lift3d.train.joint import check_run
     from lift3d.train.joint import pretrain as run
 
     options.require_one(overwrite, resume)
@@ -88,7 +89,7 @@ def pretrain(
 
 def _accepts(preset: "Preset") -> bool:
     """Asks whether the terms of a GAN that must be downloaded are accepted, where there is someone to ask."""
-    from lift3d.train.joint import published_gan
+    from lift3d.gan.published import published_gan
 
     gan = published_gan(preset)
     if gan is None or not _is_terminal():

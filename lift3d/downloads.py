@@ -1,4 +1,4 @@
-"""Where the GANs of the published presets are, and their way into a cache.
+"""Files from the network, and their way into a cache.
 
 The cache is the folder ``$LIFT3D_CACHE``, else ``$XDG_CACHE_HOME/lift3d``, else ``~/.cache/lift3d``. What
 bears a file's own name there is complete; ``NAME.part`` is what has arrived so far, and the next call goes on
@@ -8,10 +8,8 @@ after it (HTTP Range) unless the published file has changed since (``NAME.etag``
 import hashlib
 import http.client
 import os
-import tarfile
 import urllib.error
 import urllib.request
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -23,7 +21,6 @@ from lift3d.observer import Observer
 TIMEOUT = 30.0  # seconds without a byte
 MEGABYTE = 1_000_000
 _BROKEN = (OSError, http.client.HTTPException)  # what a connection dies of
-_DAMAGED = (tarfile.TarError, zlib.error, EOFError)
 
 
 def cache_folder() -> Path:
@@ -33,7 +30,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lift3d"
 
 
-class _Interrupted(Exception):
+class Interrupted(Exception):
     """The network failed."""
 
 
@@ -50,16 +47,16 @@ def fetch(
         response = _open(url, have, tag)
     except urllib.error.HTTPError as error:
         if error.code != 416 or not have:
-            raise _Interrupted(f"{url}: {error.code} {error.reason}") from error
+            raise Interrupted(f"{url}: {error.code} {error.reason}") from error
         if error.headers.get("Content-Range") != f"bytes */{have}":  # what is there is no beginning of it
             part.unlink()
             return fetch(url, target, observer, size, sha256)
     except _BROKEN as error:
-        raise _Interrupted(f"{url}: {_reason(error)}") from error
+        raise Interrupted(f"{url}: {_reason(error)}") from error
     else:
         with response:
             _receive(response, url, part, tag, have, observer)
-    _check(part, size, sha256)
+    check_file(part, size, sha256)
     os.replace(part, target)
     tag.unlink(missing_ok=True)
     return target
@@ -81,7 +78,7 @@ def _receive(
     """Appends a response to the partial file, or starts the file anew where the server sends all of it."""
     if response.status != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
         if response.status == 206:
-            raise _Interrupted(f"{url}: the server sent another range than asked for")
+            raise Interrupted(f"{url}: the server sent another range than asked for")
         have = 0
     tag.unlink(missing_ok=True)
     if (etag := response.headers.get("ETag", "")).startswith('"'):
@@ -95,13 +92,13 @@ def _receive(
             try:
                 data = response.read(MEGABYTE)
             except _BROKEN as error:
-                raise _Interrupted(f"{url}: {_reason(error)} after {file.tell()} bytes") from error
+                raise Interrupted(f"{url}: {_reason(error)} after {file.tell()} bytes") from error
             if not data:
                 break
             file.write(data)
             observer.advance()
         if total is not None and file.tell() < total:
-            raise _Interrupted(f"{url}: the connection ended after {file.tell()} of {total} bytes")
+            raise Interrupted(f"{url}: the connection ended after {file.tell()} of {total} bytes")
     observer.finish()
 
 
@@ -111,7 +108,7 @@ def _reason(error: Exception) -> str:
     return getattr(inner, "strerror", None) or str(inner) or type(error).__name__
 
 
-def _check(part: Path, size: int | None, sha256: str | None) -> None:
+def check_file(part: Path, size: int | None, sha256: str | None) -> None:
     """A complete file of another size or hash than expected goes away."""
     found = part.stat().st_size
     problem = None
@@ -130,12 +127,12 @@ def _check(part: Path, size: int | None, sha256: str | None) -> None:
         )
 
 
-def _part_name(url: str) -> str:
+def part_name(url: str) -> str:
     """A name that no other URL has."""
     return url.split("/", 3)[-1].replace("/", "-")
 
 
-class _Joined:
+class Joined:
     """Files, read as one."""
 
     def __init__(self, files: Sequence[BinaryIO]) -> None:

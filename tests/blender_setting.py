@@ -2,8 +2,8 @@
 
     python blender_setting.py SCENE_SCRIPT JOB
 
-The job is one of ``lift3d.export.blender.blend`` with "glb" in place of its mesh. The material is as Blender has
-imported it, but pictures are read as data, since lift3d's colours are display-referred.
+The job is one of ``lift3d.export.blender.blend`` with "glb" in place of its mesh. The material is as
+Blender has imported it, but pictures are read as data, since lift3d's colours are display-referred.
 """
 
 import json

@@ -103,7 +103,7 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 def test_shapes_are_checked_in_tests() -> None:
     with pytest.raises(TypeCheckError, match="lift3d.scene.geometry.dot"):
         dot(torch.zeros(2), torch.zeros(2))
-    for package in ("cli.options", "export.hdf5_schema"):
+    for package in ("cli.options", "export.hdf5.schema"):
         module = __import__(f"lift3d.{package}", fromlist=["x"])
         assert "jaxtyping" in type(module.__loader__).__module__, f"{package} escapes the import hook"
 

@@ -1,6 +1,6 @@
 """Blender files: a mesh with its material, and the cameras and lights that look at it.
 
-Blender runs in a process of its own (``blender_scene``); nothing here imports it. What it is told, the *job*,
+Blender runs in a process of its own (``scene``); nothing here imports it. What it is told, the *job*,
 is in Blender's words already: z up, cameras that look along -z, suns that shine along -z. lift3d's (x, y, z)
 is Blender's (x, -z, y), and lengths are multiplied by ``scale``. Shading stays display-referred: colours are
 written as they are (Non-Color data), the view transform is Raw, a sun of energy pi k_d lights like k_d.
@@ -35,7 +35,7 @@ from lift3d.scene.mesh import Mesh, drop_unreferenced, vertex_normals
 
 MATERIALS = ("pbr", "exact")  # Principled BSDF; a lobe of Phong's shape
 VARIABLE = "LIFT3D_BLENDER"
-SCRIPT = Path(__file__).with_name("blender_scene.py")
+SCRIPT = Path(__file__).with_name("scene.py")
 SENSOR = 36.0  # mm, the width of every camera's sensor
 Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])  # lift3d's axes -> Blender's
 INSTALL = "python3.11 -m venv bpy && bpy/bin/pip install bpy==4.5.15"

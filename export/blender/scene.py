@@ -1,10 +1,10 @@
 """Makes scenes in Blender and renders them: run by Blender, or by a Python that has bpy, never imported.
 
-    blender -b --factory-startup -P blender_scene.py -- job.json
-    python blender_scene.py job.json
+    blender -b --factory-startup -P scene.py -- job.json
+    python scene.py job.json
 
-A job (``lift3d.export.blender.blend``) says its ``task`` and is in Blender's axes and units. A sun's ambient light
-is its custom property ``ambient``; the material emits albedo x the sum of it over the suns that are not
+A job (``lift3d.export.blender.blend``) says its ``task`` and is in Blender's axes and units. A sun's ambient
+light is its custom property ``ambient``; the material emits albedo x the sum of it over the suns that are not
 hidden in renders, so that showing another sun changes the whole light. Suns cast no shadows and light does
 not bounce, because lift3d knows neither.
 """
@@ -198,9 +198,9 @@ def exact(nodes):
 
 
 def pbr(nodes):
-    """Principled: roughness and F0 = 2.6 k / (p + 2) of ``lift3d.export.meshes.pbr``, and the ambient light as
-    emission. Principled takes from the diffuse light what it reflects, about 0.9 F0 + 0.015 (measured); the
-    base colour makes up for it.
+    """Principled: roughness and F0 = 2.6 k / (p + 2) of ``lift3d.export.meshes.pbr``, and the ambient light
+    as emission. Principled takes from the diffuse light what it reflects, about 0.9 F0 + 0.015 (measured);
+    the base colour makes up for it.
     """
     albedo, specular, shininess, roughness = nodes.surface()
     f0 = nodes.math("DIVIDE", nodes.math("MULTIPLY", specular, 2.6), nodes.math("ADD", shininess, 2.0))

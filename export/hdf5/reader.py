@@ -1,6 +1,6 @@
 """Read ``faces.h5``: a PyTorch dataset of its done samples, and what ``lift3d info`` says of a file.
 
-Values are as stored (hdf5_schema), except that half-precision maps become float32 and the mask bool. Colours
+Values are as stored (schema.py), except that half-precision maps become float32 and the mask bool. Colours
 stay uint8, display-referred sRGB. A batch has the batch axis first: ``DataLoader(open_dataset(path),
 batch_size=4)`` works.
 """

@@ -16,6 +16,7 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from lift3d.errors import Lift3DError
+from lift3d.export.hdf5 import layout
 from lift3d.export.hdf5.layout import ChunkIndex
 from lift3d.export.hdf5.schema import FORMAT, FORMAT_VERSION, DatasetSpec, Dimensions
 
@@ -36,7 +37,7 @@ def create(
             for spec in specs:
                 _reserve(file, h5[spec.name], spec)
             end = file.seek(0, os.SEEK_END)
-            _put(file, hdf5_layout.END_OF_FILE, end)
+            _put(file, layout.END_OF_FILE, end)
             file.flush()
             os.posix_fallocate(file.fileno(), 0, end)  # patching in place needs no space later
             os.fsync(file.fileno())
@@ -65,7 +66,7 @@ def define(
 
 def _reserve(file: BinaryIO, dataset: h5py.Dataset, spec: DatasetSpec) -> None:
     """Give a dataset rows of zeros, or its chunks entries, which share one chunk of zeros until written."""
-    place, end = hdf5_layout.header(file, dataset), file.seek(0, os.SEEK_END)
+    place, end = layout.header(file, dataset), file.seek(0, os.SEEK_END)
     if not dataset.chunks:
         file.truncate(end + dataset.nbytes)
         _put(file, place.storage, end)

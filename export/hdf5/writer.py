@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lift3d.errors import ConfigError, Lift3DError
+from lift3d.export.hdf5 import layout
 from lift3d.export.hdf5.layout import ChunkIndex
 from lift3d.export.hdf5.schema import MESH_ROWS, SPECS, UNCHECKED, DatasetSpec, Dimensions, checksum
 from lift3d.export.hdf5.skeleton import cannot_write, define, deflate
@@ -92,7 +93,7 @@ class DatasetWriter:
             ) from error
         self.done = self._read_rows("done").astype(bool)
         self._taken = self.done.copy()  # and what is on its way
-        self._end = int.from_bytes(os.pread(self._fd, 8, hdf5_layout.END_OF_FILE), "little")
+        self._end = int.from_bytes(os.pread(self._fd, 8, layout.END_OF_FILE), "little")
         os.ftruncate(self._fd, self._end)  # the rest of an interrupted commit
         self._free = {axis: self._first_free(axis) for axis in _SPAN}  # where the next mesh starts
         self._pool = ThreadPoolExecutor(threads or len(os.sched_getaffinity(0)), thread_name_prefix="deflate")
@@ -292,7 +293,7 @@ def _read_targets(path: Path) -> dict[str, _Target]:
         h5.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
         for name in SPECS.keys() & names:  # others are the user's
             dataset, spec = h5[name], SPECS[name]
-            place = hdf5_layout.header(file, dataset)
+            place = layout.header(file, dataset)
             file.seek(place.storage)
             storage = int.from_bytes(file.read(8), "little")
             target = _Target(spec, dataset.shape[1:], dataset.dtype, len(dataset))
@@ -306,7 +307,7 @@ def _read_targets(path: Path) -> dict[str, _Target]:
 
 
 def _patch_end(fd: int, end: int) -> None:
-    _write_at(fd, end.to_bytes(8, "little"), hdf5_layout.END_OF_FILE)
+    _write_at(fd, end.to_bytes(8, "little"), layout.END_OF_FILE)
 
 
 def _write_at(fd: int, data: bytes, address: int) -> None:

@@ -1,13 +1,29 @@
 """Where the GANs of the published presets are, and which GAN a preset lifts."""
 
 import os
+import shlex
+import tarfile
+import zlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from lift3d.downloads import _DAMAGED, MEGABYTE, _Interrupted, _Joined, _part_name, cache_folder, fetch
+from lift3d.config.schema import Preset
+from lift3d.downloads import (
+    MEGABYTE,
+    Interrupted,
+    Joined,
+    cache_folder,
+    check_file,
+    fetch,
+    part_name,
+)
 from lift3d.errors import CheckpointError, CorruptFile
+from lift3d.gan.files.load import LoadedGan, load
 from lift3d.observer import Observer, SilentObserver
+
+_DAMAGED = (tarfile.TarError, zlib.error, EOFError)
 
 
 @dataclass(frozen=True)
@@ -27,6 +43,7 @@ class PublishedGan:
         return cache_folder() / self.file
 
 
+_DAMAGED = (tarfile.TarError, zlib.error, EOFError)
 _NVIDIA = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/"
 
 
@@ -82,8 +99,8 @@ def download(gan: PublishedGan, observer: Observer | None = None) -> Path:
         if gan.member is None:
             (url,) = gan.urls
             return fetch(url, gan.path, observer, gan.size, gan.sha256)
-        parts = [fetch(url, gan.path.parent / _part_name(url), observer) for url in gan.urls]
-    except _Interrupted as error:
+        parts = [fetch(url, gan.path.parent / part_name(url), observer) for url in gan.urls]
+    except Interrupted as error:
         raise CheckpointError(f"{gan.file} could not be downloaded ({error}); {_by_hand(gan)}") from error
     _unpack(parts, gan)
     return gan.path
@@ -105,7 +122,7 @@ def _unpack(parts: Sequence[Path], gan: PublishedGan) -> None:
     wanted = {other.member: other for other in (*GANS.values(), gan) if other.urls == gan.urls}
     try:
         with ExitStack() as stack:
-            joined = _Joined([stack.enter_context(open(part, "rb")) for part in parts])
+            joined = Joined([stack.enter_context(open(part, "rb")) for part in parts])
             archive = stack.enter_context(tarfile.open(fileobj=joined, mode="r|gz"))
             for entry in archive:
                 found = wanted.get(entry.name.removeprefix("./"))
@@ -116,7 +133,7 @@ def _unpack(parts: Sequence[Path], gan: PublishedGan) -> None:
                     stream = archive.extractfile(entry)
                     while data := stream.read(MEGABYTE):
                         out.write(data)
-                _check(partial, found.size, found.sha256)
+                check_file(partial, found.size, found.sha256)
                 os.replace(partial, found.path)
     except _DAMAGED as error:
         problem = f"is damaged ({error})"
@@ -126,3 +143,61 @@ def _unpack(parts: Sequence[Path], gan: PublishedGan) -> None:
         part.unlink()
     if problem:
         raise CorruptFile(f"the archive of {gan.file} {problem} and was deleted; {_by_hand(gan)}")
+
+
+DEMO_GAN = Path(__file__).parents[1] / "assets" / "demo-gan.safetensors"
+
+
+def published_gan(preset: Preset) -> PublishedGan | None:
+    """The GAN that ``find_gan`` would have to download for this preset, if any."""
+    gan = GANS.get(preset.name)
+    return None if gan is None or gan.path.exists() else gan
+
+
+def find_gan(
+    preset: Preset,
+    path: str | Path | None = None,
+    accept_license: bool = False,
+    observer: Observer | None = None,
+) -> LoadedGan:
+    """The GAN at ``path``, else the one bundled for the demo, else the published one: from the cache, or
+    downloaded if its licence was accepted. ``CheckpointError`` says how to get another.
+    """
+    if path is not None:
+        return load(path)
+    if preset.name in ("demo", "tiny"):
+        return load(DEMO_GAN)
+    if preset.name not in GANS:
+        raise CheckpointError(f"{preset.name} needs its GAN: pass the file you have with --gan PATH")
+    gan = published_gan(preset)
+    if gan is not None and not accept_license:
+        raise CheckpointError(
+            f"{preset.name} needs the GAN {gan.file} (licence: {gan.licence}): pass --accept-license to "
+            f"accept these terms and download it from {gan.urls[0]}, or pass the file you have with "
+            "--gan PATH"
+        )
+    path = download(GANS[preset.name], observer)
+    try:
+        return load(path)
+    except CorruptFile as error:
+        raise CorruptFile(f"{error}; it is a download: delete it, and it is fetched again") from error
+
+
+def check_gan(preset: Preset, gan: LoadedGan) -> None:
+    """Refuses, with ``CheckpointError``, a GAN that this preset cannot lift."""
+    config = gan.generator.config
+    if gan.discriminator is None:
+        raise CheckpointError(
+            f"{gan.source} has no discriminator, which steps 2 and 3 need for their feature losses"
+        )
+    if config.c_dim or gan.discriminator.config.c_dim:
+        raise CheckpointError(f"{gan.source} is conditional, {preset.name} needs a GAN without classes")
+    if config.image_channels != 3:
+        raise CheckpointError(
+            f"{gan.source} draws {config.image_channels} channels per pixel, expected 3 of RGB"
+        )
+    if config.resolution < preset.size:
+        raise CheckpointError(
+            f"{gan.source} draws {config.resolution} x {config.resolution} pixels, {preset.name} works at "
+            f"{preset.size}: give a GAN of {preset.size} pixels or more"
+        )

@@ -9,37 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lift3d.scene.shading import Material
-from lift3d.scene.surface import SDF
 
 SDF = Callable[[Float[Tensor, "b p 3"]], tuple[Float[Tensor, "b p 1"], Float[Tensor, "b p h"]]]
-
-
-@dataclass(frozen=True)
-class Surface:
-    """A shape with a material, as callables: what the renderers need to know, learned or analytic."""
-
-    sdf: SDF  # points -> signed distance, feature
-    material: Callable[[Tensor, Tensor, Tensor], Material]  # points, unit normals, feature -> material
-
-
-def sdf_and_gradient(
-    surface: Surface, points: Float[Tensor, "b p 3"], create_graph: bool
-) -> tuple[Float[Tensor, "b p 1"], Float[Tensor, "b p h"], Float[Tensor, "b p 3"]]:
-    """Signed distance, feature and spatial gradient by automatic differentiation.
-
-    Without ``create_graph`` the graph is used up: detach the results, or call this under ``no_grad``.
-    """
-    with torch.enable_grad():
-        if not points.requires_grad:  # otherwise the graph leads on to the cameras
-            points = points.detach().requires_grad_(True)
-        sdf, feature = surface.sdf(points)
-        (gradient,) = torch.autograd.grad(sdf.sum(), points, create_graph=create_graph)
-    return sdf, feature, gradient
-
-
-def smooth_normal(gradient: Float[Tensor, "*s 3"]) -> Float[Tensor, "*s 3"]:
-    """Unit normal of an SDF gradient; finite where the gradient vanishes."""
-    return F.normalize(gradient, dim=-1, eps=1e-6)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lift3d.render.rasterize import Rasterizer, box_average, get_rasterizer, interpolate
+from lift3d.render.mesh import box_average
+from lift3d.render.rasterize import Rasterizer, get_rasterizer, interpolate
 from lift3d.scene.cameras import Cameras, ViewPrior
 from lift3d.scene.geometry import normalize
 from lift3d.scene.lights import LightPrior, Lights

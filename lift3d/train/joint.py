@@ -10,18 +10,17 @@ from pathlib import Path
 
 import torch
 
-from lift3d import downloads
 from lift3d.config.schema import Preset, Schedule
-from lift3d.errors import CheckpointError, ConfigError, CorruptFile
+from lift3d.errors import CheckpointError, ConfigError
 from lift3d.gan.files.load import LoadedGan, fill, read_tensors, write_tensors
-from lift3d.gan.files.load import load as load_gan
+from lift3d.gan.published import check_gan
 from lift3d.gan.stylegan2 import Discriminator
 from lift3d.masks.sources import MaskSource, mask_source, with_masks
 from lift3d.model import LiftedGAN
 from lift3d.networks.perceptual import get_perceptual
 from lift3d.observer import Observer, SilentObserver
 from lift3d.pseudo_labels.labeler import Readings, new_reader, read
-from lift3d.train import stages
+from lift3d.train import figures, stages
 from lift3d.train.data import Rerendered, SampleSet, draw_samples, project, rerender
 from lift3d.train.runner import Group, Log, Losses, new_optimizer, optimise
 
@@ -68,64 +67,6 @@ class Run:
     rerendered: Rerendered | None = None
     readings: Readings | None = None
     checkpoint_every: int = 500  # steps
-
-
-DEMO_GAN = Path(__file__).parents[1] / "assets" / "demo-gan.safetensors"
-
-
-def published_gan(preset: Preset) -> downloads.PublishedGan | None:
-    """The GAN that ``find_gan`` would have to download for this preset, if any."""
-    gan = downloads.GANS.get(preset.name)
-    return None if gan is None or gan.path.exists() else gan
-
-
-def find_gan(
-    preset: Preset,
-    path: str | Path | None = None,
-    accept_license: bool = False,
-    observer: Observer | None = None,
-) -> LoadedGan:
-    """The GAN at ``path``, else the one bundled for the demo, else the published one: from the cache, or
-    downloaded if its licence was accepted. ``CheckpointError`` says how to get another.
-    """
-    if path is not None:
-        return load_gan(path)
-    if preset.name in ("demo", "tiny"):
-        return load_gan(DEMO_GAN)
-    if preset.name not in downloads.GANS:
-        raise CheckpointError(f"{preset.name} needs its GAN: pass the file you have with --gan PATH")
-    gan = published_gan(preset)
-    if gan is not None and not accept_license:
-        raise CheckpointError(
-            f"{preset.name} needs the GAN {gan.file} (licence: {gan.licence}): pass --accept-license to "
-            f"accept these terms and download it from {gan.urls[0]}, or pass the file you have with "
-            "--gan PATH"
-        )
-    path = downloads.download(downloads.GANS[preset.name], observer)
-    try:
-        return load_gan(path)
-    except CorruptFile as error:
-        raise CorruptFile(f"{error}; it is a download: delete it, and it is fetched again") from error
-
-
-def check_gan(preset: Preset, gan: LoadedGan) -> None:
-    """Refuses, with ``CheckpointError``, a GAN that this preset cannot lift."""
-    config = gan.generator.config
-    if gan.discriminator is None:
-        raise CheckpointError(
-            f"{gan.source} has no discriminator, which steps 2 and 3 need for their feature losses"
-        )
-    if config.c_dim or gan.discriminator.config.c_dim:
-        raise CheckpointError(f"{gan.source} is conditional, {preset.name} needs a GAN without classes")
-    if config.image_channels != 3:
-        raise CheckpointError(
-            f"{gan.source} draws {config.image_channels} channels per pixel, expected 3 of RGB"
-        )
-    if config.resolution < preset.size:
-        raise CheckpointError(
-            f"{gan.source} draws {config.resolution} x {config.resolution} pixels, {preset.name} works at "
-            f"{preset.size}: give a GAN of {preset.size} pixels or more"
-        )
 
 
 def check_run(preset: Preset, out: str | Path, resume: bool = False, overwrite: bool = False) -> Schedule:
@@ -209,7 +150,7 @@ def pretrain(
         advance(run, samples, pool, perceptual, log)
         run.position, run.optimizer = position.next(), None
         if run.position.phase == "exploit":
-            sheets.projections(
+            figures.projections(
                 run.model, samples, run.rerendered, out / f"stage-{position.stage}-projections.png"
             )
         if run.position.stage > position.stage:
@@ -227,8 +168,8 @@ def finish_stage(
 ) -> None:
     """Pictures, curves, measurements and the model of the stage that has just ended."""
     stage = run.position.stage - 1
-    sheets.intrinsics(run.model, samples, run.out / f"stage-{stage}-intrinsics.png")
-    sheets.curves(run.out / LOG, run.out)
+    figures.intrinsics(run.model, samples, run.out / f"stage-{stage}-intrinsics.png")
+    figures.curves(run.out / LOG, run.out)
     if after_stage is not None:
         log.add(after_stage(run.model, stage))
         means = log.flush(stage=stage, phase="evaluation", step=0)

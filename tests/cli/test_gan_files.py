@@ -12,9 +12,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from lift3d.cli.main import main
-from lift3d.gan import describe
+from lift3d.gan import describe, load
 from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig
-from lift3d.gan.files import load
 from lift3d.gan.stylegan2 import Discriminator, Generator
 
 G = GeneratorConfig((4, 3), z_dim=5, w_dim=5, n_mapping_layers=2)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from test_published import gan_file, small
+from published_toys import gan_file, small
 
 from lift3d.cli.main import main
 from lift3d.config.presets import AFHQ_CAT, DEMO, LSUN_CAR, PRESETS

@@ -7,7 +7,7 @@ import torch
 from tiny_gan import PRESET, tiny_gan
 
 from lift3d.errors import ConfigError
-from lift3d.evaluation import benchmark as module
+from lift3d.evaluation import relighting as module
 from lift3d.evaluation.benchmark import Prediction, baselines, benchmark_renders, evaluate, measure
 from lift3d.evaluation.relighting import relighting
 from lift3d.model import LiftedGAN

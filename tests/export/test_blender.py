@@ -21,6 +21,7 @@ from PIL import Image
 
 import lift3d
 from lift3d.errors import BackendUnavailable, ConfigError, Lift3DError
+from lift3d.export.blender import blend
 from lift3d.export.blender.blend import (
     MATERIALS,
     Maps,
@@ -49,7 +50,7 @@ LIGHTS = torch.tensor([[0.4, 0.7, -0.6, 0.5, 0.0], [0.55, 0.5, 0.9, 0.0, 0.0]])
 ROTATION = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])  # y up -> z up
 SETTING = Path(__file__).parents[1] / "blender_setting.py"
 needs_blender = pytest.mark.skipif(
-    not os.environ.get(blender.VARIABLE), reason="make test-blender installs a Blender and runs this"
+    not os.environ.get(blend.VARIABLE), reason="make test-blender installs a Blender and runs this"
 )
 
 
@@ -184,14 +185,14 @@ def test_maps_keep_their_material(tmp_path: Path) -> None:
     mesh, maps = textured_patch(32)
     rows = mesh_arrays(replace(mesh, faces=mesh.faces[:5]), maps=maps)["uv"]
     np.testing.assert_array_equal(rows, maps.uv[np.unique(mesh.faces[:5])])
-    paths = blender.save_maps(maps, tmp_path)
+    paths = blend.save_maps(maps, tmp_path)
     assert list(paths) == ["albedo", "specular roughness"]
     albedo, lobe = (np.asarray(Image.open(path)) / 255.0 for path in paths.values())
     np.testing.assert_allclose(albedo, maps.albedo, atol=0.51 / 255)
     np.testing.assert_allclose(lobe[..., 0], maps.specular, atol=0.51 / 255)
     np.testing.assert_allclose((lobe[..., 1] ** -4 - 1) / 2, maps.shininess, rtol=0.04)
     rounded = replace(maps, normal=np.broadcast_to(np.float32([0.6, 0.0, 0.8]), maps.albedo.shape))
-    normal = np.asarray(Image.open(blender.save_maps(rounded, tmp_path)["normal"])) / 255.0
+    normal = np.asarray(Image.open(blend.save_maps(rounded, tmp_path)["normal"])) / 255.0
     np.testing.assert_allclose(2 * normal - 1, rounded.normal, atol=1.1 / 255)
 
 
@@ -251,20 +252,20 @@ WRITES = (
 
 def test_where_blender_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv(blender.VARIABLE, raising=False)
-    monkeypatch.setattr(blender.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.delenv(blend.VARIABLE, raising=False)
+    monkeypatch.setattr(blend.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BackendUnavailable, match=r"needs Blender 4\.2 or newer: install it .*bpy==4\.5\.15"):
-        blender.find_blender()
-    monkeypatch.setattr(blender.importlib.util, "find_spec", lambda name: "bpy" if name == "bpy" else None)
-    assert blender.find_blender() == (sys.executable,)
+        blend.find_blender()
+    monkeypatch.setattr(blend.importlib.util, "find_spec", lambda name: "bpy" if name == "bpy" else None)
+    assert blend.find_blender() == (sys.executable,)
     found = program(tmp_path / "blender", "")
-    assert blender.find_blender() == (
+    assert blend.find_blender() == (
         str(found), "--background", "--factory-startup", "--python-exit-code", "1", "--python"
     )  # fmt: skip
     named = program(tmp_path / "blender-5.0", "")
-    monkeypatch.setenv(blender.VARIABLE, str(named))
-    assert blender.find_blender()[0] == str(named)
-    assert blender.find_blender(sys.executable) == (sys.executable,)
+    monkeypatch.setenv(blend.VARIABLE, str(named))
+    assert blend.find_blender()[0] == str(named)
+    assert blend.find_blender(sys.executable) == (sys.executable,)
 
 
 def test_blenders_own_program_is_called_as_it_wants(cameras: Cameras, lamps: Lights, tmp_path: Path) -> None:
@@ -421,7 +422,7 @@ def test_a_textured_glb_renders_as_we_render(cameras: Cameras, tmp_path: Path, b
     job = scene_job(cameras, lamps, SIZE, "pbr", 1.0)
     job |= {"glb": str(tmp_path / "a.glb"), "out": str(tmp_path / "a.blend")}
     (tmp_path / "job.json").write_text(json.dumps(job))
-    run_script(blender.find_blender(), SETTING, blender.SCRIPT, tmp_path / "job.json")
+    run_script(blend.find_blender(), SETTING, blend.SCRIPT, tmp_path / "job.json")
     ours = render_mesh(fine, cameras, lamps, SIZE, (1.0, 1.0, 1.0))
     for image, (view, light) in zip(render_blend(tmp_path / "a.blend", SHOTS, 16), SHOTS, strict=True):
         found = agreement(image, ours.colors[view, light].numpy(), ours.mask[view].numpy())
@@ -452,7 +453,7 @@ def test_a_scaled_scene_looks_the_same(cameras: Cameras, lamps: Lights, tmp_path
 def probe(path: Path) -> tuple[dict, dict[str, ndarray]]:
     """Facts and arrays of a file that Blender has read."""
     out = path.with_suffix("")
-    run_script(blender.find_blender(), (Path(__file__).parents[1] / "blender_probe.py"), path, out)
+    run_script(blend.find_blender(), (Path(__file__).parents[1] / "blender_probe.py"), path, out)
     with np.load(f"{out}.npz") as arrays:
         return json.loads(Path(f"{out}.json").read_text()), dict(arrays)
 

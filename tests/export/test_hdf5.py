@@ -20,6 +20,7 @@ from hdf5_samples import ATTRIBUTES, SPECS, WHITE, arrays, check, dimensions, fi
 from torch.utils.data import DataLoader
 
 from lift3d.errors import ConfigError, CorruptFile, Lift3DError
+from lift3d.export.hdf5 import layout
 from lift3d.export.hdf5.layout import ChunkIndex
 from lift3d.export.hdf5.reader import describe, open_dataset, read_array
 from lift3d.export.hdf5.schema import MESH_ROWS, ROOT_ATTRIBUTES, SCHEMA, UNCHECKED, checksum, stored
@@ -103,7 +104,7 @@ def test_chunk_indices_of_every_depth(tmp_path: Path, extent: tuple[int, int]) -
     with h5py.File(path, "w", libver="earliest") as h5:
         h5.create_dataset("d", (*extent, 4), "u1", chunks=(1, 1, 4), compression="gzip")
     with open(path, "r+b") as file, h5py.File(path) as h5:
-        place = hdf5_layout.header(file, h5["d"])
+        place = layout.header(file, h5["d"])
         blank, data = zlib.compress(bytes(4)), zlib.compress(b"abcd")
         end = file.seek(0, os.SEEK_END)
         index = ChunkIndex.over((*extent, 4), (1, 1, 4), 1, end + len(blank) + len(data))
@@ -121,7 +122,7 @@ def test_chunk_indices_of_every_depth(tmp_path: Path, extent: tuple[int, int]) -
                 file.write(patch)
         for value, address in (
             (index.root, place.storage),
-            (file.seek(0, os.SEEK_END), hdf5_layout.END_OF_FILE),
+            (file.seek(0, os.SEEK_END), layout.END_OF_FILE),
         ):
             file.seek(address)
             file.write(value.to_bytes(8, "little"))
@@ -183,8 +184,8 @@ def recorded_run(
         fdatasync(fd)
 
     with monkeypatch.context() as patch:
-        patch.setattr(hdf5_writer.os, "pwrite", logged_write)
-        patch.setattr(hdf5_writer.os, "fdatasync", logged_sync)
+        patch.setattr(os, "pwrite", logged_write)
+        patch.setattr(os, "fdatasync", logged_sync)
         for some in ([0], [1, 2], [3]):
             with DatasetWriter(path) as writer:
                 for i in some:
@@ -240,7 +241,7 @@ def test_kill_minus_nine_and_resume(tmp_path: Path) -> None:
     """Run after run is killed a few samples on; each continues what the last one left."""
     path, n, seen = tmp_path / "killed.h5", 400, [0]
     lengths = make(path, n)
-    program = [sys.executable, str((Path(__file__).parents[1] / "hdf5_samples.py")), str(path), str(n)]
+    program = [sys.executable, str(Path(__file__).parents[1] / "hdf5_samples.py"), str(path), str(n)]
     rng = np.random.default_rng(0)
     for _ in range(4):
         with subprocess.Popen(program, stdout=subprocess.PIPE) as child:
@@ -357,18 +358,18 @@ def test_layouts_of_other_programs(tmp_path: Path) -> None:
         h5.create_dataset("new", (4,), "f4", chunks=(2,))
     with open(path, "rb") as file, h5py.File(path) as h5:
         with pytest.raises(CorruptFile, match="object header version 79, expected 1"):
-            hdf5_layout.header(file, h5["new"])
+            layout.header(file, h5["new"])
     with h5py.File(path, "w", libver="earliest") as h5:
         compact = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         compact.set_layout(h5py.h5d.COMPACT)
         h5.create_dataset("compact", (4,), "f4", dcpl=compact)
     with open(path, "rb") as file, h5py.File(path) as h5:
         with pytest.raises(CorruptFile, match="compact is stored in another way than lift3d"):
-            hdf5_layout.header(file, h5["compact"])
+            layout.header(file, h5["compact"])
         (tmp_path / "short").write_bytes(file.read(100))
         with open(tmp_path / "short", "rb") as short:
             with pytest.raises(CorruptFile, match="truncated: it ends in an object header, byte 800"):
-                hdf5_layout.header(short, h5["compact"])
+                layout.header(short, h5["compact"])
 
 
 # --- the reader -----------------------------------------------------------------------------------

@@ -271,7 +271,7 @@ def test_conversion_is_exact_and_keeps_its_origin(write, tmp_path: Path) -> None
     )
     path = tmp_path / "gan.safetensors"
     save_gan(path, original.generator, original.discriminator, original.licence, torch.float32, "gan.pkl")
-    gan = lift3d.gan.files.load(path)
+    gan = lift3d.gan.load(path)
     assert same(gan.generator, g) and same(gan.discriminator, d)
     about = describe(path)
     assert (gan.kind, gan.licence, about.source) == ("lift3d", original.licence, "gan.pkl")

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from lift3d.errors import CheckpointError, CorruptFile, Lift3DError
-from lift3d.gan import LoadedGan, describe
-from lift3d.gan.files import load
+from lift3d.gan import LoadedGan, describe, load
 
 SHARED = Path(__file__).parents[2] / "shared" / "fixtures"  # beside the repository
 FIXTURES = Path(os.environ.get("LIFT3D_FIXTURES", SHARED)) / "stylegan"

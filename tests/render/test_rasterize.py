@@ -9,15 +9,8 @@ import torch
 import trimesh
 
 from lift3d.errors import BackendUnavailable, ConfigError
-from lift3d.render.rasterize import (
-    Fragments,
-    box_average,
-    gbuffer,
-    get_rasterizer,
-    interpolate,
-    render,
-    shade_lights,
-)
+from lift3d.render.mesh import box_average, gbuffer, render, shade_lights
+from lift3d.render.rasterize import Fragments, get_rasterizer, interpolate
 from lift3d.render.rasterize.nvdiffrast import NvdiffrastScene
 from lift3d.scene.cameras import DISTANCE, Cameras, ViewPrior, pixel_grid
 from lift3d.scene.geometry import ray_sphere

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lift3d.render import ray_sampling
 from lift3d.render.ray_sampling import from_weights, stratified
 
 
@@ -96,7 +97,7 @@ def test_samples_are_sorted_and_stay_on_the_ray(
 
 def test_rounding_of_the_last_quantile_does_not_leave_the_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     last = lambda near, *_: torch.full_like(near, 1 - 1e-7)[..., None]  # noqa: E731
-    monkeypatch.setattr(sampling, "stratified", last)
+    monkeypatch.setattr(ray_sampling, "stratified", last)
     weights = torch.rand(2000, 40, generator=seeded()) ** 8
     weights[:, -1] = 0.0  # so thin a last interval that the rounding of the sum shows in it
     t = torch.linspace(0, 1, 41).expand(2000, 41)

@@ -9,7 +9,8 @@ import torch
 import trimesh
 
 from lift3d.errors import ConfigError
-from lift3d.render.rasterize import box_average, get_rasterizer
+from lift3d.render.mesh import box_average
+from lift3d.render.rasterize import get_rasterizer
 from lift3d.scene.cameras import Cameras, pixel_grid
 from lift3d.scene.color import to_uint8
 from lift3d.scene.geometry import normalize

@@ -11,10 +11,11 @@ from tiny_gan import PRESET, other_gan, tiny_gan
 
 from lift3d.config.presets import LSUN_CAR, TINY
 from lift3d.errors import CheckpointError, ConfigError, TrainingDiverged
+from lift3d.gan.published import find_gan
 from lift3d.model import LiftedGAN, load
 from lift3d.observer import SilentObserver
 from lift3d.train import joint as module
-from lift3d.train.joint import PHASES, STATE, Position, find_gan, open_bands, pretrain
+from lift3d.train.joint import PHASES, STATE, Position, open_bands, pretrain
 from lift3d.train.runner import Group, Log, new_optimizer, optimise
 
 

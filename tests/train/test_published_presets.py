@@ -3,53 +3,20 @@ shrunk, on random GANs of the kinds and sizes that are published.
 """
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
-import gan_files as files
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
-from tiny_gan import other_gan
+from published_toys import gan_file, small
 
 import lift3d
-from lift3d import downloads
 from lift3d.cli.main import main
 from lift3d.config.presets import PRESETS
-from lift3d.config.schema import BatchConfig, FieldConfig, Preset
-from lift3d.render.volume import SamplingConfig
+from lift3d.gan import published
 
-SMALL = {  # replaces sizes of networks and batches
-    "shape": FieldConfig(8, 2, 4), "material": FieldConfig(8, 2, 6), "n_code": 16, "encoder_width": 1 / 64,
-    "sampling": SamplingConfig(4, 2, True), "batch": BatchConfig(2, 64, 8, 128, 2, 2),
-}  # fmt: skip
 KINDS = {"celeba": (128, "rosinality"), "celeba-hq": (256, "nvlabs"), "afhq-cat": (512, "nvlabs")}
-
-
-def small(name: str, **schedule: int) -> Preset:
-    """A published preset whose networks and steps are tiny: a first stage and another one."""
-    preset = PRESETS[name]
-    steps = {"n_samples": 2, "n_rerendered": 2, "n_stages": 2}
-    steps |= {"explore_first": 2, "explore": 1, "align": 1, "exploit": 2}
-    return replace(preset, joint=replace(preset.joint, **(steps | schedule)), **SMALL)
-
-
-def gan_file(path: Path, size: int, kind: str) -> Path:
-    """A random GAN of this size as other programs write it."""
-    gan = other_gan(channels=(4,) * (size.bit_length() - 2), noise=True)
-    if kind == "nvlabs":
-        generator = files.nvlabs_generator(gan.generator)
-        path.write_bytes(
-            files.dumps(files.snapshot(generator, files.nvlabs_discriminator(gan.discriminator)))
-        )
-    else:
-        networks = {
-            "g_ema": files.rosinality_generator(gan.generator),
-            "d": files.rosinality_discriminator(gan.discriminator),
-        }
-        path.write_bytes(files.saved(networks | {"latent_avg": gan.w_avg}))
-    return path
 
 
 @pytest.fixture
@@ -77,7 +44,7 @@ def test_a_cached_gan_goes_through_every_step(
 ) -> None:
     monkeypatch.setitem(PRESETS, name, small(name))
     (folder / "cache").mkdir()
-    gan_file(folder / "cache" / downloads.GANS[name].file, *KINDS[name])
+    gan_file(folder / "cache" / published.GANS[name].file, *KINDS[name])
     result = pretrain(name)
     assert result.exit_code == 0, result.output
     entries = [json.loads(line) for line in Path("run/log.jsonl").read_text().splitlines()]
@@ -152,15 +119,15 @@ def test_a_person_at_a_terminal_is_asked(
     monkeypatch.setattr("lift3d.cli.pretrain._is_terminal", lambda: True)
     asked = []
 
-    def download(gan: downloads.PublishedGan, observer: object) -> Path:
+    def download(gan: published.PublishedGan, observer: object) -> Path:
         asked.append(gan)
         return gan_file(folder / "fetched.pkl", 256, "nvlabs")
 
-    monkeypatch.setattr(downloads, "download", download)
+    monkeypatch.setattr(published, "download", download)
     result = pretrain("celeba-hq", stdin=answer)
     assert result.exit_code == (0 if downloaded else 1), result.output
     assert "Accept these terms" in result.stderr
-    assert asked == [downloads.GANS["celeba-hq"]] * downloaded
+    assert asked == [published.GANS["celeba-hq"]] * downloaded
 
 
 def test_without_a_network_the_steps_by_hand_are_printed(
@@ -173,7 +140,7 @@ def test_without_a_network_the_steps_by_hand_are_printed(
     said = failure(pretrain("afhq-cat", "--accept-license"))
     place = folder / "cache" / "afhqcat.pkl"
     assert "afhqcat.pkl could not be downloaded" in said and "Network is unreachable" in said
-    url = downloads.GANS["afhq-cat"].urls[0]
+    url = published.GANS["afhq-cat"].urls[0]
     assert f"get {url} by other means and pass it with --gan PATH or put it at {place}" in said
     said = failure(pretrain("celeba", "--accept-license"))
     assert "`cat x00 x01 x02 x03 | tar xz checkpoints/stylegan2/stylegan2-celeba-config-e.pt`" in said

@@ -1,4 +1,4 @@
-"""Visible surface of triangle meshes, and deferred shading of it.
+"""Visible surface of triangle meshes, by Embree (CPU), nvdiffrast (CUDA) or a naive reference.
 
 scene = get_rasterizer("auto").prepare(vertices, faces)  # once per mesh
 fragments = scene.fragments(cameras, size=128)           # any number of views
@@ -9,7 +9,6 @@ import importlib.util
 import torch
 
 from lift3d.errors import ConfigError
-from lift3d.render.mesh import GBuffer, Shaded, box_average, gbuffer, render, shade_lights
 from lift3d.render.rasterize.embree import EmbreeRasterizer
 from lift3d.render.rasterize.fragments import Fragments, Rasterizer, Scene, interpolate
 from lift3d.render.rasterize.naive import NaiveRasterizer
@@ -17,16 +16,10 @@ from lift3d.render.rasterize.nvdiffrast import NvdiffrastRasterizer
 
 __all__ = [
     "Fragments",
-    "GBuffer",
     "Rasterizer",
     "Scene",
-    "Shaded",
-    "box_average",
-    "gbuffer",
     "get_rasterizer",
     "interpolate",
-    "render",
-    "shade_lights",
 ]
 
 NAMES = ("auto", "embree", "nvdiffrast", "naive")
