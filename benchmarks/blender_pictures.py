@@ -1,9 +1,9 @@
-"""The README's pictures from Blender, and how well they match: people rendered by lift3d and by Cycles.
+"""The README's pictures from Blender, and how well they match: instances rendered by lift3d and by Cycles.
 
     LIFT3D_BLENDER=.venv-bpy-4.5.15/bin/python python benchmarks/blender_pictures.py [--seeds 7 3]
 
-docs/images/blender-match.png: a person per row; lift3d, Blender with the material "exact", with "pbr".
-docs/images/blender-turn.png: the first person's .blend under five cameras and suns, material "pbr".
+docs/images/blender-match.png: a instance per row; lift3d, Blender with the material "exact", with "pbr".
+docs/images/blender-turn.png: the first instance's .blend under five cameras and suns, material "pbr".
 The .blend files are those of ``lift3d export --model``, textured.
 Views and lights of the first picture are the model's own estimates; mae is the mean absolute error inside the
 silhouette of display values, iou the intersection over union of the silhouettes.
@@ -64,13 +64,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     given = parser.parse_args()
     model = lift3d.load(given.model)
-    people = model.sample(given.seeds)
-    chosen = [from_model(model, given.seeds).person(seed) for seed in given.seeds]
-    heads = [finish(person, TEXELS, BUDGET) for person in chosen]
+    instances = model.sample(given.seeds)
+    chosen = [from_model(model, given.seeds).instance(seed) for seed in given.seeds]
+    heads = [finish(instance, TEXELS, BUDGET) for instance in chosen]
     rows = []
     for i, head in enumerate(heads):
-        view, light = people.view[i : i + 1], people.light[i : i + 1]
-        ours = model.render(people.code[i], view, light, given.size, mesh=chosen[i].mesh)
+        view, light = instances.view[i : i + 1], instances.light[i : i + 1]
+        ours = model.render(instances.code[i], view, light, given.size, mesh=chosen[i].mesh)
         mask, colors = ours.mask[0].numpy(), ours.colors[0, 0].numpy()
         row = [to_uint8(colors)]
         for material in reversed(MATERIALS):

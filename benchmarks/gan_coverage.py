@@ -1,8 +1,8 @@
 """Does the demo GAN cover the views and lights it was trained on?
 
 A small regressor learns yaw, pitch and light direction from head renders (held-out R^2 is printed), then
-reads them from GAN samples; the spread (standard deviation) of its readings is compared with that of its
-readings of renders:
+reads them from GAN samples; the spread (standard deviation) of its pseudo_labels is compared with that of its
+pseudo_labels of renders:
 
     python -m lift3d.synthetic.pack runs/heads64.npy
     python benchmarks/gan_coverage.py runs/heads64.npy lift3d/assets/demo-gan.safetensors
@@ -50,7 +50,7 @@ def main() -> None:
     images = np.load(args.images, mmap_mode="r")[: args.heads * VIEWS_PER_HEAD]
     target = labels(args.heads)
     n_train = int(0.95 * args.heads) * VIEWS_PER_HEAD  # whole heads are held out
-    centre, scale = target[:n_train].mean(0), target[:n_train].std(0)
+    center, scale = target[:n_train].mean(0), target[:n_train].std(0)
 
     def batch(index: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(images[np.sort(index)]).permute(0, 3, 1, 2).float() / 127.5 - 1.0
@@ -65,7 +65,7 @@ def main() -> None:
             index = np.sort(
                 np.random.default_rng(int(torch.randint(2**31, ()))).choice(n_train, 48, replace=False)
             )
-            loss = (4 * net(batch(index)) - (target[index] - centre) / scale).square().mean()
+            loss = (4 * net(batch(index)) - (target[index] - center) / scale).square().mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -74,14 +74,14 @@ def main() -> None:
             torch.save(net.state_dict(), args.regressor)
     with torch.no_grad():
         held_out = np.arange(n_train, len(images))
-        read = torch.cat([4 * net(batch(part)) for part in np.array_split(held_out, 20)]) * scale + centre
+        read = torch.cat([4 * net(batch(part)) for part in np.array_split(held_out, 20)]) * scale + center
         truth = target[n_train:]
         r2 = 1 - (read - truth).square().mean(0) / truth.var(0)
         gan = load(args.gan)
         samples = []
         for seed in range(args.samples // 50):
             picture = sample_images(gan.generator, sample_z(gan.generator, 50, seed), psi=args.psi)
-            samples.append(4 * net(picture) * scale + centre)
+            samples.append(4 * net(picture) * scale + center)
     ratio = torch.cat(samples).std(0) / read.std(0)
     for i, name in enumerate(NAMES):
         print(

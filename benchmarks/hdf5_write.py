@@ -82,7 +82,7 @@ def main() -> None:
             assert all(np.array_equal(a[spec.name], b[spec.name]) for spec in SPECS)
         sizes = [path.stat().st_size / 1e6 for path in (theirs, ours)]
     images = n * VIEWS * LIGHTS
-    print(f"{n} samples, {images} colour images, {megabytes:.0f} MB; {len(os.sched_getaffinity(0))} cores")
+    print(f"{n} samples, {images} color images, {megabytes:.0f} MB; {len(os.sched_getaffinity(0))} cores")
     for name, (wall, cpu), size in (("h5py gzip-1", slow, sizes[0]), ("lift3d", fast, sizes[1])):
         speed = f"{megabytes / wall:6.0f} MB/s {images / wall:6.0f} images/s"
         print(f"{name:12} {speed} {wall:6.1f} s {cpu:6.1f} CPU s {size:6.1f} MB stored")

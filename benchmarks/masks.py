@@ -1,6 +1,6 @@
 """Masks of ``--masks auto`` against exact ones: ``python benchmarks/masks.py [HEADS] [SIZE]``.
 
-Rendered heads before white, before blurred random colours, and before their own mean colour; prints IoU (mean
+Rendered heads before white, before blurred random colors, and before their own mean color; prints IoU (mean
 over heads, the worst in brackets), recall, precision and milliseconds per image.
 """
 
@@ -31,15 +31,15 @@ def backgrounds(heads: np.ndarray, masks: np.ndarray) -> dict[str, np.ndarray]:
     inside = masks[..., None]
     return {"white": heads} | {
         name: np.where(inside, heads, other).astype(np.uint8)
-        for name, other in (("colours", blobs), ("own mean colour", own))
+        for name, other in (("colors", blobs), ("own mean color", own))
     }
 
 
 def main(n: int, size: int) -> None:
     """Prints one line per background."""
-    takes = [render_head("train", head, size, takes=1)[0] for head in range(n)]
-    masks = np.stack([take.mask.numpy() for take in takes])
-    heads = np.stack([(take.image.numpy() * 255).round().astype(np.uint8) for take in takes])
+    renders = [render_head("train", head, size, n_renders=1)[0] for head in range(n)]
+    masks = np.stack([render.mask.numpy() for render in renders])
+    heads = np.stack([(render.image.numpy() * 255).round().astype(np.uint8) for render in renders])
     segmenter = get_segmenter(DEMO.radii)
     for name, pictures in backgrounds(heads, masks).items():
         start = time.monotonic()

@@ -4,7 +4,7 @@ Relief is what normals keep when their blurred map is taken away. It is compared
 heads, by slope (1: as strong) and correlation: head by head at the true views, for the model; and as the mean
 over heads, for images. There, photometric stereo (Woodham 1980) at the vertices of the model's mean shape
 finds normals from brightness under thousands of lights, as views and lights are known or as
-``train/readings.py`` reads them:
+``pseudo_labels/labeler.py`` reads them:
 
     python benchmarks/relief.py --model demo
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 from lift3d.evaluation.benchmark import benchmark_renders
 from lift3d.masks.background import background_masks
 from lift3d.model import LiftedGAN, load
-from lift3d.pseudo_labels.labeler import new_reader
+from lift3d.pseudo_labels.labeler import new_labeler
 from lift3d.pseudo_labels.views import blurred
 from lift3d.render.rasterize import get_rasterizer, interpolate
 from lift3d.scene.cameras import Cameras, mirrored
@@ -29,7 +29,7 @@ from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
 from lift3d.synthetic.render import HeadRender
 from lift3d.train.data import draw_samples
-from lift3d.train.joint import POOL_SEED
+from lift3d.train.joint import UNLABELED_SEED
 
 SIZE, CHUNK = 64, 64
 LIT = 0.15  # cosine to the light from which a point's brightness is used
@@ -126,12 +126,12 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     model = load(args.model)
-    heads = [take for _, take in benchmark_renders()]
+    heads = [render for _, render in benchmark_renders()]
     of_model(model, heads)
 
-    pool = draw_samples(model, args.samples, POOL_SEED)
-    reader = new_reader(model, pool)
-    mesh = reader.mesh
+    unlabeled = draw_samples(model, args.samples, UNLABELED_SEED)
+    labeler = new_labeler(model, unlabeled)
+    mesh = labeler.mesh
     faces = torch.from_numpy(mesh.faces)
     scene = get_rasterizer("auto").prepare(torch.from_numpy(mesh.vertices), faces)
     front = scene.fragments(Cameras.from_view(torch.zeros(1, 6)), SIZE)
@@ -145,8 +145,11 @@ def main() -> None:
     known = torch.stack([h.view for h in heads]), torch.stack([h.light for h in heads])
     for name, data in (
         ("renders of heads, views and lights known", (images, masks, *known)),
-        ("renders of heads, read", (images, masks, *reader.read(images, masks))),
-        ("GAN samples, read", (pool.images, pool.masks, *reader.read(pool.images, pool.masks))),
+        ("renders of heads, read", (images, masks, *labeler.label(images, masks))),
+        (
+            "GAN samples, read",
+            (unlabeled.images, unlabeled.masks, *labeler.label(unlabeled.images, unlabeled.masks)),
+        ),
     ):
         report(name, seen(photometric_stereo(mesh, *data)), true)
 

@@ -1,4 +1,4 @@
-"""``lift3d export``: people as meshes for other programs."""
+"""``lift3d export``: instances as meshes for other programs."""
 
 import time
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from lift3d.cli.progress import RichObserver
 from lift3d.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lift3d.export.objects import Finished, People
+    from lift3d.export.objects import Finished, Instances
 
 TEXTURED = (".glb", ".obj", ".blend")  # formats that hold textures
 NORMAL_MAPPED = (".glb", ".blend")
 SUFFIXES = (*TEXTURED, ".ply", ".stl")
-AT_ONCE = 1_000_000  # people that a list may name
+AT_ONCE = 1_000_000  # instances that a list may name
 
 
 @click.command()
@@ -26,7 +26,7 @@ AT_ONCE = 1_000_000  # people that a list may name
 @click.option(
     "--model",
     metavar="NAME|FILE",
-    help="Take people from this model; with a DATASET, the model that made it.",
+    help="Take instances from this model; with a DATASET, the model that made it.",
 )
 @click.option("--seed", metavar="LIST", help='Seeds of the model\'s samples: "7", "0-9,12".  [default: 0]')
 @click.option(
@@ -40,7 +40,7 @@ AT_ONCE = 1_000_000  # people that a list may name
     "--format", "kind", default="glb", show_default=True, metavar="NAME", help="Of the files in a folder."
 )
 @click.option(
-    "--vertex-colors", is_flag=True, help="Colours at the vertices instead of textures (.glb, .obj, .blend)."
+    "--vertex-colors", is_flag=True, help="Colors at the vertices instead of textures (.glb, .obj, .blend)."
 )
 @click.option(
     "--texture-size", type=int, default=1024, show_default=True, metavar="TEXELS", help="Side of a texture."
@@ -50,7 +50,7 @@ AT_ONCE = 1_000_000  # people that a list may name
 @click.option(
     "--material", default="exact", show_default=True, metavar="exact|pbr", help="Material of a .blend file."
 )
-@click.option("--scale", type=float, default=1.0, show_default=True, help="Metres per unit in a .blend file.")
+@click.option("--scale", type=float, default=1.0, show_default=True, help="Meters per unit in a .blend file.")
 @click.option("--blender", metavar="PROGRAM", help="Blender, or a Python with bpy, for .blend files.")
 @options.overwrite
 @options.resume
@@ -100,8 +100,8 @@ def export(
         find_blender(blender)
     texels = check_size(texture_size) if textured else None
     n_faces = decimate if decimate is not None else BUDGET if textured else None
-    people = _people(dataset, sample, model, seed, trunc, resolution, textured)
-    paths = _paths(out, folder, suffix, people.numbers)
+    instances = _people(dataset, sample, model, seed, trunc, resolution, textured)
+    paths = _paths(out, folder, suffix, instances.numbers)
     for path in paths.values():
         if not resume:
             options.require_new(path, overwrite)
@@ -110,15 +110,15 @@ def export(
     with RichObserver() as observer:
         observer.start("exporting", len(left))
         for number, path in left.items():
-            start, person = time.perf_counter(), people.person(number)
-            finished = finish(person, texels, n_faces, normal_map)
-            if person.note and person.note not in notes:
-                notes.add(person.note)
-                observer.message(person.note)
+            start, instance = time.perf_counter(), instances.instance(number)
+            finished = finish(instance, texels, n_faces, normal_map)
+            if instance.note and instance.note not in notes:
+                notes.add(instance.note)
+                observer.message(instance.note)
             if suffix == ".blend":
                 from lift3d.export.blender.blend import write_blend
 
-                scene = person.cameras, person.lights, person.size, material, scale
+                scene = instance.cameras, instance.lights, instance.size, material, scale
                 write_blend(finished.mesh, path, *scene, finished.maps, blender)
             else:
                 _writer(suffix)(finished.mesh, path, *([finished.maps] if finished.maps else []))
@@ -135,7 +135,7 @@ def _people(
     trunc: float | None,
     resolution: int | None,
     textured: bool,
-) -> "People":
+) -> "Instances":
     """Whom the options name."""
     if dataset is None and model is None:
         raise ConfigError("give a dataset (faces.h5 --sample 0) or a model (--model demo --seed 7)")
@@ -160,7 +160,7 @@ def _paths(out: Path, folder: bool, suffix: str, numbers: tuple[int, ...]) -> di
         out.mkdir(exist_ok=True)
         return {number: out / f"{number:06d}{suffix}" for number in numbers}
     if len(numbers) != 1:
-        raise ConfigError(f"{len(numbers)} people do not fit into {out}; give a folder as --out")
+        raise ConfigError(f"{len(numbers)} instances do not fit into {out}; give a folder as --out")
     return {numbers[0]: out}
 
 
@@ -192,7 +192,7 @@ def _numbers(text: str) -> list[int]:
             raise ConfigError(f"{text!r} is no list of numbers, expected one such as 3 or 0-9,12")
         last = int(high) if dash else int(low)
         if last - int(low) + len(numbers) >= AT_ONCE:
-            raise ConfigError(f"{text!r} names more than {AT_ONCE} people; give a shorter list")
+            raise ConfigError(f"{text!r} names more than {AT_ONCE} instances; give a shorter list")
         numbers += range(int(low), last + 1)
     if not numbers:
         raise ConfigError(f"{text!r} names nobody, expected a list such as 3 or 0-9,12")

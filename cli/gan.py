@@ -154,11 +154,11 @@ def convert(file: Path, out: Path, half: bool, raw: bool, overwrite: bool) -> No
     options.require_new(out, overwrite)
     loaded = _load(file, raw)
     dtype = torch.float16 if half else torch.float32
-    save_gan(out, loaded.generator, loaded.discriminator, loaded.licence, dtype, source=file.name)
+    save_gan(out, loaded.generator, loaded.discriminator, loaded.license, dtype, source=file.name)
     config = loaded.generator.config
     critic = "no discriminator" if loaded.discriminator is None else "its discriminator"
     click.echo(
-        f"{out}: {config.resolution}px StyleGAN2 and {critic}, from {loaded.kind}; licence: {loaded.licence}"
+        f"{out}: {config.resolution}px StyleGAN2 and {critic}, from {loaded.kind}; license: {loaded.license}"
     )
 
 

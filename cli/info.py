@@ -114,14 +114,14 @@ def _gan(file: Path, as_json: bool) -> None:
         ("latents", f"z {about.z_dim}, w {about.w_dim}, {about.n_mapping_layers} mapping layers"),
         ("conditional", f"yes, {about.c_dim} numbers" if about.c_dim else "no"),
         ("discriminator", "there" if about.discriminator else "missing: this file cannot be lifted"),
-        ("licence", about.licence or "not stated"),
+        ("license", about.license or "not stated"),
         *(("note", note) for note in about.notes),
     ]
     click.echo("\n".join(f"{name:<14} {text}" for name, text in rows))
 
 
 def _size(nbytes: int) -> str:
-    """Bytes for people."""
+    """Bytes for instances."""
     for unit, size in (("MB", 1e6), ("kB", 1e3)):
         if nbytes >= size:
             return f"{nbytes / size:.1f} {unit}"

@@ -94,7 +94,7 @@ def _accepts(preset: "Preset") -> bool:
     gan = published_gan(preset)
     if gan is None or not _is_terminal():
         return False
-    click.echo(f"{preset.name} needs the GAN {gan.file} from {gan.urls[0]}\nLicence: {gan.licence}", err=True)
+    click.echo(f"{preset.name} needs the GAN {gan.file} from {gan.urls[0]}\nLicense: {gan.license}", err=True)
     return click.confirm("Accept these terms and download it?", err=True)
 
 

@@ -1,4 +1,4 @@
-"""``lift3d sample``: a dataset of many people under many views and lights."""
+"""``lift3d sample``: a dataset of many instances under many views and lights."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from lift3d.cli.progress import RichObserver
 
 
 @click.command()
-@click.option("--n", type=int, default=16, show_default=True, help="Samples: people.")
+@click.option("--n", type=int, default=16, show_default=True, help="Samples: instances.")
 @click.option("--out", type=options.PATH, required=True, help="HDF5 file to write.")
 @options.model
 @options.seed

@@ -1,4 +1,4 @@
-"""An overview of ``faces.h5`` as one picture: a row per person.
+"""An overview of ``faces.h5`` as one picture: a row per instance.
 
 Columns: the 2D GAN's image; the head turning under one light; the light moving around the view nearest to the
 front; that view's maps; its projection through the GAN, if stored. Of many views and lights some are shown.
@@ -30,7 +30,7 @@ CELL = 256  # pixels; larger pictures are shrunk
 def contact_sheet(path: Path | str, n: int = 8) -> Picture:
     """The first ``n`` done samples of a file."""
     if n < 1:
-        raise ConfigError(f"contact sheet of {n} people, expected at least 1")
+        raise ConfigError(f"contact sheet of {n} instances, expected at least 1")
     dataset = open_dataset(path)[:n]
     if not len(dataset):
         raise ConfigError(f"{path} has no finished samples; resume it, or write it again")

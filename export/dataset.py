@@ -6,12 +6,12 @@ draws from the model's priors, then put in order, views by yaw and lights by l_x
 turns the head and moves the light steadily. The order does not change which views and lights are drawn; take
 them at random for training.
 
-Storage decides the colours: albedo is rounded to 8 bits and the shading factors to half precision first, and
-the colours are computed from the rounded values. What is stored therefore fulfils
+Storage decides the colors: albedo is rounded to 8 bits and the shading factors to half precision first, and
+the colors are computed from the rounded values. What is stored therefore fulfills
 
     colors / 255 = clip(albedo / 255 * diffuse_shading + specular_shading, 0, 1)      inside the mask
 
-up to half a code value, the rounding of the colours themselves; they differ from the renderer's by one more
+up to half a code value, the rounding of the colors themselves; they differ from the renderer's by one more
 at most.
 """
 
@@ -54,7 +54,7 @@ GAN_IMAGES_AT_ONCE = 8
 class DatasetPlan:
     """What a dataset contains."""
 
-    n: int  # samples: people
+    n: int  # samples: instances
     seed: int = 0  # 0..2^32-1
     views: int = 6  # per sample
     lights: int = 4  # per sample
@@ -137,7 +137,7 @@ class WriteReport:
 
     path: Path
     samples: int  # written by this run
-    images: int  # colour images among them
+    images: int  # color images among them
     done: int  # samples in the file
     planned: int
     seconds: float

@@ -1,8 +1,8 @@
-"""People on their way to files of other programs: from a dataset or a model, and made ready for a format.
+"""Instances on their way to files of other programs: from a dataset or a model, and made ready for a format.
 
 Materials come from the fields of the model. A dataset has none, but it names its model and keeps every code;
 if that model is at hand and still paints the stored vertices as they are stored, its fields are used.
-Otherwise the vertices are all there is, and the person's ``note`` says so.
+Otherwise the vertices are all there is, and the instance's ``note`` says so.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ TOLERANCE = 2e-3  # of albedo and specular intensity, and of the exponent as a f
 
 
 @dataclass(frozen=True)
-class Person:
+class Instance:
     """What becomes a file."""
 
     mesh: Mesh  # with all attributes
@@ -40,16 +40,16 @@ class Person:
 
 
 @dataclass(frozen=True)
-class People:
-    """A choice of people; one is made when asked for by its number."""
+class Instances:
+    """A choice of instances; one is made when asked for by its number."""
 
     numbers: tuple[int, ...]  # of the samples in the file, or seeds
-    person: Callable[[int], Person]
+    instance: Callable[[int], Instance]
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A person's mesh as a format wants it."""
+    """A instance's mesh as a format wants it."""
 
     mesh: Mesh  # cut open along seams if there are maps
     maps: Maps | None
@@ -58,15 +58,15 @@ class Finished:
 
 def from_model(
     model: LiftedGAN, seeds: Sequence[int], truncation: float | None = None, resolution: int = 128
-) -> People:
+) -> Instances:
     """Samples of a model, each seen and lit as its own image is; ``resolution`` is that of the mesh."""
 
-    def person(seed: int) -> Person:
+    def instance(seed: int) -> Instance:
         one = model.sample([seed], truncation)
         mesh, materials = model.mesh(one.code[0], resolution), from_fields(model, one.code[0], resolution)
-        return Person(mesh, materials, Cameras.from_view(one.view), Lights.from_vector(one.light), SIZE)
+        return Instance(mesh, materials, Cameras.from_view(one.view), Lights.from_vector(one.light), SIZE)
 
-    return People(tuple(seeds), person)
+    return Instances(tuple(seeds), instance)
 
 
 def from_dataset(
@@ -74,7 +74,7 @@ def from_dataset(
     numbers: Sequence[int] | None = None,
     model: str | Path | None = None,
     fields: bool = True,
-) -> People:
+) -> Instances:
     """Finished samples of a dataset, all of them if ``numbers`` is None.
 
     ``model`` is the one that made it, else the one that it names is looked for; without ``fields`` there is
@@ -97,37 +97,37 @@ def from_dataset(
     maker = (load(model) if model else _maker(about)) if fields else None
     resolution = about.config["plan"]["mesh_resolution"]
 
-    def person(number: int) -> Person:
+    def instance(number: int) -> Instance:
         one, mesh = faces[present.index(number)], _mesh(faces, present.index(number))
         size = round(2 * float(one.intrinsics[0, 0, 2]))
         if maker is not None and agrees(maker, one.code, mesh):
-            return Person(mesh, from_fields(maker, one.code, resolution), one.cameras, one.lights, size)
+            return Instance(mesh, from_fields(maker, one.code, resolution), one.cameras, one.lights, size)
         if model is not None and fields:
             raise ConfigError(
                 f"{model} did not make sample {number} of {path}: its material differs; give the model that "
                 "did, or leave --model out"
             )
         why = "is not here" if maker is None else "has changed"
-        note = f"{path}: its model {why}, so textures are made of vertex colours; --model FILE gives it"
-        return Person(mesh, from_vertices(mesh), one.cameras, one.lights, size, note if fields else "")
+        note = f"{path}: its model {why}, so textures are made of vertex colors; --model FILE gives it"
+        return Instance(mesh, from_vertices(mesh), one.cameras, one.lights, size, note if fields else "")
 
-    return People(tuple(numbers), person)
+    return Instances(tuple(numbers), instance)
 
 
 def finish(
-    person: Person, texels: int | None = None, n_faces: int | None = None, normals: bool = False
+    instance: Instance, texels: int | None = None, n_faces: int | None = None, normals: bool = False
 ) -> Finished:
-    """A person's mesh with at most ``n_faces`` faces, and its maps of ``texels`` a side, of normals too if
+    """A instance's mesh with at most ``n_faces`` faces, and its maps of ``texels`` a side, of normals too if
     asked for; None leaves the step out. The vertices that are left have the surface's normals and material.
     """
-    mesh = person.mesh
+    mesh = instance.mesh
     if n_faces is not None and n_faces < len(mesh.faces):
         mesh = clean(decimate(mesh, n_faces))
-        mesh = replace(mesh, **person.materials(mesh.vertices).attributes())
+        mesh = replace(mesh, **instance.materials(mesh.vertices).attributes())
     state = report(mesh)
     if texels is None:
         return Finished(mesh, None, state)
-    return Finished(*bake(mesh, texels, person.materials, normals), state)
+    return Finished(*bake(mesh, texels, instance.materials, normals), state)
 
 
 def agrees(model: LiftedGAN, code: Float[Tensor, " c"], mesh: Mesh) -> bool:
@@ -135,7 +135,7 @@ def agrees(model: LiftedGAN, code: Float[Tensor, " c"], mesh: Mesh) -> bool:
     if len(code) != model.config.n_code or not len(mesh.vertices):
         return False
     some = np.unique(np.linspace(0, len(mesh.vertices) - 1, PROBES).astype(int))
-    painted = model.paint(Mesh(mesh.vertices[some], np.zeros((0, 3), np.int32)), code)
+    painted = model.evaluate_material(Mesh(mesh.vertices[some], np.zeros((0, 3), np.int32)), code)
     return all(
         np.allclose(getattr(painted, name), getattr(mesh, name)[some], rtol=TOLERANCE, atol=TOLERANCE)
         for name in ("albedo", "specular", "shininess")

@@ -18,7 +18,7 @@ Features = Callable[[Tensor], list[Tensor]]  # images [n, 3, h, w] in [-1, 1] ->
 
 BETA = 3e-5  # of the chromaticity-based smoothness, Table 4
 CHROMATICITY_EPS = 0.05  # keeps the chromaticity of black pixels finite and quiet
-DELTA_WEIGHT = 0.01  # of the latent offset in the projection loss (from GAN2Shape)
+OFFSET_WEIGHT = 0.01  # of the latent offset in the projection loss (from GAN2Shape)
 
 
 def masked_mean(values: Float[Tensor, "..."], mask: Mask | None = None) -> Float[Tensor, ""]:
@@ -67,7 +67,7 @@ def mask_bce(accumulated: Float[Tensor, "*s"], mask: Mask) -> Float[Tensor, ""]:
 
 
 def chromaticity(image: Float[Tensor, "*s 3"]) -> Float[Tensor, "*s 3"]:
-    """rgb / (r + g + b + 0.05) of colours in [0, 1]: free of shading where the light is white."""
+    """rgb / (r + g + b + 0.05) of colors in [0, 1]: free of shading where the light is white."""
     return image / (image.sum(-1, keepdim=True) + CHROMATICITY_EPS)
 
 
@@ -79,9 +79,9 @@ def smoothness(
 ) -> Float[Tensor, ""]:
     """Chromaticity-based smoothness of a material map on patches: it may change only where chromaticity does.
 
-    Mean over pairs of 4-neighbours i, j, both inside the mask, and over channels, of
+    Mean over pairs of 4-neighbors i, j, both inside the mask, and over channels, of
     exp(-|chi_i - chi_j|^2 / beta) |a_i - a_j|, with chi of the observed ``image`` in [0, 1]. In single
-    precision: one step of 8-bit colour moves chi by about sqrt(beta) / 2. Weights: lambda_reg1 (albedo),
+    precision: one step of 8-bit color moves chi by about sqrt(beta) / 2. Weights: lambda_reg1 (albedo),
     lambda_reg2 (specularity).
     """
     a, chi = material.float(), chromaticity(image.float())
@@ -122,23 +122,23 @@ class ProjectionLoss:
     total: Float[Tensor, ""]
     pixels: Float[Tensor, ""]
     features: Float[Tensor, ""]
-    delta: Float[Tensor, ""]
+    offset: Float[Tensor, ""]  # mean square of the latent offset
 
 
 def projection(
     projected: Float[Tensor, "n 3 h w"],
     pseudo: Float[Tensor, "n 3 h w"],
     mask: Mask | None,
-    delta_w: Float[Tensor, "n ..."],
+    offset: Float[Tensor, "n ..."],
     features: Features,
     lambda_d: float = 1.0,
-    delta_weight: float = DELTA_WEIGHT,
+    offset_weight: float = OFFSET_WEIGHT,
 ) -> ProjectionLoss:
-    """What trains E_w in step 2: projections G(w + delta_w) against pseudo images, both in [-1, 1].
+    """What trains E_w in step 2: projections G(w + offset) against pseudo images, both in [-1, 1].
 
-    Masked L1 + lambda_d * masked L1 of discriminator features + 0.01 * mean(delta_w^2); mask [n, 1, h, w].
+    Masked L1 + lambda_d * masked L1 of discriminator features + 0.01 * mean(offset^2); mask [n, 1, h, w].
     """
     pixels = l1(projected, pseudo.detach(), mask)
     feature = features_l1(features, projected, pseudo.detach(), mask)
-    delta = delta_w.square().mean()
-    return ProjectionLoss(pixels + lambda_d * feature + delta_weight * delta, pixels, feature, delta)
+    size = offset.square().mean()
+    return ProjectionLoss(pixels + lambda_d * feature + offset_weight * size, pixels, feature, size)

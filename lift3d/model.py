@@ -32,7 +32,7 @@ from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh, clean
 from lift3d.scene.surface import Surface, sdf_and_gradient, smooth_normal
 
-FORMAT = "lift3d.lifted/1"
+FORMAT = "lift3d.lifted/2"
 DEMO = Path(__file__).parent / "assets" / "demo.safetensors"
 N_TAIL = 3  # fully connected layers of the mapping network behind E_w (GAN2Shape)
 
@@ -83,7 +83,7 @@ class LiftedGAN(nn.Module):
 
     @property
     def background(self) -> tuple[float, float, float]:
-        """Colour behind the object in renders."""
+        """Color behind the object in renders."""
         return (1.0 if self.config.background is None else self.config.background,) * 3
 
     # --- from the 2D GAN
@@ -151,7 +151,7 @@ class LiftedGAN(nn.Module):
 
     def mesh(self, code: Float[Tensor, " c"], resolution: int = 128) -> Mesh:
         """The surface of one code: largest component, normals from the SDF, material at the vertices."""
-        return self.paint(self.geometry(code, resolution), code)
+        return self.evaluate_material(self.geometry(code, resolution), code)
 
     @torch.no_grad()
     def geometry(self, code: Float[Tensor, " c"], resolution: int = 128) -> Mesh:
@@ -162,7 +162,7 @@ class LiftedGAN(nn.Module):
         return project_to_surface(mesh, sdf, cell_size(resolution), device=code.device)
 
     @torch.no_grad()
-    def paint(self, mesh: Mesh, code: Float[Tensor, " c"]) -> Mesh:
+    def evaluate_material(self, mesh: Mesh, code: Float[Tensor, " c"]) -> Mesh:
         """The mesh with the material of one code at its vertices."""
         surface = self.surface(code[None])
         parts = []
@@ -211,7 +211,7 @@ class LiftedGAN(nn.Module):
             "format": FORMAT,
             "preset": self.config.to_json(),
             "generator": asdict(self.generator.config),
-            "licence": self.config.license,
+            "license": self.config.license,
         }
         write_tensors(path, tensors, about)
 

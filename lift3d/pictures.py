@@ -27,7 +27,7 @@ FRAME: Color = (200, 200, 200)
 _ANCHORS = bytes.fromhex("2b0c4d 282f6a 194f7e 086e8a 248c8f 52a78e 86bf8a c0d487 fbe48d")
 _MAP = np.frombuffer(_ANCHORS, np.uint8).reshape(-1, 3) / 255.0
 
-# Okabe and Ito's colours, which the colour-blind can tell apart.
+# Okabe and Ito's colors, which the color-blind can tell apart.
 _CURVES = tuple(
     tuple(bytes.fromhex(color)) for color in "0072b2 d55e00 009e73 cc79a7 e69f00 56b4e9 000000".split()
 )
@@ -36,14 +36,14 @@ _CURVES = tuple(
 def image_to_rgb(
     image: Float[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"] | None = None, background: Color = WHITE
 ) -> Picture:
-    """Colours in [0, 1] (images, albedo) as a picture."""
+    """Colors in [0, 1] (images, albedo) as a picture."""
     return _on_background(image, mask, background)
 
 
 def gray_to_rgb(
     values: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"] | None = None, background: Color = WHITE
 ) -> Picture:
-    """Values in [0, 1] (specular intensity) as grey, 0 black."""
+    """Values in [0, 1] (specular intensity) as gray, 0 black."""
     return _on_background(np.repeat(values[..., None], 3, -1), mask, background)
 
 
@@ -61,7 +61,7 @@ def scalar_to_rgb(
     mask: Bool[np.ndarray, "h w"] | None = None,
     background: Color = WHITE,
 ) -> Picture:
-    """Values in [low, high] in colours of evenly rising lightness: low dark violet, high light yellow."""
+    """Values in [low, high] in colors of evenly rising lightness: low dark violet, high light yellow."""
     position = np.clip((values.astype(np.float64) - low) / (high - low if high > low else 1.0), 0.0, 1.0)
     knots = np.linspace(0.0, 1.0, len(_MAP))
     colors = np.stack([np.interp(position, knots, channel) for channel in _MAP.T], -1)
@@ -75,7 +75,7 @@ def depth_to_rgb(
     far: float | None = None,
     background: Color = WHITE,
 ) -> Picture:
-    """Depth in colours, near light, far dark; ``near`` and ``far``: by default the extremes in the mask."""
+    """Depth in colors, near light, far dark; ``near`` and ``far``: by default the extremes in the mask."""
     inside = depth[np.isfinite(depth) if mask is None else mask & np.isfinite(depth)]
     if near is None:
         near = float(inside.min()) if inside.size else 0.0
@@ -85,7 +85,7 @@ def depth_to_rgb(
 
 
 def grid(images: Sequence[Sequence[np.ndarray | None]], pad: int = 2, background: Color = WHITE) -> Picture:
-    """Rows of pictures on one, each centred in its cell; cells fit the largest of their row and column.
+    """Rows of pictures on one, each centered in its cell; cells fit the largest of their row and column.
 
     None leaves a cell empty; rows may differ in length. ``pad`` pixels lie between cells and around them.
     """
@@ -257,7 +257,7 @@ def _segments(points: Sequence[Point], log_y: bool) -> list[list[tuple[float, fl
 def _legend(
     draw: ImageDraw.ImageDraw, names: list[str], font: object, right: float, top: int, s: int
 ) -> None:
-    """Names with a stroke in their colour, in the upper right corner."""
+    """Names with a stroke in their color, in the upper right corner."""
     if not names:
         return
     width = max(draw.textlength(name, font=font) for name in names) + 34 * s
@@ -270,7 +270,7 @@ def _legend(
 
 
 def _on_background(colors: np.ndarray, mask: np.ndarray | None, background: Color) -> np.ndarray:
-    """Colours [h, w, 3] in [0, 1] as uint8; the background outside the mask and where they are not finite."""
+    """Colors [h, w, 3] in [0, 1] as uint8; the background outside the mask and where they are not finite."""
     shown = np.isfinite(colors).all(-1)
     shown = shown if mask is None else shown & mask
     shown = shown[..., None]

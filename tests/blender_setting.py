@@ -3,7 +3,7 @@
     python blender_setting.py SCENE_SCRIPT JOB
 
 The job is one of ``lift3d.export.blender.blend`` with "glb" in place of its mesh. The material is as
-Blender has imported it, but pictures are read as data, since lift3d's colours are display-referred.
+Blender has imported it, but pictures are read as data, since lift3d's colors are display-referred.
 """
 
 import json

@@ -63,7 +63,7 @@ def tiny_gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     channels = channels_for(64, 64, 8)
     generator = Generator(GeneratorConfig(channels, z_dim=8, w_dim=8, n_mapping_layers=2))
     path = tmp_path_factory.mktemp("gan") / "tiny.safetensors"
-    save_gan(path, generator, Discriminator(DiscriminatorConfig(channels)), licence="CC0-1.0")
+    save_gan(path, generator, Discriminator(DiscriminatorConfig(channels)), license="CC0-1.0")
     return path
 
 

@@ -31,7 +31,7 @@ class Config:
 
 @dataclass
 class Blobs:
-    """``weights`` stands for trained parameters: other weights, other people."""
+    """``weights`` stands for trained parameters: other weights, other instances."""
 
     weights: float = 0.0
     gan_size: int = 16

@@ -99,7 +99,7 @@ class Recorder(SilentObserver):
 def test_every_published_preset_has_a_source_and_its_terms() -> None:
     assert GANS.keys() == {"celeba", "celeba-hq", "afhq-cat", "lsun-car"} <= PRESETS.keys()
     for source in GANS.values():
-        assert source.licence and all(url.startswith("https://") for url in source.urls)
+        assert source.license and all(url.startswith("https://") for url in source.urls)
         assert (source.member is None) == (len(source.urls) == 1)
         assert source.file == (source.member or source.urls[0]).rsplit("/", 1)[1]
 

@@ -73,11 +73,11 @@ def test_mask_bce_by_hand_and_clipped():
     torch.testing.assert_close(losses.mask_bce(accumulated, mask.float()), loss)
 
 
-def test_chromaticity_cancels_shading_of_bright_colours():
-    colour = torch.tensor([0.6, 0.3, 0.1])
+def test_chromaticity_cancels_shading_of_bright_colors():
+    color = torch.tensor([0.6, 0.3, 0.1])
     assert losses.chromaticity(torch.zeros(3)).tolist() == [0, 0, 0]
-    torch.testing.assert_close(losses.chromaticity(colour), colour / 1.05)
-    torch.testing.assert_close(losses.chromaticity(1e4 * colour), colour, atol=1e-4, rtol=0)
+    torch.testing.assert_close(losses.chromaticity(color), color / 1.05)
+    torch.testing.assert_close(losses.chromaticity(1e4 * color), color, atol=1e-4, rtol=0)
 
 
 def naive_smoothness(material, image, mask, beta):
@@ -114,15 +114,15 @@ def test_smoothness_lets_the_material_change_where_chromaticity_does():
     red_and_green = torch.tensor([0.8, 0.1, 0.1]).expand(1, 8, 8, 3).clone()
     red_and_green[:, :, 4:] = torch.tensor([0.1, 0.8, 0.1])
     assert losses.smoothness(material, red_and_green).item() == pytest.approx(0.0, abs=1e-12)
-    grey = torch.full((1, 8, 8, 3), 0.5)
-    assert losses.smoothness(material, grey).item() == pytest.approx(8 / (2 * 7 * 8), rel=1e-5)
+    gray = torch.full((1, 8, 8, 3), 0.5)
+    assert losses.smoothness(material, gray).item() == pytest.approx(8 / (2 * 7 * 8), rel=1e-5)
     outside = torch.ones(1, 8, 8, dtype=torch.bool)
     outside[:, :, 4] = False
-    assert losses.smoothness(material, grey, outside) == 0
-    assert losses.smoothness(material, grey, torch.zeros_like(outside)) == 0
+    assert losses.smoothness(material, gray, outside) == 0
+    assert losses.smoothness(material, gray, torch.zeros_like(outside)) == 0
 
 
-def test_smoothness_gradient_pulls_neighbours_together():
+def test_smoothness_gradient_pulls_neighbors_together():
     material = rand(1, 6, 6, 1).requires_grad_()
     image = torch.full((1, 6, 6, 3), 0.5)
     optimizer = torch.optim.SGD([material], lr=0.5)
@@ -163,8 +163,8 @@ def test_projection_terms_and_gradients():
     loss = losses.projection(projected, pseudo, mask, delta, pyramid, lambda_d=2.0)
     torch.testing.assert_close(loss.pixels, losses.l1(projected, pseudo, mask))
     torch.testing.assert_close(loss.features, losses.features_l1(pyramid, projected, pseudo, mask))
-    torch.testing.assert_close(loss.delta, (delta**2).mean())
-    torch.testing.assert_close(loss.total, loss.pixels + 2.0 * loss.features + 0.01 * loss.delta)
+    torch.testing.assert_close(loss.offset, (delta**2).mean())
+    torch.testing.assert_close(loss.total, loss.pixels + 2.0 * loss.features + 0.01 * loss.offset)
     loss.total.backward()
     assert projected.grad.abs().sum() > 0 and delta.grad.abs().sum() > 0 and pseudo.grad is None
 

@@ -53,7 +53,7 @@ def test_outside_the_mask_and_non_finite_values_are_background(draw):
         assert (got[0, [1, 2]] == background).all() and (got[0, [0, 3]] != background).any(-1).all()
 
 
-def test_scalar_colours_rise_evenly_in_lightness():
+def test_scalar_colors_rise_evenly_in_lightness():
     ramp = np.linspace(0, 1, 200)[None]
     picture = pictures.scalar_to_rgb(ramp, 0.0, 1.0)[0]
     light = lightness(picture)
@@ -83,8 +83,8 @@ def test_grid_places_every_pixel():
     a, b, c = patch(2, 3, 10), patch(4, 1, 20), patch(2, 5, 30)
     got = pictures.grid([[a, b], [None, c], [b]], pad=1, background=(0, 0, 99))
     expected = np.tile(np.uint8((0, 0, 99)), (1 + 5 + 3 + 5, 1 + 4 + 6, 1))
-    expected[2:4, 1:4] = a  # centred in a row of height 4
-    expected[1:5, 7:8] = b  # centred in a column of width 5
+    expected[2:4, 1:4] = a  # centered in a row of height 4
+    expected[1:5, 7:8] = b  # centered in a column of width 5
     expected[6:8, 5:10] = c
     expected[9:13, 2:3] = b
     assert np.array_equal(got, expected)
@@ -139,7 +139,7 @@ BLUE, ORANGE = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)
 
 
 def where(picture, color):
-    """Rows and columns of the pixels of one colour, left of the legend."""
+    """Rows and columns of the pixels of one color, left of the legend."""
     y, x = np.nonzero((picture == color).all(-1))
     return y[x < 480], x[x < 480]
 

@@ -12,7 +12,7 @@ from lift3d.gan.stylegan2 import Discriminator, DiscriminatorConfig, Generator, 
 PRESET: Preset = replace(
     TINY,
     size=16,
-    joint=Schedule(16, 4, 2, 2, 4, 3, 3, 4, (0.3, 1.0), 0.2, 0.1, invert=3),
+    joint=Schedule(16, 4, 2, 2, 4, 3, 3, 4, (0.3, 1.0), 0.2, 0.1, latent=3),
     batch=BatchConfig(2, 32, 4, 64, 2),
 )
 

@@ -2,7 +2,7 @@
 
 Blender runs in a process of its own (``scene``); nothing here imports it. What it is told, the *job*,
 is in Blender's words already: z up, cameras that look along -z, suns that shine along -z. lift3d's (x, y, z)
-is Blender's (x, -z, y), and lengths are multiplied by ``scale``. Shading stays display-referred: colours are
+is Blender's (x, -z, y), and lengths are multiplied by ``scale``. Shading stays display-referred: colors are
 written as they are (Non-Color data), the view transform is Raw, a sun of energy pi k_d lights like k_d.
 
 Blender is, in this order: the path given, the variable LIFT3D_BLENDER, ``blender`` on the PATH, this Python
@@ -55,7 +55,7 @@ def write_blend(
     """Write a compressed .blend file: the mesh with its material, V cameras, L suns, of which one shines.
 
     ``cameras`` [v] and ``lights`` [l] are batches; the first of each is the active one. ``size`` is the side
-    of the images in pixels, ``scale`` the length of a world unit in metres, ``material`` one of
+    of the images in pixels, ``scale`` the length of a world unit in meters, ``material`` one of
     ``MATERIALS``, ``maps`` its textures (else it is read off the vertices), ``blender`` a path (module
     docstring). Raises ``ConfigError`` for numbers out of range and lights with a negative term,
     ``BackendUnavailable`` where there is no Blender, ``Lift3DError`` with Blender's last words where it
@@ -84,7 +84,7 @@ def render_blend(
 ) -> Float32[ndarray, "n h w 4"]:
     """What Cycles makes of a file of ``write_blend``: an image for each (view, light), by their numbers.
 
-    Colours are display-referred, multiplied by the coverage in the fourth channel, and not clipped.
+    Colors are display-referred, multiplied by the coverage in the fourth channel, and not clipped.
     """
     if not Path(path).is_file():
         raise ConfigError(f"{path} is not a file; give a .blend file that lift3d wrote")
@@ -106,7 +106,7 @@ def check_setting(material: str, scale: float) -> None:
 
 
 def scene_job(cameras: Cameras, lights: Lights, size: int, material: str, scale: float) -> dict:
-    """All of the job but the mesh, as JSON has it: matrices by rows, lengths in metres, ``lens`` in mm."""
+    """All of the job but the mesh, as JSON has it: matrices by rows, lengths in meters, ``lens`` in mm."""
     check_setting(material, scale)
     if size < 1:
         raise ConfigError(f"size is {size}, expected at least 1 pixel")

@@ -103,7 +103,7 @@ def add_variable(driver, name, item, path):
 
 
 def load_image(path):
-    """A picture of data, not colours, kept inside the file."""
+    """A picture of data, not colors, kept inside the file."""
     image = bpy.data.images.load(path)
     image.colorspace_settings.name = "Non-Color"
     image.pack()
@@ -140,7 +140,7 @@ class Nodes:
         return self.put("Math", dict(enumerate(values)), operation=operation).outputs[0]
 
     def picture(self, role):
-        """The colour of a picture at the surface."""
+        """The color of a picture at the surface."""
         return self.put("TexImage", image=self.images[role]).outputs["Color"]
 
     def surface(self):
@@ -200,7 +200,7 @@ def exact(nodes):
 def pbr(nodes):
     """Principled: roughness and F0 = 2.6 k / (p + 2) of ``lift3d.export.meshes.pbr``, and the ambient light
     as emission. Principled takes from the diffuse light what it reflects, about 0.9 F0 + 0.015 (measured);
-    the base colour makes up for it.
+    the base color makes up for it.
     """
     albedo, specular, shininess, roughness = nodes.surface()
     f0 = nodes.math("DIVIDE", nodes.math("MULTIPLY", specular, 2.6), nodes.math("ADD", shininess, 2.0))

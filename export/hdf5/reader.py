@@ -1,6 +1,6 @@
 """Read ``faces.h5``: a PyTorch dataset of its done samples, and what ``lift3d info`` says of a file.
 
-Values are as stored (schema.py), except that half-precision maps become float32 and the mask bool. Colours
+Values are as stored (schema.py), except that half-precision maps become float32 and the mask bool. Colors
 stay uint8, display-referred sRGB. A batch has the batch axis first: ``DataLoader(open_dataset(path),
 batch_size=4)`` works.
 """
@@ -33,7 +33,7 @@ _FILE_NAMES = {"intrinsics": "cam_K"}  # where Python's name differs from the fi
 
 @dataclass(frozen=True)
 class DatasetSample:
-    """One person under V views and L lights, or a batch of them ("*b"). Maps not asked for are None."""
+    """One instance under V views and L lights, or a batch of them ("*b"). Maps not asked for are None."""
 
     index: Int64[Tensor, "*b"]  # number of the sample in the file
     seed: Int64[Tensor, "*b"]

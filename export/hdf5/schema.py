@@ -165,7 +165,7 @@ _CAMERAS_AND_LIGHTS = (
     ),
     _spec(
         "cam_K", "f4", "sample view row=3 column=3",
-        "pinhole intrinsics at the stored resolution; pixel centres lie at +0.5",
+        "pinhole intrinsics at the stored resolution; pixel centers lie at +0.5",
         units="pixel", range=">= 0", space="camera to image",
     ),
     _spec(

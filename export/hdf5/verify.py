@@ -21,7 +21,7 @@ from lift3d.export.hdf5.schema import REQUIRED, SPECS, UNCHECKED, checksum
 from lift3d.observer import Observer, SilentObserver
 
 UNIT_LENGTH = 2e-3  # float16 components: 2^-11 each
-COLOR = 0.5 / 255 + 1e-5  # colours are rounded to 8 bits, everything else in the identity is exact
+COLOR = 0.5 / 255 + 1e-5  # colors are rounded to 8 bits, everything else in the identity is exact
 DEPTH = 0.005  # median error of depth between views, world units; volume renderers are that unsharp
 DEPTH_PIXELS = 0.1  # and of interpolation, in footprints of a pixel
 LOST = 0.02  # share of points that may miss the other view's silhouette by more than a pixel
@@ -238,7 +238,7 @@ def _into_view(
 def _bilinear(
     depth: Float[ndarray, "h w"], mask: Bool[ndarray, "h w"], pixels: Float[ndarray, "n 2"]
 ) -> tuple[Float[ndarray, " n"], Bool[ndarray, " n"]]:
-    """Depth between pixel centres, and where all four neighbours are on the object."""
+    """Depth between pixel centers, and where all four neighbors are on the object."""
     size = len(depth)
     corner = np.clip(np.floor(pixels - 0.5).astype(int), 0, size - 2)
     u, v = np.clip(pixels - 0.5 - corner, 0.0, 1.0).T
@@ -249,7 +249,7 @@ def _bilinear(
 
 
 def _grow(mask: Bool[ndarray, "h w"]) -> Bool[ndarray, "h w"]:
-    """The mask and its neighbours, diagonals too."""
+    """The mask and its neighbors, diagonals too."""
     padded = np.pad(mask, 1)
     h, w = mask.shape
     return np.any([padded[i : i + h, j : j + w] for i in range(3) for j in range(3)], axis=0)

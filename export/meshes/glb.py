@@ -1,11 +1,11 @@
 """glTF 2.0 binary files of meshes, written and read without loss.
 
-glTF's axes are ours: y up, the front towards +z; lengths stay world units. NORMAL is per vertex. Colours per
+glTF's axes are ours: y up, the front towards +z; lengths stay world units. NORMAL is per vertex. Colors per
 vertex are linear in glTF, so COLOR_0 = sRGB^-1 of the albedo (reading it back is exact to the last bit or the
 one before). Specular intensity and Phong exponent travel in the attributes ``_KS`` and ``_PHONG``, and as one
 physically based lobe of the whole mesh (``pbr``) in the material, which is what viewers show.
 
-With maps (``texture``) the material is in three PNG textures instead: base colour (sRGB, the albedo as it
+With maps (``texture``) the material is in three PNG textures instead: base color (sRGB, the albedo as it
 is), roughness (green), and F0 (alpha of the specular texture, times ``specularColorFactor``); a normal map
 may be the fourth, with TANGENT per vertex. The exact albedo of the vertices then travels in ``_ALBEDO_R``,
 ``_ALBEDO_G`` and ``_ALBEDO_B``, since viewers would multiply COLOR_0 into the texture. They are three numbers
@@ -91,7 +91,7 @@ def to_glb(mesh: Mesh, maps: Maps | None = None) -> bytes:
 
 
 def _material(mesh: Mesh) -> dict:
-    """One non-metallic lobe; the colour comes from COLOR_0 (a texture would multiply it)."""
+    """One non-metallic lobe; the color comes from COLOR_0 (a texture would multiply it)."""
     rough, f0 = mean_lobe(mesh)
     strength = f0 / DIELECTRIC
     specular = {"specularFactor": min(strength, 1.0), "specularColorFactor": [max(strength, 1.0)] * 3}
@@ -187,7 +187,7 @@ class _Buffer:
 
 
 def read_glb(path: Path | str) -> Mesh:
-    """The first mesh of a file: all that ``write_glb`` wrote, of other programs' files shape and colours."""
+    """The first mesh of a file: all that ``write_glb`` wrote, of other programs' files shape and colors."""
     try:
         tree, data = _chunks(Path(path).read_bytes())
         primitive = tree["meshes"][0]["primitives"][0]

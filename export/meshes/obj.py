@@ -1,9 +1,9 @@
 """Wavefront OBJ files of meshes, y up, with a material file beside.
 
-Vertex colours follow the coordinates (``v x y z r g b``, sRGB), as MeshLab and Blender read them. Programs
+Vertex colors follow the coordinates (``v x y z r g b``, sRGB), as MeshLab and Blender read them. Programs
 that read only the material get its means: Kd (linear), Pr roughness, Ns Phong exponent, Ks as Principled's
-specular level. With maps the albedo is a picture beside (``map_Kd``) instead of vertex colours; of the rest
-OBJ has means only, since its readers take every picture for a colour.
+specular level. With maps the albedo is a picture beside (``map_Kd``) instead of vertex colors; of the rest
+OBJ has means only, since its readers take every picture for a color.
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """PLY files of meshes: binary, z up, as Blender and most scanners' tools expect.
 
-Our (x, y, z), y up, becomes (x, -z, y). Colours are 8 bits, sRGB. Specular intensity and Phong exponent are
+Our (x, y, z), y up, becomes (x, -z, y). Colors are 8 bits, sRGB. Specular intensity and Phong exponent are
 the float properties ``ks`` and ``phong``.
 """
 

@@ -1,6 +1,6 @@
 """Textures: an atlas of a mesh (xatlas), and maps of its material in it, baked from the fields.
 
-A texel is the square of a map around its centre ((column + .5) / size, (row + .5) / size); (0, 0) is the
+A texel is the square of a map around its center ((column + .5) / size, (row + .5) / size); (0, 0) is the
 upper left corner and v runs downwards, as in glTF. Every texel that a chart covers belongs to the one face it
 lies in, and has the material of that face's point, pulled onto the surface: what the vertices say is not
 asked. Texels outside the charts repeat the nearest one inside, so no filter reaches an empty one.
@@ -115,7 +115,9 @@ def from_fields(model: LiftedGAN, code: Float[Tensor, " c"], resolution: int) ->
 
     def materials(points: Float32[ndarray, "k 3"]) -> Mesh:
         mesh = Mesh(points, np.zeros((0, 3), np.int32))
-        return model.paint(project_to_surface(mesh, sdf, cell_size(resolution), device=code.device), code)
+        return model.evaluate_material(
+            project_to_surface(mesh, sdf, cell_size(resolution), device=code.device), code
+        )
 
     return materials
 
@@ -135,7 +137,7 @@ def interpolate(values: Float[ndarray, "n ..."], mesh: Mesh, texels: Texels) -> 
 
 
 def cover(mesh: Mesh, uv: Float32[ndarray, "n 2"], size: int) -> Texels:
-    """Every texel whose centre lies in a face of the atlas, once."""
+    """Every texel whose center lies in a face of the atlas, once."""
     corners = uv[mesh.faces].astype(np.float64) * size - 0.5  # m 3 2, in texels
     low = np.ceil(corners.min(1) - 1e-9).astype(np.int64).clip(0, size)
     extent = (np.floor(corners.max(1) + 1e-9).astype(np.int64).clip(-1, size - 1) - low + 1).clip(0)

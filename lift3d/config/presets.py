@@ -27,7 +27,7 @@ def _joint(size: int, n_samples: int, n_rerendered: int) -> Schedule:
     return Schedule(
         size, n_samples, n_rerendered, n_stages=5,
         explore_first=50_000, explore=30_000, align=8_000, exploit=50_000,
-        sigma=(0.3, 1.0), smooth_albedo=0.2, smooth_specular=0.1,
+        open_bands=(0.3, 1.0), smooth_albedo=0.2, smooth_specular=0.1,
     )  # fmt: skip
 
 
@@ -36,14 +36,14 @@ def _instance(size: int, n_rerendered: int) -> Schedule:
     return Schedule(
         size, 1, n_rerendered, n_stages=3,
         explore_first=6_000, explore=6_000, align=2_000, exploit=15_000,
-        sigma=(0.8, 1.0), smooth_albedo=0.2, smooth_specular=0.1,
+        open_bands=(0.8, 1.0), smooth_albedo=0.2, smooth_specular=0.1,
     )  # fmt: skip
 
 
 _CAR_128 = Schedule(
     128, 1, 800, n_stages=4,
     explore_first=15_000, explore=10_000, align=4_000, exploit=25_000,
-    sigma=(0.3, 1.0), smooth_albedo=0.2, smooth_specular=0.1,
+    open_bands=(0.3, 1.0), smooth_albedo=0.2, smooth_specular=0.1,
 )  # fmt: skip
 
 CELEBA = Preset(
@@ -65,27 +65,27 @@ DEMO = Preset(
     "demo", 64, (0.50, 0.74, 0.62),
     ViewPrior(std=(0.13, 0.35, 0.04, 0.0, 0.0, 0.0), limit=(0.4, 0.9, 0.1, 0.0, 0.0, 0.0)),
     LightPrior(l_y=(-0.3, 0.9)),
-    Schedule(64, 400, 8, 3, 1_000, 300, 1_200, 1_800, (0.3, 0.94), 1.0, 0.1, invert=1_500),
+    Schedule(64, 400, 8, 3, 1_000, 300, 1_200, 1_800, (0.3, 0.94), 1.0, 0.1, latent=1_500),
     (Schedule(64, 1, 200, 2, 200, 200, 200, 1_000, (0.8, 1.0), 0.2, 0.1),),
     shape=FieldConfig(128, 4, 4, beta=5.0), material=FieldConfig(128, 3, 6), encoder_width=0.25,
-    background=1.0, carry_detail=True, n_pool=4096, masks="background",
-    weights=LossWeights(mask=0.2, obedience=0.15, beta=5e-4),
+    background=1.0, transfer_residual=True, n_unlabeled=4096, masks="background",
+    weights=LossWeights(mask=0.2, consistency=0.15, beta=5e-4),
     rates=LearningRates(fields=1e-3, material_explore=2e-3, encoders=5e-4, gan_encoder=1e-3, cooldown=0.4),
     sampling=SamplingConfig(24, 12, False), view_range=(0.5, 1.05, 0.3), truncation=0.9,
-    batch=BatchConfig(16, 512, 16, 2048, n_posed=64, jitter=0.12, p_own=0.3, n_shaded=2048),
+    batch=BatchConfig(16, 512, 16, 2048, n_view_light=64, jitter=0.12, p_original=0.3, n_surface_pixels=2048),
     license="CC0-1.0 (images and weights made from MakeHuman/MPFB2 CC0 data)",
 )  # fmt: skip
 
 TINY = replace(
     DEMO,
     name="tiny",
-    n_pool=64,
-    joint=Schedule(64, 8, 3, 2, 6, 4, 4, 6, (0.3, 1.0), 0.2, 0.1, invert=3),
+    n_unlabeled=64,
+    joint=Schedule(64, 8, 3, 2, 6, 4, 4, 6, (0.3, 1.0), 0.2, 0.1, latent=3),
     shape=FieldConfig(16, 2, 4),
     material=FieldConfig(16, 2, 6),
     encoder_width=0.0625,
     sampling=SamplingConfig(8, 6, False),
-    batch=BatchConfig(4, 64, 8, 256, 4, n_shaded=64),
+    batch=BatchConfig(4, 64, 8, 256, 4, n_surface_pixels=64),
 )
 
 PRESETS = {p.name: p for p in (CELEBA, CELEBA_HQ, AFHQ_CAT, LSUN_CAR, DEMO, TINY)}
@@ -98,8 +98,8 @@ QUICK = {  # replaces these values of a joint schedule
 
 
 def get_preset(name: str, profile: str = "full") -> Preset:
-    """The preset called ``name``; profile "quick" shrinks its joint schedule, if it has one, and its pool to
-    a toy run through every step. ``ConfigError`` lists the known names.
+    """The preset called ``name``; profile "quick" shrinks its joint schedule, if it has one, and its
+    unlabeled samples to a toy run through every step. ``ConfigError`` lists the known names.
     """
     if name not in PRESETS:
         raise ConfigError(f"unknown dataset {name!r}, known are {', '.join(PRESETS)}")
@@ -111,6 +111,6 @@ def with_profile(preset: Preset, profile: str) -> Preset:
     if profile not in PROFILES:
         raise ConfigError(f"unknown profile {profile!r}, known are {', '.join(PROFILES)}")
     if profile == "quick" and preset.joint is not None:
-        schedule = replace(preset.joint, **QUICK, invert=min(40, preset.joint.invert))
-        return replace(preset, joint=schedule, n_pool=min(512, preset.n_pool))
+        schedule = replace(preset.joint, **QUICK, latent=min(40, preset.joint.latent))
+        return replace(preset, joint=schedule, n_unlabeled=min(512, preset.n_unlabeled))
     return preset

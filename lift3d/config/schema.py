@@ -34,8 +34,8 @@ class LossWeights:
     mask: float = 0.0  # lambda_m, 0.2 where masks are used
     eikonal: float = 0.1  # (|grad F_s| - 1)^2 in step 3
     perceptual: float = 0.1  # LPIPS of the patches of step 3
-    delta: float = 0.01  # mean square of the latent offset in step 2
-    obedience: float = 0.0  # step 2 after the first stage: projections show the requested view and light
+    offset: float = 0.01  # mean square of the latent offset in step 2
+    consistency: float = 0.0  # step 2 after the first stage: projections show the requested view and light
     beta: float = 3e-5  # of the chromaticity-based smoothness
 
 
@@ -62,10 +62,12 @@ class Schedule:
     explore: int  # iterations of step 1 in the other stages
     align: int  # iterations of step 2
     exploit: int  # iterations of step 3
-    sigma: tuple[float, float]  # fraction of open encoding bands, at the start and the end of the schedule
+    open_bands: tuple[
+        float, float
+    ]  # fraction of open encoding bands, at the start and the end of the schedule
     smooth_albedo: float  # lambda_reg1
     smooth_specular: float  # lambda_reg2
-    invert: int = 0  # iterations of step 2 before the first stage's others: E_w tells GAN samples apart
+    latent: int = 0  # iterations of step 2 before the first stage's others: E_w tells GAN samples apart
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Refinement:
     """Shading-based refinement of one image (Tables 5 and 6)."""
 
     iterations: int = 1000  # on the one target image
-    sigma: tuple[float, float] = (1.0, 1.0)  # fraction of open encoding bands, at the start and the end
+    open_bands: tuple[float, float] = (1.0, 1.0)  # fraction of open encoding bands, at the start and the end
     smooth_albedo: float = 0.5  # lambda_reg1
     smooth_specular: float = 0.2  # lambda_reg2
 
@@ -87,11 +89,15 @@ class BatchConfig:
     patch: int = 32  # side of the patch that replaces them on every other iteration, on average
     n_surface: int = 4096  # pixels of a step-1 iteration, where a pixel costs one point
     n_align: int = 16  # images of a step-2 iteration
-    n_invert: int = 32  # pairs of GAN samples of a step-2 iteration of the kind ``Schedule.invert``
-    n_posed: int = 8  # projections of a step-3 iteration whose sampled view and light E_v and E_l must name
+    n_latent: int = 32  # pairs of GAN samples of a step-2 iteration of the kind ``Schedule.latent``
+    n_view_light: int = (
+        8  # projections of a step-3 iteration whose sampled view and light E_v and E_l must name
+    )
     jitter: float = 0.0  # by which share the images that teach E_v and E_l are stretched, moved and slanted
-    p_own: float | None = None  # of a sample's own image in step 3; None: as likely as one projection
-    n_shaded: int = 0  # pixels of a step-3 iteration without patch that cost one point each, beside the rays
+    p_original: float | None = None  # of a sample's own image in step 3; None: as likely as one projection
+    n_surface_pixels: int = (
+        0  # pixels of a step-3 iteration without patch that cost one point each, beside the rays
+    )
 
 
 @dataclass(frozen=True)
@@ -113,9 +119,11 @@ class Preset:
     view_range: tuple[float, float, float] = (1.0472, 1.0472, 1.0472)  # rotation where E_v's tanh is 1
     light_range: tuple[float, float] = (1.0, 1.0)  # l_x, l_y where E_l's tanh is 1
     negative_range: float = 0.0  # k_n where E_l's tanh is 1; 0: no negative shading term
-    background: float | None = None  # grey behind the object, [0, 1]; None: rays that miss it are ignored
-    carry_detail: bool = False  # re-renders show what F_m leaves unexplained of the sample's own image
-    n_pool: int = 0  # other GAN samples that E_w, E_v and E_l learn from (train/readings.py); 0: none
+    background: float | None = None  # gray behind the object, [0, 1]; None: rays that miss it are ignored
+    transfer_residual: bool = False  # re-renders show what F_m leaves unexplained of the sample's own image
+    n_unlabeled: int = (
+        0  # other GAN samples that E_w, E_v and E_l learn from (pseudo_labels/labeler.py); 0: none
+    )
     masks: str = "none"  # "none", "background" (whatever differs from the constant), "files" or "auto"
     bars: float = 0.0  # height of the black bars above and below the picture, as a fraction of its side
     weights: LossWeights = LossWeights()
@@ -123,7 +131,7 @@ class Preset:
     sampling: SamplingConfig = SamplingConfig()
     batch: BatchConfig = BatchConfig()
     truncation: float = 0.7  # psi of the samples that are lifted
-    license: str = "the licence of the GAN"  # of images and models made with this preset
+    license: str = "the license of the GAN"  # of images and models made with this preset
 
     def to_json(self) -> str:
         """All settings as JSON."""

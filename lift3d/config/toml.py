@@ -17,8 +17,8 @@ from lift3d.errors import ConfigError
 from lift3d.networks.encoders import LightEncoder, ViewEncoder
 
 TOLERANCE = 2e-4  # of priors against what the encoders reach: numbers are written with four decimals
-FRACTIONS = ("p_own", "jitter", "cooldown")  # settings from 0 to 1 in tables of others
-OPTIONAL = ("n_shaded",)  # counts of what may be left out
+FRACTIONS = ("p_original", "jitter", "cooldown")  # settings from 0 to 1 in tables of others
+OPTIONAL = ("n_surface_pixels",)  # counts of what may be left out
 
 
 def open_preset(name: str, profile: str = "full") -> Preset:
@@ -93,7 +93,7 @@ def _problems(preset: Preset) -> list[str | None]:
         count.problem("sampling.n_coarse", preset.sampling.n_coarse),
         _Range(0).problem("sampling.n_fine", preset.sampling.n_fine),
         count.problem("n_code", preset.n_code),
-        _Range(0).problem("n_pool", preset.n_pool),
+        _Range(0).problem("n_unlabeled", preset.n_unlabeled),
     ]
     if preset.background is not None:
         found.append(unit.problem("background", preset.background))
@@ -102,9 +102,9 @@ def _problems(preset: Preset) -> list[str | None]:
     if preset.masks in ("files", "auto") and preset.weights.mask == 0:
         found.append(f"masks is {preset.masks!r}, but weights.mask is 0: set it to 0.2, or masks to 'none'")
     if preset.masks == "background" and preset.background is None:
-        found.append("masks is 'background', which needs background, a grey from 0 to 1")
-    if preset.n_pool and preset.background is None:
-        found.append(f"n_pool is {preset.n_pool}, which needs background, a grey from 0 to 1")
+        found.append("masks is 'background', which needs background, a gray from 0 to 1")
+    if preset.n_unlabeled and preset.background is None:
+        found.append(f"n_unlabeled is {preset.n_unlabeled}, which needs background, a gray from 0 to 1")
     tables = {"weights": _Range(0, 1e9), "rates": positive, "batch": count, "shape": count, "material": count}
     for table, bounds in tables.items():
         for key, value in vars(getattr(preset, table)).items():
@@ -120,10 +120,10 @@ def _schedule_problems(name: str, schedule: Schedule, preset: Preset) -> list[st
     found = [
         _Range(1).problem(f"{name}.{f.name}", getattr(schedule, f.name))
         for f in fields(Schedule)
-        if f.type is int and f.name not in ("size", "invert")
+        if f.type is int and f.name not in ("size", "latent")
     ]
-    found += [_Range(0, 1e9 if preset.n_pool else 0).problem(f"{name}.invert", schedule.invert)]
-    found += [_Range(0, 1).problem(f"{name}.sigma", schedule.sigma)]
+    found += [_Range(0, 1e9 if preset.n_unlabeled else 0).problem(f"{name}.latent", schedule.latent)]
+    found += [_Range(0, 1).problem(f"{name}.open_bands", schedule.open_bands)]
     found += [
         _Range(0, 1e9).problem(f"{name}.{key}", getattr(schedule, key))
         for key in ("smooth_albedo", "smooth_specular")

@@ -1,7 +1,7 @@
 """The ground-truth benchmark: a lifted model against held-out head renders, beside predictors that know less
 or more.
 
-Protocol (docs/method.md): 64 benchmark heads x 4 takes at 64 x 64; pixels inside both masks, eroded by one.
+Protocol (docs/method.md): 64 benchmark heads x 4 renders at 64 x 64; pixels inside both masks, eroded by one.
 Rows: "lifted" predicts code, view and light from the image alone; "ellipsoid" and "mean head, canonical pose"
 ignore the image; "random head" and "mean head, true pose" are told the pose. Normals are compared in camera
 space, so that a wrong pose counts once, as depth does. SIDE is x 100; MAD, view and light errors are degrees.
@@ -69,7 +69,7 @@ Predictor = Callable[
 
 def benchmark_renders(n_heads: int = N_HEADS) -> list[tuple[int, HeadRender]]:
     """(head, render) of the benchmark split; the first n heads."""
-    return [(head, take) for head in range(n_heads) for take in render_head(SPLIT, head, SIZE)]
+    return [(head, render) for head in range(n_heads) for render in render_head(SPLIT, head, SIZE)]
 
 
 def evaluate(model: LiftedGAN, n_heads: int = N_HEADS, observer: Observer | None = None) -> list[Row]:
@@ -96,11 +96,11 @@ def measure(
     renders = list(renders)
     observer.start(name, len(renders))
     predictions = []
-    for head, take in renders:
-        predictions.append(predictor(head, take))
+    for head, render in renders:
+        predictions.append(predictor(head, render))
         observer.advance()
     observer.finish()
-    truth = [take for _, take in renders]
+    truth = [render for _, render in renders]
     stack = lambda field: torch.cat([getattr(p.maps, field) for p in predictions])  # noqa: E731
     true = lambda field: torch.stack([getattr(t, field) for t in truth])  # noqa: E731
     view, true_view = torch.stack([p.view for p in predictions]), true("view")
@@ -137,8 +137,8 @@ def lifted(model: LiftedGAN, resolution: int = MESH_RESOLUTION) -> Predictor:
     """Code, view and light from the image; the surface at the predicted view."""
 
     @torch.no_grad()
-    def predict(_: int, take: HeadRender) -> Prediction:
-        image = resize((take.image * 2 - 1).permute(2, 0, 1)[None], model.config.size)
+    def predict(_: int, render: HeadRender) -> Prediction:
+        image = resize((render.image * 2 - 1).permute(2, 0, 1)[None], model.config.size)
         code, view, light = (
             model.image_encoder(image)[0],
             model.view_encoder(image),
@@ -164,10 +164,10 @@ def baselines() -> dict[str, Predictor]:
         return heads.mesh(shape.identity, shape.expression)
 
     return {
-        "ellipsoid, canonical pose": lambda head, take: _plain(ellipsoid, torch.tensor(CANONICAL)),
-        "mean head, canonical pose": lambda head, take: _plain(mean, torch.tensor(CANONICAL)),
-        "random head, true pose": lambda head, take: _plain(other(head), take.view),
-        "mean head, true pose": lambda head, take: _plain(mean, take.view),
+        "ellipsoid, canonical pose": lambda head, render: _plain(ellipsoid, torch.tensor(CANONICAL)),
+        "mean head, canonical pose": lambda head, render: _plain(mean, torch.tensor(CANONICAL)),
+        "random head, true pose": lambda head, render: _plain(other(head), render.view),
+        "mean head, true pose": lambda head, render: _plain(mean, render.view),
     }
 
 

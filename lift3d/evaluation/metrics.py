@@ -1,7 +1,7 @@
 """Errors against ground truth, one value per image (the protocol of the demo-heads benchmark).
 
 Maps are [n, h, w, ...] with boolean masks [n, h, w]. Errors of maps are taken over the *common pixels*:
-inside both masks, then eroded by one pixel (a pixel stays if its 3 x 3 neighbourhood is inside; outside the
+inside both masks, then eroded by one pixel (a pixel stays if its 3 x 3 neighborhood is inside; outside the
 frame is outside). An image without common pixels has infinite errors and ``n_pixels`` 0; ``mean`` leaves it
 out and counts it.
 """
@@ -107,9 +107,9 @@ def side(
     """100 x the standard deviation (of the population) of log depth - log true depth over ``inside``."""
     one = torch.ones_like(depth)
     difference = torch.where(inside, depth, one).log() - torch.where(inside, true_depth, one).log()
-    centre = torch.where(inside, difference, torch.zeros_like(difference)).sum((1, 2), keepdim=True)
-    centre = centre / inside.sum((1, 2), keepdim=True).clamp_min(1)
-    return 100.0 * mean_inside((difference - centre).square(), inside).sqrt()
+    center = torch.where(inside, difference, torch.zeros_like(difference)).sum((1, 2), keepdim=True)
+    center = center / inside.sum((1, 2), keepdim=True).clamp_min(1)
+    return 100.0 * mean_inside((difference - center).square(), inside).sqrt()
 
 
 def mask_iou(mask: Bool[Tensor, "n h w"], true_mask: Bool[Tensor, "n h w"]) -> PerImage:

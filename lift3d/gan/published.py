@@ -32,7 +32,7 @@ class PublishedGan:
 
     file: str  # its name in the cache
     urls: tuple[str, ...]
-    licence: str  # what is known of the terms, one line
+    license: str  # what is known of the terms, one line
     member: str | None = None
     size: int | None = None  # of the file; None: unknown
     sha256: str | None = None  # of the file; None: unknown
@@ -161,7 +161,7 @@ def find_gan(
     observer: Observer | None = None,
 ) -> LoadedGan:
     """The GAN at ``path``, else the one bundled for the demo, else the published one: from the cache, or
-    downloaded if its licence was accepted. ``CheckpointError`` says how to get another.
+    downloaded if its license was accepted. ``CheckpointError`` says how to get another.
     """
     if path is not None:
         return load(path)
@@ -172,7 +172,7 @@ def find_gan(
     gan = published_gan(preset)
     if gan is not None and not accept_license:
         raise CheckpointError(
-            f"{preset.name} needs the GAN {gan.file} (licence: {gan.licence}): pass --accept-license to "
+            f"{preset.name} needs the GAN {gan.file} (license: {gan.license}): pass --accept-license to "
             f"accept these terms and download it from {gan.urls[0]}, or pass the file you have with "
             "--gan PATH"
         )

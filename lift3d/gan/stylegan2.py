@@ -55,7 +55,7 @@ class FullyConnected(nn.Module):
 
 
 class MappingNetwork(nn.Module):
-    """z, c -> w: normalisation, then ``fc0``, ...; ``w_avg`` is the mean of w (not in discriminators)."""
+    """z, c -> w: normalization, then ``fc0``, ...; ``w_avg`` is the mean of w (not in discriminators)."""
 
     def __init__(
         self, z_dim: int, c_dim: int, w_dim: int, n_layers: int, lr: float = 0.01, average: bool = True

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
-TOLERANCE = 0.10  # of [0, 1]: a colour channel that differs by more from the background may be object
+TOLERANCE = 0.10  # of [0, 1]: a color channel that differs by more from the background may be object
 
 
 def background_masks(
@@ -15,7 +15,7 @@ def background_masks(
     """Whatever differs from a constant background in [0, 1], holes filled: a highlight on a face is face.
 
     A pixel that the outline cuts is a mixture with the background: it counts if it differs at least half as
-    much as the strongest of its 3 x 3 neighbourhood, that is, if about half of it is covered.
+    much as the strongest of its 3 x 3 neighborhood, that is, if about half of it is covered.
     """
     from scipy.ndimage import binary_fill_holes
 
@@ -26,5 +26,5 @@ def background_masks(
 
 
 def interior(masks: Bool[Tensor, "n h w"]) -> Bool[Tensor, "n h w"]:
-    """The masks without their outermost pixels (8-neighbours), which are mixed with the background."""
+    """The masks without their outermost pixels (8-neighbors), which are mixed with the background."""
     return -F.max_pool2d(-masks.float(), 3, stride=1, padding=1) > 0.5

@@ -1,6 +1,6 @@
 """Object masks by an off-the-shelf segmenter (``--masks auto``): GrabCut of OpenCV, which needs no weights.
 
-GrabCut separates two mixtures of colours. It is told that the left, right and upper edge of a picture (and
+GrabCut separates two mixtures of colors. It is told that the left, right and upper edge of a picture (and
 its black bars) are background, and starts from the outline of the ellipsoid that the preset's shapes start
 from. It knows nothing of objects: what it cannot do stands in docs/own-category.md.
 """

@@ -66,7 +66,7 @@ def mask_source(
 
 @dataclass(frozen=True)
 class MaskFolder:
-    """Masks in files, ``NAME.png``: what is brighter than mid-grey is object."""
+    """Masks in files, ``NAME.png``: what is brighter than mid-gray is object."""
 
     folder: str | Path | None
     wanted: Path  # where images are written that lack their mask

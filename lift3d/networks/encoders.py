@@ -134,8 +134,8 @@ class LightEncoder(nn.Module):
         super().__init__()
         self.n_outputs = 5 if negative > 0 else 4
         self.net = pose_light_encoder(size, self.n_outputs, width)
-        centre, scale = (0.5, 0.5, 0.0, 0.0, negative / 2), (0.5, 0.5, *direction, negative / 2)
-        self.range = TanhRange(centre[: self.n_outputs], scale[: self.n_outputs])
+        center, scale = (0.5, 0.5, 0.0, 0.0, negative / 2), (0.5, 0.5, *direction, negative / 2)
+        self.range = TanhRange(center[: self.n_outputs], scale[: self.n_outputs])
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 5"]:
         return self.from_tanh(self.tanh(images))
@@ -154,20 +154,20 @@ class LightEncoder(nn.Module):
 
 
 class TanhRange(nn.Module):
-    """The affine map ``centre + scale * tanh``, per component; holds no parameters and saves nothing."""
+    """The affine map ``center + scale * tanh``, per component; holds no parameters and saves nothing."""
 
-    def __init__(self, centre: Sequence[float], scale: Sequence[float]) -> None:
+    def __init__(self, center: Sequence[float], scale: Sequence[float]) -> None:
         super().__init__()
         if min(scale) < 0:
             raise ConfigError(f"the scales of an encoder's outputs are {tuple(scale)}, expected numbers >= 0")
-        self.register_buffer("centre", torch.tensor(centre), persistent=False)
+        self.register_buffer("center", torch.tensor(center), persistent=False)
         self.register_buffer("scale", torch.tensor(scale), persistent=False)
 
     def forward(self, tanh: Float[Tensor, "*s k"]) -> Float[Tensor, "*s k"]:
-        return self.centre + self.scale * tanh
+        return self.center + self.scale * tanh
 
     def inverse(self, value: Float[Tensor, "*s k"]) -> Float[Tensor, "*s k"]:
-        tanh = (value - self.centre) / torch.where(self.scale > 0, self.scale, torch.ones_like(self.scale))
+        tanh = (value - self.center) / torch.where(self.scale > 0, self.scale, torch.ones_like(self.scale))
         return torch.where(self.scale > 0, tanh, torch.zeros_like(tanh)).clamp(-1.0, 1.0)
 
 

@@ -21,7 +21,7 @@ SHININESS_RANGE = (4.0, 100.0)  # Table 4
 def ellipsoid_sdf(points: Float[Tensor, "*s 3"], radii: Float[Tensor, "3"]) -> Float[Tensor, "*s 1"]:
     """Signed distance to an axis-aligned ellipsoid, exact to first order at its surface.
 
-    For a sphere it is exact everywhere but within 1e-5 of the centre, where rounding is guarded.
+    For a sphere it is exact everywhere but within 1e-5 of the center, where rounding is guarded.
     """
     k0 = (points / radii).square().sum(-1, keepdim=True).add(1e-12).sqrt()
     k1 = (points / radii.square()).square().sum(-1, keepdim=True).add(1e-12).sqrt()

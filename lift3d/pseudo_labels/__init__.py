@@ -1,1 +1,1 @@
-"""Views and lights of images that nobody labelled: by registration with the mean look, and by Retinex."""
+"""Views and lights of images that nobody labeled: by registration with the mean look, and by Retinex."""

@@ -1,6 +1,6 @@
 """What images show, whatever was requested of them: views by registration, lights by shading.
 
-A network that learns views and lights only from projections as they were requested learns their artefacts,
+A network that learns views and lights only from projections as they were requested learns their artifacts,
 and what they left undone. The mean look and shape of the category tell those of projections and of clean
 samples alike.
 """
@@ -23,7 +23,7 @@ N_CELLS = 64  # grid cells a side of the mean shape
 
 
 @dataclass(frozen=True)
-class Reader:
+class Labeler:
     """Finds views and lights on the mean shape of a category."""
 
     config: Preset
@@ -31,7 +31,7 @@ class Reader:
     template: Template
     offset: Float[Tensor, "5"]  # of lights: the prior's mean is that of all samples
 
-    def read(
+    def label(
         self, images: UInt8[Tensor, "n 3 s s"], masks: Bool[Tensor, "n s s"]
     ) -> tuple[Float[Tensor, "n 6"], Float[Tensor, "n 5"]]:
         """Views and lights of images."""
@@ -40,35 +40,39 @@ class Reader:
 
 
 @dataclass(frozen=True)
-class Readings:
-    """Views and lights of the projections, and of a pool of p samples that nothing was rendered from."""
+class PseudoLabels:
+    """Views and lights of the projections, and of p unlabeled samples, that nothing was rendered from."""
 
     views: Float[Tensor, "n m 6"]
     lights: Float[Tensor, "n m 5"]
-    pool: SampleSet
-    pool_views: Float[Tensor, "p 6"]
-    pool_lights: Float[Tensor, "p 5"]
+    unlabeled: SampleSet
+    unlabeled_views: Float[Tensor, "p 6"]
+    unlabeled_lights: Float[Tensor, "p 5"]
 
 
 @torch.no_grad()
-def new_reader(model: LiftedGAN, pool: SampleSet) -> Reader:
-    """The pool, registered on the shape of its mean code. Views are nearly linear in w, so truncation by psi
-    leaves psi times the prior's spread. The prior also settles the mean of the pool's lights.
+def new_labeler(model: LiftedGAN, unlabeled: SampleSet) -> Labeler:
+    """The unlabeled samples, registered on the shape of their mean code. Views are nearly linear in w, so
+    truncation by psi leaves psi times the prior's spread. The prior also settles the mean of their lights.
     """
-    codes = [model.image_encoder(to_float(x.to(model.device))) for x in pool.images.split(CHUNK)]
+    codes = [model.image_encoder(to_float(x.to(model.device))) for x in unlabeled.images.split(CHUNK)]
     mesh = model.geometry(torch.cat(codes).mean(0), N_CELLS)
     prior = model.config.view_prior
     prior = replace(prior, std=tuple(model.config.truncation * s for s in prior.std))
-    template = register(mesh, prior, pool.images, pool.masks)
-    raw = Reader(model.config, mesh, template, torch.zeros(5, device=pool.images.device))
-    mean = raw.read(pool.images, pool.masks)[1].mean(0)
+    template = register(mesh, prior, unlabeled.images, unlabeled.masks)
+    raw = Labeler(model.config, mesh, template, torch.zeros(5, device=unlabeled.images.device))
+    mean = raw.label(unlabeled.images, unlabeled.masks)[1].mean(0)
     return replace(raw, offset=model.config.light_prior.mean().to(mean) - mean)
 
 
-def read(model: LiftedGAN, rerendered: Rerendered, pool: SampleSet) -> Readings:
-    """Readings after the projections of a stage."""
-    reader = new_reader(model, pool)
-    pool_views, pool_lights = reader.read(pool.images, pool.masks)
-    views, lights = reader.read(rerendered.projected.flatten(0, 1), rerendered.projected_masks.flatten(0, 1))
+def label(model: LiftedGAN, rerendered: Rerendered, unlabeled: SampleSet) -> PseudoLabels:
+    """Pseudo-labels after the projections of a stage."""
+    labeler = new_labeler(model, unlabeled)
+    unlabeled_views, unlabeled_lights = labeler.label(unlabeled.images, unlabeled.masks)
+    views, lights = labeler.label(
+        rerendered.projected.flatten(0, 1), rerendered.projected_masks.flatten(0, 1)
+    )
     n_m = rerendered.views.shape[:2]
-    return Readings(views.unflatten(0, n_m), lights.unflatten(0, n_m), pool, pool_views, pool_lights)
+    return PseudoLabels(
+        views.unflatten(0, n_m), lights.unflatten(0, n_m), unlabeled, unlabeled_views, unlabeled_lights
+    )

@@ -67,9 +67,9 @@ def fit_lights(lights: Float[Tensor, "n 5"]) -> LightPrior:
     falls at all, and stays within 0 and 1.
     """
     ambient, diffuse, l_x, l_y, negative = lights.unbind(-1)
-    centred = diffuse - diffuse.mean()
-    variance = centred.square().mean()
-    slope = (centred * (ambient - ambient.mean())).mean() / variance if variance > 0 else torch.zeros(())
+    centered = diffuse - diffuse.mean()
+    variance = centered.square().mean()
+    slope = (centered * (ambient - ambient.mean())).mean() / variance if variance > 0 else torch.zeros(())
     dark, bright = _range(diffuse)
     coupling = round(min(max(0.0, -slope.item()), 1 / max(bright - dark, 1e-6)), DIGITS)
     lowest, highest = round(coupling * bright, DIGITS), round(1 + coupling * dark, DIGITS)

@@ -22,7 +22,7 @@ from lift3d.scene.geometry import visibility
 from lift3d.scene.mesh import Mesh
 
 SIZE = 64  # pixels a side at which images are compared, at most
-STEP = 0.06  # radians between neighbours of the grid of views
+STEP = 0.06  # radians between neighbors of the grid of views
 ROUNDS = 5
 SURROUNDINGS = 3 / 64  # standard deviation of what contrast is relative to, of the picture's side
 DARKEST = 0.03  # intensity below which contrast is noise
@@ -45,7 +45,7 @@ class Template:
     stretch: Float[Tensor, "6"]  # of views about the mean
 
     def find(self, images: UInt8[Tensor, "n 3 s s"], masks: Bool[Tensor, "n s s"]) -> Float[Tensor, "n 6"]:
-        """Views of images: the best of the grid, refined by parabolas through its neighbours, stretched."""
+        """Views of images: the best of the grid, refined by parabolas through its neighbors, stretched."""
         return self.mean + (self._find(*features(images, masks)) - self.mean) * self.stretch
 
     def _find(self, looks: Float[Tensor, "n c h h"], masks: Float[Tensor, "n h h"]) -> Float[Tensor, "n 6"]:
@@ -67,7 +67,7 @@ class Template:
 def _parabola(
     score: Float[Tensor, "n p y r"], at: Int64[Tensor, "3 n"], axis: int, n: int
 ) -> Float[Tensor, " n"]:
-    """Where between its neighbours along an axis a maximum lies, -0.5..0.5 cells; 0 at the grid's ends."""
+    """Where between its neighbors along an axis a maximum lies, -0.5..0.5 cells; 0 at the grid's ends."""
     rows = torch.arange(len(score), device=score.device)
 
     def beside(offset: int) -> Tensor:

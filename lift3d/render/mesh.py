@@ -1,7 +1,7 @@
 """Deferred shading: mesh attributes at every pixel once, then any number of lights.
 
 V views, L lights, h x w pixels, channels last. Maps are 0 in the background; ``Shaded.over`` fills in a
-colour.
+color.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Shaded:
     coverage: Float[Tensor, "v h w"]  # part of the pixel that shows surface; 0 or 1 without supersampling
 
     def over(self, background: float = 1.0) -> Float[Tensor, "v l h w 3"]:
-        """Colours over a constant background (colours are already weighted by coverage)."""
+        """Colors over a constant background (colors are already weighted by coverage)."""
         return self.color + background * (1.0 - self.coverage[:, None, ..., None])
 
 

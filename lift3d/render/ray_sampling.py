@@ -13,7 +13,7 @@ from torch import Tensor
 def stratified(
     near: Float[Tensor, "*r"], far: Float[Tensor, "*r"], n: int, generator: torch.Generator | None
 ) -> Float[Tensor, "*r n"]:
-    """One sample in each of n equal bins; bin centres where ``generator`` is None."""
+    """One sample in each of n equal bins; bin centers where ``generator`` is None."""
     shape = (*near.shape, n)
     if generator is None:
         jitter = near.new_full(shape, 0.5)

@@ -9,7 +9,7 @@ e^(-sf))^2 of the signed distance f: its width is 1 / s. Discrete opacities foll
 with the signed distances at the two ends of an interval extrapolated from its midpoint along the ray. Weights
 sum to at most 1 (and rounding).
 
-Training shades every sample and composites colours (``render_rays``). Maps composite geometry and material,
+Training shades every sample and composites colors (``render_rays``). Maps composite geometry and material,
 divide by the accumulated weight and are shaded once per light (``render_maps``): any number of lights costs
 one evaluation of the fields.
 """
@@ -45,7 +45,7 @@ class RaySamples:
 
     t: Float[Tensor, "b r n"]
     weights: Float[Tensor, "b r n"]
-    gradient: Float[Tensor, "b r n 3"]  # of the signed distance, not normalised
+    gradient: Float[Tensor, "b r n 3"]  # of the signed distance, not normalized
     normal: Float[Tensor, "b r n 3"]
     material: Material
 
@@ -141,8 +141,8 @@ def trace(
 def render_rays(
     samples: RaySamples, directions: Float[Tensor, "b r 3"], lights: Lights, background: float | Tensor
 ) -> Float[Tensor, "b r 3"]:
-    """Colours of rays under one light per object [b]: each sample is shaded, then composited over the
-    background (a constant, or colours [b, r, 3]).
+    """Colors of rays under one light per object [b]: each sample is shaded, then composited over the
+    background (a constant, or colors [b, r, 3]).
     """
     to_camera = -directions[..., None, :].expand_as(samples.normal)
     colors = shade(samples.normal, to_camera, samples.material, lights.per_point(2))

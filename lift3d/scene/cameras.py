@@ -8,7 +8,7 @@ the object's pose
 
 with the camera at the origin looking along -z (OpenGL axes: x right, y up). Angles are right-handed radians,
 lengths world units. The vertical field of view is 12 degrees and D = 1 / sin 6 deg: the unit sphere touches
-the frame. Pixel centres lie at +0.5; image rows run downwards. ``cam2world`` and ``intrinsics`` leave the
+the frame. Pixel centers lie at +0.5; image rows run downwards. ``cam2world`` and ``intrinsics`` leave the
 program in OpenCV axes (x right, y down, z forward), as dataset-format.md asks.
 """
 
@@ -57,7 +57,7 @@ class Cameras:
 
     @property
     def origins(self) -> Float[Tensor, "*s 3"]:
-        """Camera centres in the world frame."""
+        """Camera centers in the world frame."""
         return -(self.rotation.mT @ self.translation[..., None])[..., 0]
 
     def to_camera(self, points: Float[Tensor, "*s n 3"]) -> Float[Tensor, "*s n 3"]:
@@ -100,13 +100,13 @@ def focal_length(size: int) -> float:
 
 
 def intrinsics(size: int) -> Float[Tensor, "3 3"]:
-    """K in pixels of a size x size image, pixel centres at +0.5."""
+    """K in pixels of a size x size image, pixel centers at +0.5."""
     focal = focal_length(size)
     return torch.tensor([[focal, 0.0, size / 2], [0.0, focal, size / 2], [0.0, 0.0, 1.0]])
 
 
 def pixel_grid(size: int, device: torch.device | str = "cpu") -> Float[Tensor, "{size}*{size} 2"]:
-    """Centres (x, y) of all pixels, row by row."""
+    """Centers (x, y) of all pixels, row by row."""
     y, x = torch.meshgrid(*(torch.arange(size, device=device) + 0.5,) * 2, indexing="ij")
     return torch.stack((x, y), -1).reshape(-1, 2)
 

@@ -1,4 +1,4 @@
-"""Colour conversions. Values are display-referred sRGB in [0, 1] unless a name says ``linear`` or ``uint8``.
+"""Color conversions. Values are display-referred sRGB in [0, 1] unless a name says ``linear`` or ``uint8``.
 
 The model shades display-referred values (method.md, section 2), so no training code calls the transfer curve;
 exporters do.

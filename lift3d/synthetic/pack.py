@@ -18,8 +18,8 @@ from lift3d.synthetic.render import VIEWS_PER_HEAD, render_head
 
 
 def head_images(split: str, head: int, size: int) -> NDArray[np.uint8]:
-    """All takes of one head, [VIEWS_PER_HEAD, size, size, 3]."""
-    return np.stack([to_uint8(take.image.numpy()) for take in render_head(split, head, size)])
+    """All renders of one head, [VIEWS_PER_HEAD, size, size, 3]."""
+    return np.stack([to_uint8(render.image.numpy()) for render in render_head(split, head, size)])
 
 
 def pack_images(
@@ -38,8 +38,8 @@ def pack_images(
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         jobs = pool.map(head_images, [split] * n_heads, range(n_heads), [size] * n_heads, chunksize=16)
-        for i, takes in enumerate(jobs):
-            images[i * VIEWS_PER_HEAD : (i + 1) * VIEWS_PER_HEAD] = takes
+        for i, renders in enumerate(jobs):
+            images[i * VIEWS_PER_HEAD : (i + 1) * VIEWS_PER_HEAD] = renders
             observer.advance()
     observer.finish()
     images.flush()

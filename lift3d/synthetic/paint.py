@@ -1,7 +1,7 @@
 """Procedural materials for heads: skin, lips, brows, hair, eyes, painted on the mean head ("rest").
 
 Painting per pixel rather than per vertex keeps irises and brows sharp at any resolution. Lengths are world
-units of the mean head, colours display-referred. No number here may change lightly: the bundled GAN was
+units of the mean head, colors display-referred. No number here may change lightly: the bundled GAN was
 trained on renders of exactly this paint.
 """
 
@@ -26,7 +26,7 @@ EYE_SHININESS, EYE_SPECULAR = 80.0, 0.6
 
 @dataclass(frozen=True)
 class Look:
-    """Colours and styles of one person; all the randomness of ``paint``."""
+    """Colors and styles of one person; all the randomness of ``paint``."""
 
     skin: tuple[float, float, float]
     lips: tuple[float, float, float]
@@ -90,10 +90,10 @@ def attributes(model: HeadModel) -> Float[np.ndarray, "m 8"]:
 
 
 def eye_geometry(model: HeadModel) -> tuple[tuple[float, float, float], float]:
-    """Centre of the right-hand (x > 0) eyeball and its radius, in rest coordinates."""
+    """Center of the right-hand (x > 0) eyeball and its radius, in rest coordinates."""
     ball = model.mean[(model.part == 2) & (model.mean[:, 0] > 0)]
-    centre = (ball.max(0) + ball.min(0)) / 2
-    return tuple(float(c) for c in centre), float(np.linalg.norm(ball - centre, axis=1).mean())
+    center = (ball.max(0) + ball.min(0)) / 2
+    return tuple(float(c) for c in center), float(np.linalg.norm(ball - center, axis=1).mean())
 
 
 def paint(points: Float[Tensor, "*s 8"], look: Look, model: HeadModel) -> Material:

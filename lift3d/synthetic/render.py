@@ -1,7 +1,7 @@
 """Head renders with exact ground truth, through the project's own rasterizer and ``shade``.
 
-A head of a split has ``VIEWS_PER_HEAD`` takes, which share its shape and look and differ in view and light.
-Two renders of one take are bit-identical.
+A head of a split has ``VIEWS_PER_HEAD`` renders, which share its shape and look and differ in view and light.
+Rendering one of them twice gives the same bits.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ LIGHT_PRIOR = LightPrior(
 
 @dataclass(frozen=True)
 class HeadRender:
-    """One image with everything that made it; maps are exact at pixel centres and 0 in the background."""
+    """One image with everything that made it; maps are exact at pixel centers and 0 in the background."""
 
     image: Float[Tensor, "h w 3"]  # [0, 1], antialiased over the white background
     mask: Bool[Tensor, "h w"]
@@ -61,10 +61,10 @@ def render_mesh(
     rasterizer: Rasterizer | None = None,
 ) -> HeadRender:
     """Renders a head mesh (vertices in the head model's order, with normals) at one view under one light."""
-    return next(_takes(mesh, look, model, view[None], light[None], size, supersample, rasterizer))
+    return next(_renders(mesh, look, model, view[None], light[None], size, supersample, rasterizer))
 
 
-def _takes(
+def _renders(
     mesh: Mesh,
     look: Look,
     model: HeadModel,
@@ -107,19 +107,22 @@ def _takes(
         )
 
 
-def take_parameters(split: str, head: int, takes: int) -> tuple[Float[Tensor, "t 6"], Float[Tensor, "t 5"]]:
-    """Views and lights of a head's takes."""
-    views = torch.cat([VIEW_PRIOR.sample(1, _generator(split, f"view {k}", head)) for k in range(takes)])
-    lights = torch.cat([LIGHT_PRIOR.sample(1, _generator(split, f"light {k}", head)) for k in range(takes)])
+def render_parameters(
+    split: str, head: int, n_renders: int
+) -> tuple[Float[Tensor, "t 6"], Float[Tensor, "t 5"]]:
+    """Views and lights of a head's renders."""
+    key = lambda kind, k: _generator(split, f"{kind} {k}", head)  # noqa: E731
+    views = torch.cat([VIEW_PRIOR.sample(1, key("view", k)) for k in range(n_renders)])
+    lights = torch.cat([LIGHT_PRIOR.sample(1, key("light", k)) for k in range(n_renders)])
     return views, lights
 
 
 def render_head(
-    split: str, head: int, size: int, supersample: int = 2, takes: int = VIEWS_PER_HEAD
+    split: str, head: int, size: int, supersample: int = 2, n_renders: int = VIEWS_PER_HEAD
 ) -> list[HeadRender]:
-    """All takes of one head; take ``k`` is the same whatever ``takes`` is."""
+    """All renders of one head; number ``k`` is the same whatever ``n_renders`` is."""
     model = load_head_model()
     shape, look = sample_shape(model, split, head), sample_look(split, head)
     mesh = model.mesh(shape.identity, shape.expression)
-    views, lights = take_parameters(split, head, takes)
-    return list(_takes(mesh, look, model, views, lights, size, supersample, None))
+    views, lights = render_parameters(split, head, n_renders)
+    return list(_renders(mesh, look, model, views, lights, size, supersample, None))

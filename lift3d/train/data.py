@@ -89,11 +89,11 @@ def rerender(
             geometry = model.geometry(code, TRAINING_MESH)
         cameras = Cameras.from_view(views[i].to(model.device))
         lamps = Lights.from_vector(lights[i, :, None].to(model.device))
-        mesh = model.paint(geometry, code)
-        if config.carry_detail:
+        mesh = model.evaluate_material(geometry, code)
+        if config.transfer_residual:
             image = to_float(samples.images[i].to(model.device))
             view, light = own_view_and_light(model, samples, torch.tensor([i]), first)
-            mesh = with_detail(mesh, image, inside[i].to(model.device), view[0], light[0])
+            mesh = with_residual(mesh, image, inside[i].to(model.device), view[0], light[0])
         out = render_mesh(mesh, cameras, lamps, config.size, model.background)
         pseudo.append(to_bytes(out.colors[:, 0].permute(0, 3, 1, 2) * 2 - 1).cpu())
         masks.append(out.mask.cpu())
@@ -121,7 +121,7 @@ def own_view_and_light(
     return view.to(model.device), light.to(model.device)
 
 
-def with_detail(
+def with_residual(
     mesh: Mesh,
     image: Float[Tensor, "3 s s"],
     inside: Bool[Tensor, "s s"],

@@ -1,4 +1,4 @@
-"""Contact sheets and curves of a training run: what to look at after every stage."""
+"""Contact figures and curves of a training run: what to look at after every stage."""
 
 import json
 from pathlib import Path

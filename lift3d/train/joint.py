@@ -19,12 +19,12 @@ from lift3d.masks.sources import MaskSource, mask_source, with_masks
 from lift3d.model import LiftedGAN
 from lift3d.networks.perceptual import get_perceptual
 from lift3d.observer import Observer, SilentObserver
-from lift3d.pseudo_labels.labeler import Readings, new_reader, read
+from lift3d.pseudo_labels.labeler import PseudoLabels, label, new_labeler
 from lift3d.train import figures, stages
 from lift3d.train.data import Rerendered, SampleSet, draw_samples, project, rerender
-from lift3d.train.runner import Group, Log, Losses, new_optimizer, optimise
+from lift3d.train.runner import Group, Log, Losses, new_optimizer, optimize
 
-FORMAT = "lift3d.pretraining/1"
+FORMAT = "lift3d.pretraining/2"
 STATE, STAGE_DATA, MODEL, LOG = (
     "state.safetensors",
     "stage-data.safetensors",
@@ -32,7 +32,7 @@ STATE, STAGE_DATA, MODEL, LOG = (
     "log.jsonl",
 )
 PHASES = ("explore", "rerender", "align", "project", "exploit")
-POOL_SEED = 500_000_000  # of the first of the samples in ``Preset.n_pool``
+UNLABELED_SEED = 500_000_000  # of the first of the samples in ``Preset.n_unlabeled``
 PATCH_FEATURES = 3  # discriminator blocks of the perceptual distance on patches
 
 
@@ -65,7 +65,7 @@ class Run:
     position: Position = Position()
     optimizer: torch.optim.Adam | None = None
     rerendered: Rerendered | None = None
-    readings: Readings | None = None
+    pseudo_labels: PseudoLabels | None = None
     checkpoint_every: int = 500  # steps
 
 
@@ -126,19 +126,19 @@ def pretrain(
         source,
         checkpoint_every=checkpoint_every,
     )
-    pool = None
-    if preset.n_pool:
+    unlabeled = None
+    if preset.n_unlabeled:
         on_background = mask_source(replace(preset, masks="background"))
-        pool = draw_samples(run.model, preset.n_pool, POOL_SEED, on_background)
+        unlabeled = draw_samples(run.model, preset.n_unlabeled, UNLABELED_SEED, on_background)
     if resume:
-        load_state(run, pool)
+        load_state(run, unlabeled)
     else:
         for name in (STATE, STAGE_DATA, MODEL, LOG):
             (out / name).unlink(missing_ok=True)
         save_state(run)  # a run that waits for masks can be resumed
     samples = draw_samples(run.model, schedule.n_samples, 1_000_000 * (seed + 1), source)
-    if pool is not None and run.position.stage == 0:
-        views, lights = new_reader(run.model, pool).read(samples.images, samples.masks)
+    if unlabeled is not None and run.position.stage == 0:
+        views, lights = new_labeler(run.model, unlabeled).label(samples.images, samples.masks)
         samples = replace(samples, views=views, lights=lights)
     perceptual = get_perceptual(
         "auto", lambda x: gan.discriminator.features(x, PATCH_FEATURES), observer=observer
@@ -147,7 +147,7 @@ def pretrain(
     log = Log(out / LOG)
     while run.position.stage < schedule.n_stages:
         position = run.position
-        advance(run, samples, pool, perceptual, log)
+        advance(run, samples, unlabeled, perceptual, log)
         run.position, run.optimizer = position.next(), None
         if run.position.phase == "exploit":
             figures.projections(
@@ -178,7 +178,7 @@ def finish_stage(
 
 
 def advance(
-    run: Run, samples: SampleSet, pool: SampleSet | None, perceptual: torch.nn.Module, log: Log
+    run: Run, samples: SampleSet, unlabeled: SampleSet | None, perceptual: torch.nn.Module, log: Log
 ) -> None:
     """Runs the current phase to its end."""
     model, schedule, stage, phase = run.model, run.schedule, run.position.stage, run.position.phase
@@ -186,26 +186,26 @@ def advance(
         run.rerendered = rerender(
             model, samples, schedule.n_rerendered, run.rng, run.observer, first=stage == 0
         )
-        run.readings = None
+        run.pseudo_labels = None
         return save_stage_data(run)
     if phase == "project":
         run.rerendered = project(model, samples, run.rerendered, run.observer, run.masks, stage)
-        if pool is not None:
-            run.readings = read(model, run.rerendered, pool)
+        if unlabeled is not None:
+            run.pseudo_labels = label(model, run.rerendered, unlabeled)
         return save_stage_data(run)
     steps = _steps(schedule, stage, phase)
-    n_invert = schedule.invert if (stage, phase) == (0, "align") else 0
+    n_latent = schedule.latent if (stage, phase) == (0, "align") else 0
 
     def loss(step: int) -> Losses:
         model.open_bands.fill_(open_bands(schedule, stage, phase, step))
         if phase == "explore":
             return stages.explore_loss(model, samples, schedule, stage, run.rng)
         if phase == "align":
-            if step < n_invert:
-                return stages.invert_loss(model, pool, run.rerendered, run.rng)
+            if step < n_latent:
+                return stages.latent_loss(model, unlabeled, run.rerendered, run.rng)
             return stages.align_loss(model, samples, run.rerendered, run.discriminator, stage, run.rng)
         return stages.exploit_loss(
-            model, samples, run.rerendered, schedule, perceptual, stage, run.rng, run.readings
+            model, samples, run.rerendered, schedule, perceptual, stage, run.rng, run.pseudo_labels
         )
 
     def checkpoint(step: int) -> None:
@@ -220,7 +220,7 @@ def advance(
     if run.optimizer is None:
         run.optimizer = new_optimizer(groups)
     where = {"stage": stage, "phase": phase}
-    optimise(
+    optimize(
         run.optimizer,
         loss,
         run.position.step,
@@ -246,7 +246,7 @@ def _steps(schedule: Schedule, stage: int, phase: str) -> int:
     if phase == "explore":
         return schedule.explore_first if stage == 0 else schedule.explore
     if phase == "align":
-        return schedule.align + (schedule.invert if stage == 0 else 0)
+        return schedule.align + (schedule.latent if stage == 0 else 0)
     return schedule.exploit
 
 
@@ -260,7 +260,7 @@ def open_bands(schedule: Schedule, stage: int, phase: str, step: int) -> float:
         done += step
     else:
         done += _steps(schedule, stage, "explore") + (step if phase == "exploit" else 0)
-    low, high = schedule.sigma
+    low, high = schedule.open_bands
     return low + (high - low) * done / max(1, sum(per_stage) - 1)
 
 
@@ -282,7 +282,7 @@ def save_state(run: Run) -> None:
     write_tensors(run.out / STATE, tensors, about)
 
 
-def load_state(run: Run, pool: SampleSet | None) -> None:
+def load_state(run: Run, unlabeled: SampleSet | None) -> None:
     """Continues from ``save_state``; raises ``ConfigError`` when preset or seed differ from the run's."""
     about, tensors = read_tensors(run.out / STATE)
     if about.get("format") != FORMAT:
@@ -300,7 +300,7 @@ def load_state(run: Run, pool: SampleSet | None) -> None:
     run.rng.set_state(tensors["rng"])
     run.position = Position(*about["position"])
     if run.position.stage < run.schedule.n_stages and run.position.phase in ("align", "project", "exploit"):
-        load_stage_data(run, pool)
+        load_stage_data(run, unlabeled)
     if run.position.step:
         run.optimizer = new_optimizer(phase_groups(run.model, run.position.phase, run.position.stage))
         parameters = [p for g in run.optimizer.param_groups for p in g["params"]]
@@ -314,24 +314,24 @@ def load_state(run: Run, pool: SampleSet | None) -> None:
                 run.optimizer.state[p] = moments
 
 
-READ = "readings."  # what the names of their tensors start with
+READ = "pseudo_labels."  # what the names of their tensors start with
 
 
 def save_stage_data(run: Run) -> None:
     """Pseudo images and projections of the stage, and what was read off them."""
     values = dict(vars(run.rerendered))
-    if run.readings is not None:
-        values |= {READ + k: v for k, v in vars(run.readings).items() if k != "pool"}
+    if run.pseudo_labels is not None:
+        values |= {READ + k: v for k, v in vars(run.pseudo_labels).items() if k != "unlabeled"}
     tensors = {
         k: v.to(torch.uint8) if v.dtype == torch.bool else v for k, v in values.items() if v is not None
     }
     write_tensors(run.out / STAGE_DATA, tensors, {"format": FORMAT, "stage": run.position.stage})
 
 
-def load_stage_data(run: Run, pool: SampleSet | None) -> None:
+def load_stage_data(run: Run, unlabeled: SampleSet | None) -> None:
     """What ``save_stage_data`` wrote."""
     _, data = read_tensors(run.out / STAGE_DATA)
     found = {k.removeprefix(READ): v for k, v in data.items() if k.startswith(READ)}
     images = {k: v.bool() if "mask" in k else v for k, v in data.items() if not k.startswith(READ)}
     run.rerendered = Rerendered(**images)
-    run.readings = Readings(pool=pool, **found) if found else None
+    run.pseudo_labels = PseudoLabels(unlabeled=unlabeled, **found) if found else None

@@ -1,4 +1,4 @@
-"""The optimisation loop: the one place where optimizers step, non-finite values stop a run, and steps are
+"""The optimization loop: the one place where optimizers step, non-finite values stop a run, and steps are
 logged.
 
 A *phase* (explore, align or exploit of one stage) trains some parameters with one Adam for a number of steps.
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lift3d.errors import TrainingDiverged
 from lift3d.observer import Observer
 
-Losses = dict[str, Tensor]  # named scalars; "total" is minimised, the others are logged
+Losses = dict[str, Tensor]  # named scalars; "total" is minimized, the others are logged
 DEAD_STEPS = 50  # steps without any gradient after which a loss counts as dead
 LOG_EVERY = 20  # steps
 REMEDY = "the last good checkpoint was kept: lower the learning rates, then --resume"
@@ -60,7 +60,7 @@ def new_optimizer(groups: Sequence[Group]) -> torch.optim.Adam:
     return torch.optim.Adam([{"params": list(g.parameters), "lr": g.rate} for g in groups])
 
 
-def optimise(
+def optimize(
     optimizer: torch.optim.Adam,
     loss: Callable[[int], Losses],
     first_step: int,

@@ -15,7 +15,7 @@ from lift3d.config.schema import Schedule
 from lift3d.gan.stylegan2 import Discriminator
 from lift3d.masks.background import interior
 from lift3d.model import LiftedGAN
-from lift3d.pseudo_labels.labeler import Readings
+from lift3d.pseudo_labels.labeler import PseudoLabels
 from lift3d.render.surface_hits import first_hits
 from lift3d.render.volume import RaySamples, render_rays, trace
 from lift3d.scene.cameras import Cameras
@@ -38,7 +38,7 @@ FAR = 0.1  # chance of a pixel far from the object, relative to one near it or i
 class Rays:
     """Pixels of b images: r random ones, or the p x p pixels of a patch, row by row."""
 
-    position: Float[Tensor, "b r 2"]  # (x, y) centres, pixels
+    position: Float[Tensor, "b r 2"]  # (x, y) centers, pixels
     target: Float[Tensor, "b r 3"]  # [0, 1]
     mask: Bool[Tensor, "b r"]
     patch: int  # p, or 0
@@ -98,27 +98,29 @@ def explore_loss(
     return {"total": total, **terms}
 
 
-def invert_loss(model: LiftedGAN, pool: SampleSet, rerendered: Rerendered, rng: torch.Generator) -> Losses:
+def latent_loss(
+    model: LiftedGAN, unlabeled: SampleSet, rerendered: Rerendered, rng: torch.Generator
+) -> Losses:
     """Before the first step 2: E_w learns by which latents GAN samples differ, w_a + dw(I_b) = w_b.
 
     I_b is cut out like a pseudo image of the first stage, and the latents are compared by the styles that
     they give: that teaches E_w views and lights at a fraction of the cost of images. Relative loss: 1 is what
     dw = 0 scores."""
-    n = model.config.batch.n_invert
-    a, b = torch.randint(len(pool.w), (2, n), generator=rng)
+    n = model.config.batch.n_latent
+    a, b = torch.randint(len(unlabeled.w), (2, n), generator=rng)
     shapes = rerendered.pseudo_masks.flatten(0, 1)
     shapes = shapes[torch.randint(len(shapes), (n,), generator=rng)].to(model.device)
-    image = to_float(pool.images[b].to(model.device))
-    inside = pool.masks[b, None].to(image)
+    image = to_float(unlabeled.images[b].to(model.device))
+    inside = unlabeled.masks[b, None].to(image)
     tone = (image * inside).sum((2, 3), keepdim=True) / inside.sum((2, 3), keepdim=True).clamp_min(1)
     image = torch.where(inside > 0, image, tone)
     image = torch.where(shapes[:, None], image, 2 * model.background[0] - 1)
-    step = model.offset(image, to_float(pool.images[a].to(model.device)))
-    w = pool.w.to(model.device)
+    step = model.offset(image, to_float(unlabeled.images[a].to(model.device)))
+    w = unlabeled.w.to(model.device)
     styles = model.generator.styles
     error = styles(w[a] + step) - styles(w[b])
     total = error.square().sum(-1).mean() / (styles(w[a]) - styles(w[b])).square().sum(-1).mean()
-    return {"total": total, "inversion": total}
+    return {"total": total, "latent": total}
 
 
 def align_loss(
@@ -145,17 +147,17 @@ def align_loss(
         mask = rerendered.pseudo_masks[i, j][:, None].to(device)
     loss = losses.projection(
         projected, pseudo, mask, delta,
-        lambda x: discriminator.features(x, N_FEATURES), weights.features, weights.delta,
+        lambda x: discriminator.features(x, N_FEATURES), weights.features, weights.offset,
     )  # fmt: skip
-    terms = {"pixels": loss.pixels, "features": loss.features, "delta": loss.delta}
+    terms = {"pixels": loss.pixels, "features": loss.features, "offset": loss.offset}
     total = loss.total
-    if weights.obedience and stage > 0:
+    if weights.consistency and stage > 0:
         view, light = rerendered.views[i, j].to(device), rerendered.lights[i, j].to(device)
-        terms["obedience"] = losses.view_light(
+        terms["consistency"] = losses.view_light(
             model.view_encoder.tanh(projected), model.view_encoder.to_tanh(view),
             model.light_encoder.tanh(projected), model.light_encoder.to_tanh(light),
         )  # fmt: skip
-        total = total + weights.obedience * terms["obedience"]
+        total = total + weights.consistency * terms["consistency"]
     return {"total": total, **terms}
 
 
@@ -167,10 +169,10 @@ def exploit_loss(
     perceptual: torch.nn.Module,
     stage: int,
     rng: torch.Generator,
-    readings: Readings | None = None,
+    pseudo_labels: PseudoLabels | None = None,
 ) -> Losses:
     """Step 3: geometry, material, views and lights from the projections and from clean samples: those that
-    were projected, or the pool of the ``readings``.
+    were projected, or the unlabeled samples of the ``pseudo_labels``.
     """
     weights = model.config.weights
     n, m = rerendered.views.shape[:2]
@@ -178,8 +180,8 @@ def exploit_loss(
     count, is_patch = _draw(model, batch.n_rays, rng)
     index = torch.randint(n, (count,), generator=rng)
     j = torch.randint(m, (count,), generator=rng)
-    own = torch.rand(count, generator=rng) < (1 / (m + 1) if batch.p_own is None else batch.p_own)
-    clean = samples if readings is None else readings.pool  # the more people, the better
+    own = torch.rand(count, generator=rng) < (1 / (m + 1) if batch.p_original is None else batch.p_original)
+    clean = samples if pseudo_labels is None else pseudo_labels.unlabeled  # the more people, the better
     k = torch.randint(len(clean.images), (count,), generator=rng)
     pick = own[:, None, None, None]
     original = torch.where(pick, clean.images[k], samples.images[index])
@@ -199,13 +201,15 @@ def exploit_loss(
     gradient = torch.cat((traced.gradient.flatten(1, 2), _gradient(model, code, ball, mirror)), 1)
     terms = {"l1": losses.l1(color, rays.target), "eikonal": losses.eikonal(gradient)}
     total = terms["l1"] + weights.eikonal * terms["eikonal"]
-    if batch.n_shaded and not is_patch:  # normals and material, of many more pixels than rays can pay for
-        dense = _rays(model, image, interior(mask), batch.n_shaded, False, rng)
+    if (
+        batch.n_surface_pixels and not is_patch
+    ):  # normals and material, of many more pixels than rays can pay for
+        dense = _rays(model, image, interior(mask), batch.n_surface_pixels, False, rng)
         shaded, _, hit = _shade_hits(model, model.surface(code, mirror), view, light, dense)
         terms["shaded"] = losses.l1(shaded, dense.target, (dense.mask & hit)[..., None])
         total = total + terms["shaded"]
     if weights.view_light:
-        terms["view_light"] = _view_light(model, rerendered, readings, rng)
+        terms["view_light"] = _view_light(model, rerendered, pseudo_labels, rng)
         total = total + weights.view_light * terms["view_light"]
     if weights.mask:
         terms["mask"] = losses.mask_bce(traced.opacity, rays.mask)
@@ -224,23 +228,23 @@ def exploit_loss(
 
 
 def _view_light(
-    model: LiftedGAN, rerendered: Rerendered, readings: Readings | None, rng: torch.Generator
+    model: LiftedGAN, rerendered: Rerendered, pseudo_labels: PseudoLabels | None, rng: torch.Generator
 ) -> Float[Tensor, ""]:
     """Predicted against known views and lights, over images of their own: they cost no rendering.
 
-    Projections know what was sampled, or what the ``readings`` say of them; then half of the images are GAN
-    samples with theirs. Half of all images are mirrored, as objects are taken to be symmetric."""
+    Projections know what was sampled, or what the ``pseudo_labels`` say of them; then half of the images
+    are GAN samples with theirs. Half of all images are mirrored, as objects are taken to be symmetric."""
     n, m = rerendered.views.shape[:2]
-    i = torch.randint(n, (model.config.batch.n_posed,), generator=rng)
+    i = torch.randint(n, (model.config.batch.n_view_light,), generator=rng)
     j = torch.randint(m, i.shape, generator=rng)
     flip = torch.rand(len(i), 1, generator=rng) < 0.5
-    known = rerendered if readings is None else readings
+    known = rerendered if pseudo_labels is None else pseudo_labels
     image, view, light = rerendered.projected[i, j], known.views[i, j], known.lights[i, j]
-    if readings is not None:
+    if pseudo_labels is not None:
         n_read = len(i) // 2
-        k = torch.randint(len(readings.pool.images), (n_read,), generator=rng)
-        image[:n_read], view[:n_read] = readings.pool.images[k], readings.pool_views[k]
-        light[:n_read] = readings.pool_lights[k]
+        k = torch.randint(len(pseudo_labels.unlabeled.images), (n_read,), generator=rng)
+        image[:n_read], view[:n_read] = pseudo_labels.unlabeled.images[k], pseudo_labels.unlabeled_views[k]
+        light[:n_read] = pseudo_labels.unlabeled_lights[k]
     image = torch.where(flip[..., None, None], image.flip(-1), image)
     view = torch.where(flip, mirrored_views(view), view)
     light = torch.where(flip, mirrored_lights(light), light)
@@ -315,7 +319,7 @@ def _render(
     rng: torch.Generator,
     mirror: Float[Tensor, " b"] | None = None,
 ) -> tuple[Float[Tensor, "b r 3"], RaySamples]:
-    """Colours of rays at given views and lights; gradients flow into the fields, the code, the view and the
+    """Colors of rays at given views and lights; gradients flow into the fields, the code, the view and the
     light.
     """
     origins, directions = Cameras.from_view(view).rays(rays.position, model.config.size)
@@ -341,7 +345,7 @@ def _shade_hits(
     rays: Rays,
     fixed_shape: bool = False,
 ) -> tuple[Float[Tensor, "b r 3"], Material, Bool[Tensor, "b r"]]:
-    """Colours and material where rays first hit the surface, and which do: one point a pixel.
+    """Colors and material where rays first hit the surface, and which do: one point a pixel.
 
     Distances are constants, so a shape that is not fixed learns its normals from this, not its depth."""
     origins, directions = Cameras.from_view(view).rays(rays.position, model.config.size)

@@ -113,4 +113,4 @@ def test_bad_sampling_options(folder: Path, arguments: list[str], sentence: str)
 
 def test_a_lifted_model_is_no_gan(tiny_model: Path, folder: Path) -> None:
     result = CliRunner().invoke(main, ["gan", "sample", str(tiny_model), "--out", "a.png"])
-    assert (result.exit_code, "expected 'lift3d.gan/1'" in result.stderr) == (1, True)
+    assert (result.exit_code, "expected 'lift3d.gan/2'" in result.stderr) == (1, True)

@@ -55,7 +55,7 @@ def test_convert_keeps_every_number_and_says_what_it_found(folder: Path) -> None
     result = run("convert", "nv.pkl", "gan.safetensors")
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith(
-        "gan.safetensors: 8px StyleGAN2 and its discriminator, from nvlabs; licence: none"
+        "gan.safetensors: 8px StyleGAN2 and its discriminator, from nvlabs; license: none"
     )
     one, two = load("nv.pkl"), load("gan.safetensors")
     for ours, theirs in ((one.generator, two.generator), (one.discriminator, two.discriminator)):
@@ -146,7 +146,7 @@ def test_info_says_what_a_gan_file_is(folder: Path, name: str) -> None:
     complete = name in ("nv.pkl", "gan.safetensors")
     assert said["discriminator"] == ("there" if complete else "missing: this file cannot be lifted")
     assert said["source"] == ("nv.pkl" if name == "gan.safetensors" else "not stated")
-    assert said["licence"].startswith("none stated; ")
+    assert said["license"].startswith("none stated; ")
     assert ("note" in said) == (name == "ros.pt")
 
 

@@ -73,8 +73,8 @@ def test_info_draws_a_contact_sheet_once(faces: Path) -> None:
 def test_info_of_a_model(tiny_model: Path) -> None:
     result = run("info", str(tiny_model))
     assert result.exit_code == 0, result.output
-    assert '"format": "lift3d.lifted/1"' in result.stdout
-    assert json.loads(run("info", str(tiny_model), "--json").stdout)["format"] == "lift3d.lifted/1"
+    assert '"format": "lift3d.lifted/2"' in result.stdout
+    assert json.loads(run("info", str(tiny_model), "--json").stdout)["format"] == "lift3d.lifted/2"
     sheet = run("info", str(tiny_model), "--contact-sheet", "a.png")
     assert (sheet.exit_code, "is no dataset" in sheet.stderr) == (1, True)
 

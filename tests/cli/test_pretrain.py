@@ -28,7 +28,7 @@ def test_a_run_ends_with_a_model_and_is_not_overwritten_by_accident(tiny_gan: Pa
     assert result.stdout.endswith("run: done\n")
     assert lift3d.load("run").config.name == "tiny"
     shown = CliRunner().invoke(main, ["info", "run/model.safetensors"])
-    assert (shown.exit_code, '"format": "lift3d.lifted/1"' in shown.stdout) == (0, True), shown.output
+    assert (shown.exit_code, '"format": "lift3d.lifted/2"' in shown.stdout) == (0, True), shown.output
 
     before = Path("run/model.safetensors").read_bytes()
     again = pretrain("--gan", tiny_gan)
@@ -78,4 +78,4 @@ def test_a_foreign_gan_file_is_refused(tiny_model: Path, folder: Path) -> None:
     result = pretrain("--gan", "gan.bin")
     assert (result.exit_code, "gan.bin is truncated or not a safetensors file" in result.stderr) == (1, True)
     result = pretrain("--gan", tiny_model)
-    assert (result.exit_code, "expected 'lift3d.gan/1'" in result.stderr) == (1, True)
+    assert (result.exit_code, "expected 'lift3d.gan/2'" in result.stderr) == (1, True)

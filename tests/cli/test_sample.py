@@ -74,7 +74,7 @@ def test_what_exists_is_kept_unless_told_otherwise(sample: Sample) -> None:
         ({"size": 100}, "size is 100, expected one of 16, 32, 64"),
         ({"seed": -1}, "seed is -1, expected 0"),
         ({"trunc": 1.5}, "truncation is 1.5, expected 0"),
-        ({"maps": "albedo,colour"}, "maps: colour unknown, expected some of albedo"),
+        ({"maps": "albedo,color"}, "maps: color unknown, expected some of albedo"),
         ({"mesh_resolution": 4}, "mesh_resolution is 4, expected 16 to 1024"),
         ({"renderer": "raytrace"}, "renderer is 'raytrace', expected one of mesh, neus"),
         ({"model": "nobody"}, "there is no model file nobody"),

@@ -60,7 +60,7 @@ def test_table_5_joint_pre_training(name: str, n: int, m: int) -> None:
         explore=30_000,
         align=8_000,
         exploit=50_000,
-        sigma=(0.3, 1.0),
+        open_bands=(0.3, 1.0),
         smooth_albedo=0.2,
         smooth_specular=0.1,
     )
@@ -78,7 +78,7 @@ def test_table_5_instance_specific_fine_tuning(name: str, m: int) -> None:
             explore=6_000,
             align=2_000,
             exploit=15_000,
-            sigma=(0.8, 1.0),
+            open_bands=(0.8, 1.0),
             smooth_albedo=0.2,
             smooth_specular=0.1,
         ),
@@ -98,7 +98,7 @@ def test_table_6_has_no_joint_training_but_two_resolutions() -> None:
             explore=10_000,
             align=4_000,
             exploit=25_000,
-            sigma=(0.3, 1.0),
+            open_bands=(0.3, 1.0),
             smooth_albedo=0.2,
             smooth_specular=0.1,
         ),
@@ -111,7 +111,7 @@ def test_table_6_has_no_joint_training_but_two_resolutions() -> None:
             explore=6_000,
             align=2_000,
             exploit=15_000,
-            sigma=(0.8, 1.0),
+            open_bands=(0.8, 1.0),
             smooth_albedo=0.2,
             smooth_specular=0.1,
         ),
@@ -120,7 +120,7 @@ def test_table_6_has_no_joint_training_but_two_resolutions() -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_tables_5_and_6_shading_based_refinement(name: str) -> None:
-    expected = Refinement(iterations=1_000, sigma=(1.0, 1.0), smooth_albedo=0.5, smooth_specular=0.2)
+    expected = Refinement(iterations=1_000, open_bands=(1.0, 1.0), smooth_albedo=0.5, smooth_specular=0.2)
     assert PRESETS[name].refine == expected
 
 
@@ -161,8 +161,8 @@ def test_quick_profile_shrinks_the_joint_schedule_and_the_pool_alone() -> None:
     assert quick.joint.n_stages == 2
     for name in ("n_samples", "n_rerendered", "explore_first", "explore", "align", "exploit"):
         assert 0 < getattr(quick.joint, name) < getattr(full.joint, name)
-    assert 0 < quick.n_pool < full.n_pool
-    assert quick.joint.sigma == full.joint.sigma
+    assert 0 < quick.n_unlabeled < full.n_unlabeled
+    assert quick.joint.open_bands == full.joint.open_bands
     assert (quick.name, quick.shape, quick.instance) == (full.name, full.shape, full.instance)
     assert get_preset("lsun-car", "quick") == PRESETS["lsun-car"]
 

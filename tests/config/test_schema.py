@@ -65,7 +65,7 @@ def test_a_configuration_does_not_change() -> None:
     [
         ("{", "preset is not JSON: Expecting property name"),
         ("[1]", r"preset is \[1\], expected an object with the settings of Preset"),
-        (changed(colour=1), "preset: unknown setting 'colour', known are name, size, radii"),
+        (changed(color=1), "preset: unknown setting 'color', known are name, size, radii"),
         (changed(weights={"mask": 0.1, "mark": 1.0}), "weights: unknown setting 'mark', known are view"),
         (without(asdict(DEMO), "radii"), "preset: setting 'radii' is missing"),
         (without(asdict(DEMO), "joint", "align"), "preset.joint: setting 'align' is missing"),

@@ -22,15 +22,23 @@ def renders():
     return benchmark_renders(2)
 
 
-def oracle(_, take):
+def oracle(_, render):
     """Repeats the ground truth."""
-    material = Material(take.albedo[None], take.specular[None, ..., None], take.shininess[None, ..., None])
-    cameras, lights = Cameras.from_view(take.view[None]), Lights.from_vector(take.light[None])
+    material = Material(
+        render.albedo[None], render.specular[None, ..., None], render.shininess[None, ..., None]
+    )
+    cameras, lights = Cameras.from_view(render.view[None]), Lights.from_vector(render.light[None])
     to_camera = cameras.origins[:, None, None].expand(1, 64, 64, 3)
     maps = shade_maps(
-        take.mask[None], take.depth[None], take.normal[None], to_camera, material, lights, (1.0, 1.0, 1.0)
+        render.mask[None],
+        render.depth[None],
+        render.normal[None],
+        to_camera,
+        material,
+        lights,
+        (1.0, 1.0, 1.0),
     )
-    return Prediction(maps, take.view, take.light)
+    return Prediction(maps, render.view, render.light)
 
 
 def test_the_truth_has_no_error(renders):
@@ -57,10 +65,10 @@ def test_rows_and_their_order(renders):
 
 
 def test_a_wrong_pose_costs_its_angle_once(renders):
-    def turned(head, take):
-        whole = oracle(head, take)
-        view = take.view + torch.tensor([0.0, 0.1, 0.0, 0.0, 0.0, 0.0])
-        return Prediction(whole.maps, view, take.light)
+    def turned(head, render):
+        whole = oracle(head, render)
+        view = render.view + torch.tensor([0.0, 0.1, 0.0, 0.0, 0.0, 0.0])
+        return Prediction(whole.maps, view, render.light)
 
     row = measure("turned", turned, renders)
     assert row.view_deg == pytest.approx(torch.rad2deg(torch.tensor(0.1)).item(), rel=0.1)

@@ -58,8 +58,8 @@ def test_geometry_errors_are_the_naive_loop():
         for y, x in common[i].nonzero().tolist():
             logs.append(math.log(depth[i, y, x]) - math.log(true_depth[i, y, x]))
             angles.append(math.degrees(math.acos(float((normal[i, y, x] * true_normal[i, y, x]).sum()))))
-        centre = sum(logs) / len(logs)
-        side = 100 * math.sqrt(sum((d - centre) ** 2 for d in logs) / len(logs))
+        center = sum(logs) / len(logs)
+        side = 100 * math.sqrt(sum((d - center) ** 2 for d in logs) / len(logs))
         assert errors.side[i].item() == pytest.approx(side, rel=1e-4)
         assert errors.mad[i].item() == pytest.approx(sum(angles) / len(angles), rel=1e-4)
         assert errors.n_pixels[i] == len(logs) > 10

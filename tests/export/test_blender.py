@@ -1,6 +1,6 @@
 """.blend files: what Blender is told and, where there is one (``make test-blender``), what it makes of it.
 
-Renders are compared inside the common silhouette, where Cycles' colours are divided by the coverage: mean
+Renders are compared inside the common silhouette, where Cycles' colors are divided by the coverage: mean
 absolute error of display values. The figures asked for are IoU >= 0.99, exact <= 0.005, pbr <= 0.015.
 """
 
@@ -97,8 +97,8 @@ def textured_patch(size: int) -> tuple[Mesh, Maps]:
     ).astype(np.float32)
     a = (np.arange(n - 1)[:, None] * n + np.arange(n - 1)).ravel()
     faces = np.concatenate((np.stack((a, a + n, a + 1), -1), np.stack((a + 1, a + n, a + n + 1), -1)))
-    centres = (np.arange(size, dtype=np.float64) + 0.5) / size
-    maps = material(*np.meshgrid(centres, centres))
+    centers = (np.arange(size, dtype=np.float64) + 0.5) / size
+    maps = material(*np.meshgrid(centers, centers))
     mesh = Mesh(0.9 * normals, faces.astype(np.int32), normals, *material(u, v))
     return mesh, Maps(np.stack((u, v), -1).astype(np.float32), *maps)
 
@@ -331,12 +331,12 @@ class Agreement:
     """How a render by Cycles compares with ours."""
 
     iou: float  # of the silhouettes
-    mae: float  # of colours inside both
+    mae: float  # of colors inside both
     signed: float
 
 
 def agreement(cycles: ndarray, colors: ndarray, mask: ndarray) -> Agreement:
-    """Of a render [h, w, 4] with colours [h, w, 3] and their mask."""
+    """Of a render [h, w, 4] with colors [h, w, 3] and their mask."""
     covered = cycles[..., 3] > 0.5
     both = covered & mask
     error = np.clip(cycles[both, :3] / cycles[both, 3:], 0.0, 1.0) - colors[both]
@@ -345,7 +345,7 @@ def agreement(cycles: ndarray, colors: ndarray, mask: ndarray) -> Agreement:
 
 
 def assert_alike(name: str, path: Path, mesh: Mesh, cameras: Cameras, lamps: Lights, limit: float) -> None:
-    """Blender's renders of a file show the silhouettes of ``mesh``, where they are, and our colours."""
+    """Blender's renders of a file show the silhouettes of ``mesh``, where they are, and our colors."""
     ours = render_mesh(mesh, cameras, lamps, SIZE, (1.0, 1.0, 1.0))
     for image, (view, light) in zip(render_blend(path, SHOTS, samples=16), SHOTS, strict=True):
         colors, mask = ours.colors[view, light].numpy(), ours.mask[view].numpy()
@@ -506,7 +506,7 @@ def test_blender_reads_our_textures(tmp_path: Path) -> None:
     np.testing.assert_allclose(arrays["UVMap"], places, atol=1e-6)
     assert all(packed for _, packed, _ in facts["images"].values())
     spaces = {name.split(".")[0]: space for name, (_, _, space) in facts["images"].items()}
-    assert spaces.pop("specular")  # its alpha is read, which has no colour space
+    assert spaces.pop("specular")  # its alpha is read, which has no color space
     assert spaces == {"albedo": "sRGB", "roughness": "Non-Color", "normal": "Non-Color"}
     principled = facts["nodes"]["ShaderNodeBsdfPrincipled"]
     assert principled["Base Color"] == ["ShaderNodeTexImage"]

@@ -146,7 +146,7 @@ def test_a_sample_depends_on_seed_and_number_alone(written: Path, tmp_path: Path
 def test_gan_seeds_do_not_meet() -> None:
     assert [DatasetPlan(n=1).gan_seed(i) for i in range(3)] == [0, 1, 2]
     starts = sorted(DatasetPlan(n=1, seed=s).gan_seed(0) for s in range(1000))
-    assert min(b - a for a, b in zip(starts, starts[1:], strict=False)) > 1_000_000  # people per dataset
+    assert min(b - a for a, b in zip(starts, starts[1:], strict=False)) > 1_000_000  # instances per dataset
 
 
 def test_views_in_several_calls_are_the_same(
@@ -410,5 +410,5 @@ def test_contact_sheet_of_nothing(tmp_path: Path) -> None:
     write_dataset(Stopping(0, KeyboardInterrupt), PLAN, tmp_path / "empty.h5")
     with pytest.raises(ConfigError, match="has no finished samples; resume"):
         contact_sheet(tmp_path / "empty.h5")
-    with pytest.raises(ConfigError, match="contact sheet of 0 people, expected at least 1"):
+    with pytest.raises(ConfigError, match="contact sheet of 0 instances, expected at least 1"):
         contact_sheet(tmp_path / "empty.h5", n=0)

@@ -519,7 +519,7 @@ def test_verify_finds_missing_foreign_and_mistyped_datasets(copy: Path) -> None:
 
 def test_verify_finds_wrong_attributes(copy: Path) -> None:
     with h5py.File(copy, "r+") as h5:
-        h5["depth"].attrs["units"] = "millimetre"
-    assert "attribute units is 'millimetre', the format says 'world unit'" in [
+        h5["depth"].attrs["units"] = "millimeter"
+    assert "attribute units is 'millimeter', the format says 'world unit'" in [
         f.problem for f in verify(copy).findings if f.dataset == "depth"
     ]

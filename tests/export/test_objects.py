@@ -1,4 +1,4 @@
-"""People of datasets and models: whose fields paint them, and what is said where they cannot."""
+"""Instances of datasets and models: whose fields paint them, and what is said where they cannot."""
 
 import shutil
 from dataclasses import replace
@@ -51,7 +51,7 @@ def faces(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def other_model(path: Path) -> Path:
-    """A model that paints other colours on the same shape."""
+    """A model that paints other colors on the same shape."""
     lifted = lift3d.load(path)
     with torch.no_grad():
         lifted.material.head.bias += 0.05
@@ -63,28 +63,28 @@ def test_a_dataset_is_painted_by_the_model_that_it_names(faces: Path, model: Pat
     shutil.copy(model, faces.parent)
     stored = from_dataset(faces)
     assert stored.numbers == (0, 1)
-    one, sampled = stored.person(1), from_model(lift3d.load(model), [1], 0.7, CELLS).person(1)
+    one, sampled = stored.instance(1), from_model(lift3d.load(model), [1], 0.7, CELLS).instance(1)
     assert one.note == "" and one.size == 16 and one.cameras.translation.shape == (2, 3)
     np.testing.assert_array_equal(one.mesh.vertices, sampled.mesh.vertices)
-    a, b = (finish(person, texels=64).maps for person in (one, sampled))
+    a, b = (finish(instance, texels=64).maps for instance in (one, sampled))
     for name in ("uv", "albedo", "specular", "shininess"):
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-5, atol=1e-6, err_msg=name)
-    named = from_dataset(faces, [1], model).person(1)
+    named = from_dataset(faces, [1], model).instance(1)
     np.testing.assert_array_equal(finish(named, texels=64).maps.albedo, a.albedo)
 
 
 def test_without_its_model_the_vertices_are_all_there_is(faces: Path, model: Path) -> None:
-    person = from_dataset(faces, [0]).person(0)
-    assert person.note == (
-        f"{faces}: its model is not here, so textures are made of vertex colours; --model FILE gives it"
+    instance = from_dataset(faces, [0]).instance(0)
+    assert instance.note == (
+        f"{faces}: its model is not here, so textures are made of vertex colors; --model FILE gives it"
     )
-    found = person.materials(person.mesh.vertices)
-    np.testing.assert_allclose(found.albedo, person.mesh.albedo, atol=1e-5)
+    found = instance.materials(instance.mesh.vertices)
+    np.testing.assert_allclose(found.albedo, instance.mesh.albedo, atol=1e-5)
     other_model(Path(shutil.copy(model, faces.parent)))
-    assert "its model has changed, so textures" in from_dataset(faces, [0]).person(0).note
-    assert from_dataset(faces, [0], fields=False).person(0).note == ""
+    assert "its model has changed, so textures" in from_dataset(faces, [0]).instance(0).note
+    assert from_dataset(faces, [0], fields=False).instance(0).note == ""
     (faces.parent / model.name).write_bytes(b"no model")
-    assert "its model is not here" in from_dataset(faces, [0]).person(0).note
+    assert "its model is not here" in from_dataset(faces, [0]).instance(0).note
 
 
 def test_a_wrong_model_is_refused(faces: Path, model: Path, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_wrong_model_is_refused(faces: Path, model: Path, tmp_path: Path) -> N
     with pytest.raises(
         ConfigError, match="other.safetensors did not make sample 0 of .*its material differs"
     ):
-        from_dataset(faces, [0], other).person(0)
+        from_dataset(faces, [0], other).instance(0)
     with pytest.raises(CheckpointError, match="there is no model file nobody"):
         from_dataset(faces, [0], "nobody")
 
@@ -120,7 +120,7 @@ def test_people_who_are_not_there(faces: Path) -> None:
     with h5py.File(faces, "r+") as h5:
         h5["meshes/vertex_span"][0], h5["meshes/face_span"][0] = (0, 0), (0, 0)
     with pytest.raises(ConfigError, match="sample 0 of .*faces.h5 has an empty mesh; leave it out"):
-        from_dataset(faces).person(0)
+        from_dataset(faces).instance(0)
     with h5py.File(faces, "r+") as h5:
         h5["done"][0] = False
     with pytest.raises(ConfigError, match="faces.h5 has no finished sample; lift3d sample --resume"):
@@ -129,13 +129,13 @@ def test_people_who_are_not_there(faces: Path) -> None:
 
 def test_the_vertices_that_are_left_are_the_fields(model: Path) -> None:
     lifted = lift3d.load(model)
-    person = from_model(lifted, [3], None, CELLS).person(3)
-    budget = len(person.mesh.faces) // 4
-    done = finish(person, n_faces=budget)
+    instance = from_model(lifted, [3], None, CELLS).instance(3)
+    budget = len(instance.mesh.faces) // 4
+    done = finish(instance, n_faces=budget)
     assert done.maps is None and done.report.solid and 0.8 * budget < len(done.mesh.faces) <= budget
     code = lifted.sample([3]).code[0]
     sdf = lambda points: lifted.surface(code[None]).sdf(points[None])[0][0, :, 0]  # noqa: E731
-    exact = lifted.paint(project_to_surface(done.mesh, sdf, 0.1), code)
+    exact = lifted.evaluate_material(project_to_surface(done.mesh, sdf, 0.1), code)
     for name, array in exact.attributes().items():
         np.testing.assert_allclose(getattr(done.mesh, name), array, rtol=1e-4, atol=1e-4, err_msg=name)
-    assert finish(person, n_faces=10**6).mesh is person.mesh
+    assert finish(instance, n_faces=10**6).mesh is instance.mesh

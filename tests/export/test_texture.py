@@ -97,13 +97,13 @@ def test_charts_do_not_overlap(blob: Mesh) -> None:
         assert inside.sum() <= 1
 
 
-def test_covered_texels_are_those_whose_centre_is_in_a_face(blob: Mesh) -> None:
+def test_covered_texels_are_those_whose_center_is_in_a_face(blob: Mesh) -> None:
     cut, uv = unwrap(blob, 64)
     texels = cover(cut, uv, 64)
     assert len(set(zip(texels.row, texels.column, strict=True))) == len(texels.row)
-    centres = np.stack(((texels.column + 0.5) / 64, (texels.row + 0.5) / 64), -1)
+    centers = np.stack(((texels.column + 0.5) / 64, (texels.row + 0.5) / 64), -1)
     np.testing.assert_allclose(
-        np.einsum("kc,kcd->kd", texels.barycentric, uv[cut.faces[texels.face]]), centres, atol=1e-6
+        np.einsum("kc,kcd->kd", texels.barycentric, uv[cut.faces[texels.face]]), centers, atol=1e-6
     )
     assert texels.barycentric.min() > -1e-6
     corners = uv[cut.faces]

@@ -342,7 +342,7 @@ def cases(marker: Path) -> dict[str, tuple[bytes, str]]:
         "metadata_number": (metadata("9" * 10_000), "truncated or not a"),
         "metadata_list": (metadata("[]"), "was not written by lift3d"),
         "metadata_format": (metadata(json.dumps({"format": [[]]})), r"format '\[\[\]\]'|has format"),
-        "no_configuration": (metadata('{"format": "lift3d.gan/1"}'), "its configuration is incomplete"),
+        "no_configuration": (metadata('{"format": "lift3d.gan/2"}'), "its configuration is incomplete"),
     }
 
 

@@ -270,12 +270,12 @@ def test_conversion_is_exact_and_keeps_its_origin(write, tmp_path: Path) -> None
         write(files.dumps(files.snapshot(files.nvlabs_generator(g), files.nvlabs_discriminator(d))))
     )
     path = tmp_path / "gan.safetensors"
-    save_gan(path, original.generator, original.discriminator, original.licence, torch.float32, "gan.pkl")
+    save_gan(path, original.generator, original.discriminator, original.license, torch.float32, "gan.pkl")
     gan = lift3d.gan.load(path)
     assert same(gan.generator, g) and same(gan.discriminator, d)
     about = describe(path)
-    assert (gan.kind, gan.licence, about.source) == ("lift3d", original.licence, "gan.pkl")
-    assert "non-commercial" in gan.licence
+    assert (gan.kind, gan.license, about.source) == ("lift3d", original.license, "gan.pkl")
+    assert "non-commercial" in gan.license
     save_gan(path, g)
     assert load(path).discriminator is None
     assert torch.equal(load(path).generator.synthesis.b4.const, g.synthesis.b4.const.half().float())
@@ -306,9 +306,9 @@ def test_descriptions(write, tmp_path: Path) -> None:
     )
     about = describe(write(files.saved(checkpoint(generator(ROS_G))), "gan.pt"))
     assert (about.kind, about.discriminator, about.c_dim, len(about.notes)) == ("rosinality", False, 0, 1)
-    save_gan(tmp_path / "a.safetensors", generator(), licence="CC0-1.0")
+    save_gan(tmp_path / "a.safetensors", generator(), license="CC0-1.0")
     about = describe(tmp_path / "a.safetensors")
-    assert (about.kind, about.licence, about.discriminator) == ("lift3d", "CC0-1.0", False)
+    assert (about.kind, about.license, about.discriminator) == ("lift3d", "CC0-1.0", False)
 
 
 @pytest.mark.parametrize(
@@ -323,7 +323,7 @@ def test_descriptions(write, tmp_path: Path) -> None:
         ({"mapping_lr": "x"}, "mapping_lr is 'x', expected a positive number"),
         ({"conv_clamp": float("nan")}, "conv_clamp is nan"),
         ({"w_dim": 8}, r"mapping.fc0.bias has shape \(7,\), the network expects \(8,\)"),
-        ({"colour": 1}, "GeneratorConfig has unknown colour"),
+        ({"color": 1}, "GeneratorConfig has unknown color"),
     ],
 )
 def test_native_files_with_other_configurations_are_refused(
@@ -392,9 +392,9 @@ def test_other_kinds_are_named_with_their_remedy(write, tmp_path: Path, tiny_mod
         archive.writestr("a.txt", "hello")
     refused(tmp_path / "other.zip", "is a zip archive, but not one of PyTorch")
 
-    refused(tiny_model, "has format 'lift3d.lifted/1', expected 'lift3d.gan/1': it is a lifted 3D model")
+    refused(tiny_model, "has format 'lift3d.lifted/2', expected 'lift3d.gan/2': it is a lifted 3D model")
     save_file(
-        {"x": torch.zeros(1)}, tmp_path / "c", {"lift3d": json.dumps({"format": "lift3d.gan-training/1"})}
+        {"x": torch.zeros(1)}, tmp_path / "c", {"lift3d": json.dumps({"format": "lift3d.gan-training/2"})}
     )
     refused(tmp_path / "c", "it is a training checkpoint; give the network-")
     save_file({"x": torch.zeros(1)}, tmp_path / "d")

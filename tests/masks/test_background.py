@@ -38,17 +38,17 @@ def test_a_white_highlight_inside_an_object_belongs_to_it_and_a_bay_does_not() -
 
 def test_one_channel_beyond_the_tolerance_is_enough() -> None:
     image = torch.full((1, 3, 2, 2), 128, dtype=torch.uint8)
-    grey = 128 / 255
+    gray = 128 / 255
     image[0, 1, 0, 0] += int(TOLERANCE * 255) + 1
     image[0, 2, 1, 1] -= int(TOLERANCE * 255)
-    assert background_masks(image, grey).tolist() == [[[True, False], [False, False]]]
-    assert background_masks(image, grey, tolerance=0.05).tolist() == [[[True, False], [False, True]]]
+    assert background_masks(image, gray).tolist() == [[[True, False], [False, False]]]
+    assert background_masks(image, gray, tolerance=0.05).tolist() == [[[True, False], [False, True]]]
 
 
 def test_masks_of_heads_are_their_true_masks_up_to_pixels_of_the_outline() -> None:
-    takes = [render_head("train", head, 64, takes=1)[0] for head in range(8)]
-    images = torch.stack([(t.image.permute(2, 0, 1) * 255).round().to(torch.uint8) for t in takes])
-    truth, masks = torch.stack([t.mask for t in takes]), background_masks(images, BACKGROUND)
+    renders = [render_head("train", head, 64, n_renders=1)[0] for head in range(8)]
+    images = torch.stack([(t.image.permute(2, 0, 1) * 255).round().to(torch.uint8) for t in renders])
+    truth, masks = torch.stack([t.mask for t in renders]), background_masks(images, BACKGROUND)
     grown = torch.nn.functional.max_pool2d(truth.float(), 3, 1, 1) > 0
     assert not (masks & ~grown).any()
     assert (interior(truth) & ~masks).sum() < 2e-3 * truth.sum()  # light skin at the edge of dark hair
@@ -58,7 +58,7 @@ def test_masks_of_heads_are_their_true_masks_up_to_pixels_of_the_outline() -> No
 
 def test_a_pixel_that_the_outline_cuts_counts_from_half_on() -> None:
     image = picture(disc(4))
-    image[0, :, 8, 13] = 255 - 215 * 4 // 10  # 40 % of the object's colour
+    image[0, :, 8, 13] = 255 - 215 * 4 // 10  # 40 % of the object's color
     image[0, :, 8, 3] = 255 - 215 * 6 // 10
     mask = background_masks(image, 1.0)[0]
     assert not mask[8, 13] and mask[8, 3]

@@ -1,4 +1,4 @@
-"""Mask sources: which one a run takes, files, black bars, and GrabCut on heads whose masks are known."""
+"""Mask sources: which one a run renders, files, black bars, and GrabCut on heads whose masks are known."""
 
 import builtins
 from dataclasses import replace
@@ -118,10 +118,10 @@ def test_files_that_are_no_images(tmp_path: Path, cut: int) -> None:
         mask_source(FILES, tmp_path)(IMAGES[:1], ("7",))
 
 
-def test_grabcut_finds_heads_on_white_and_before_colours() -> None:
-    takes = [render_head("train", head, 128, takes=1)[0] for head in range(6)]
-    truth = torch.stack([take.mask for take in takes])
-    white = torch.stack([(take.image.permute(2, 0, 1) * 255).to(torch.uint8) for take in takes])
+def test_grabcut_finds_heads_on_white_and_before_colors() -> None:
+    renders = [render_head("train", head, 128, n_renders=1)[0] for head in range(6)]
+    truth = torch.stack([take.mask for take in renders])
+    white = torch.stack([(take.image.permute(2, 0, 1) * 255).to(torch.uint8) for take in renders])
     blobs = torch.nn.functional.interpolate(torch.rand(6, 3, 9, 9), (128, 128), mode="bilinear")
     busy = torch.where(truth[:, None], white, (blobs * 255).to(torch.uint8))
     source = mask_source(replace(DEMO, masks="auto", background=None))

@@ -199,8 +199,8 @@ def test_the_gradient_leads_on_to_the_points_where_they_need_it() -> None:
 
 def test_a_gradient_is_found_under_no_grad_also_of_an_analytic_shape() -> None:
     radii = torch.tensor(RADII, dtype=torch.float64)
-    grey = lambda x, n, f: Material(x, x[..., :1], x[..., :1])  # noqa: E731
-    surface = Surface(lambda x: (ellipsoid_sdf(x, radii), x), grey)
+    gray = lambda x, n, f: Material(x, x[..., :1], x[..., :1])  # noqa: E731
+    surface = Surface(lambda x: (ellipsoid_sdf(x, radii), x), gray)
     points = normalize(rand(1, 9, 3, seed=0)) * radii
     with torch.no_grad():
         _, feature, gradient = sdf_and_gradient(surface, points, create_graph=False)

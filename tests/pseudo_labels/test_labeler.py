@@ -8,7 +8,7 @@ from tiny_gan import PRESET, tiny_gan
 
 from lift3d.model import LiftedGAN
 from lift3d.pseudo_labels import labeler as module
-from lift3d.pseudo_labels.labeler import Readings, new_reader, read
+from lift3d.pseudo_labels.labeler import PseudoLabels, label, new_labeler
 from lift3d.pseudo_labels.views import register
 from lift3d.train import stages
 from lift3d.train.data import Rerendered, SampleSet, draw_samples
@@ -16,7 +16,7 @@ from lift3d.train.data import Rerendered, SampleSet, draw_samples
 
 @pytest.fixture(scope="module")
 def world() -> tuple[LiftedGAN, Rerendered, SampleSet]:
-    """A model, 4 x 3 projections of growing brightness and a pool."""
+    """A model, 4 x 3 projections of growing brightness and a unlabeled."""
     model = LiftedGAN(PRESET, tiny_gan().generator)
     images = torch.arange(12, dtype=torch.uint8).view(4, 3, 1, 1, 1).expand(4, 3, 3, 16, 16)
     masks = torch.ones(4, 3, 16, 16, dtype=torch.bool)
@@ -26,26 +26,26 @@ def world() -> tuple[LiftedGAN, Rerendered, SampleSet]:
 
 
 def test_views_and_lights_are_the_readers(world, monkeypatch) -> None:
-    """A reader that takes brightness for yaw and for l_x."""
-    model, data, pool = world
+    """A labeler that takes brightness for yaw and for l_x."""
+    model, data, unlabeled = world
 
     class Bright:
-        def read(self, images, masks):
+        def label(self, images, masks):
             assert len(images) == len(masks)
             value = images.float().mean((1, 2, 3))[:, None]
             return value * torch.eye(6)[1], value * torch.eye(5)[2]
 
-    monkeypatch.setattr(module, "new_reader", lambda *args: Bright())
-    found = read(model, data, pool)
-    bright = pool.images.float().mean((1, 2, 3))
+    monkeypatch.setattr(module, "new_labeler", lambda *args: Bright())
+    found = label(model, data, unlabeled)
+    bright = unlabeled.images.float().mean((1, 2, 3))
     assert torch.equal(found.views[..., 1], torch.arange(12.0).view(4, 3))
-    assert torch.equal(found.pool_views[:, 1], bright)
-    assert torch.equal(found.pool_lights[:, 2], bright)
+    assert torch.equal(found.unlabeled_views[:, 1], bright)
+    assert torch.equal(found.unlabeled_lights[:, 2], bright)
     assert torch.equal(found.lights[..., 2], torch.arange(12.0).view(4, 3))
 
 
 def test_the_reader_is_registered_on_the_mean_shape_with_the_truncated_prior(world, monkeypatch) -> None:
-    model, _, pool = world
+    model, _, unlabeled = world
     seen = {}
 
     def spy(mesh, prior, images, masks):
@@ -53,27 +53,27 @@ def test_the_reader_is_registered_on_the_mean_shape_with_the_truncated_prior(wor
         return register(mesh, prior, images, masks)
 
     monkeypatch.setattr(module, "register", spy)
-    new_reader(model, pool)
+    new_labeler(model, unlabeled)
     assert seen["prior"].std == tuple(0.9 * s for s in PRESET.view_prior.std)
     extent = torch.from_numpy(seen["mesh"].vertices).abs().amax(0)
     torch.testing.assert_close(extent, torch.tensor(PRESET.radii), atol=0.02, rtol=0)
 
 
 def test_the_prior_settles_the_mean_of_the_pools_lights(world) -> None:
-    model, _, pool = world
-    _, lights = new_reader(model, pool).read(pool.images, pool.masks)
+    model, _, unlabeled = world
+    _, lights = new_labeler(model, unlabeled).label(unlabeled.images, unlabeled.masks)
     torch.testing.assert_close(lights.mean(0), PRESET.light_prior.mean())
     assert lights.std(0)[2] > 0
 
 
 def test_half_of_the_images_that_teach_views_are_the_pools(world, monkeypatch) -> None:
-    model, data, pool = world
-    n = model.config.batch.n_posed
+    model, data, unlabeled = world
+    n = model.config.batch.n_view_light
     constant = lambda *shape: torch.tensor(shape[-1]).expand(*shape[:-1], -1)  # noqa: E731
-    readings = Readings(
+    pseudo_labels = PseudoLabels(
         constant(4, 3, (0.0, 0.2, 0.0, 0.0, 0.0, 0.0)),
         constant(4, 3, (0.4, 0.6, 0.3, 0.0, 0.0)),
-        pool,
+        unlabeled,
         constant(6, (0.1, 0.0, 0.0, 0.0, 0.0, 0.0)),
         constant(6, (0.4, 0.6, 0.7, 0.0, 0.0)),
     )
@@ -85,13 +85,13 @@ def test_half_of_the_images_that_teach_views_are_the_pools(world, monkeypatch) -
 
     monkeypatch.setattr(stages.losses, "view_light", record)
 
-    def known(readings):
-        stages._view_light(model, data, readings, torch.Generator().manual_seed(5))
+    def known(pseudo_labels):
+        stages._view_light(model, data, pseudo_labels, torch.Generator().manual_seed(5))
         return model.view_encoder.from_tanh(seen["view"]), model.light_encoder.from_tanh(seen["light"])
 
     view, light = known(None)
     assert (view - data.views[0, 0]).abs().max() < 1e-5  # as sampled, all alike
-    view, light = known(readings)
+    view, light = known(pseudo_labels)
     assert len(view) == n
     assert (view[: n // 2, 0] - 0.1).abs().max() < 1e-5
     assert (light[: n // 2, 2].abs() - 0.7).abs().max() < 1e-5  # mirrored images are lit from the other side
@@ -112,10 +112,10 @@ def test_the_first_stage_starts_from_what_the_reader_says(tmp_path, monkeypatch)
         raise Stop
 
     monkeypatch.setattr(run.stages, "explore_loss", explore_loss)
-    for n_pool in (0, 64):
-        preset = replace(PRESET, n_pool=n_pool, joint=replace(PRESET.joint, invert=0))
+    for n_unlabeled in (0, 64):
+        preset = replace(PRESET, n_unlabeled=n_unlabeled, joint=replace(PRESET.joint, latent=0))
         with pytest.raises(Stop):
-            run.pretrain(preset, tiny_gan(), tmp_path / str(n_pool))
+            run.pretrain(preset, tiny_gan(), tmp_path / str(n_unlabeled))
     without, read = seen
     assert without.views is None and without.lights is None
     assert read.views.shape == (4, 6) and read.lights.shape == (4, 5)

@@ -19,7 +19,7 @@ PRIOR = LightPrior(l_y=(-0.3, 0.9))
 
 @pytest.fixture(scope="module")
 def ball() -> Mesh:
-    """A matte ball, painted in three colours of different brightness."""
+    """A matte ball, painted in three colors of different brightness."""
     sphere = trimesh.creation.icosphere(4, 0.7)
     points = np.float32(sphere.vertices)
     albedo = np.where(points[:, 1:2] > 0.25, [[0.25, 0.15, 0.1]], [[0.8, 0.6, 0.5]])
@@ -41,7 +41,7 @@ def shots(ball):
     return images, torch.cat([o.mask for o in out]), views, lights
 
 
-def test_lights_are_found_whatever_the_colours(ball, shots) -> None:
+def test_lights_are_found_whatever_the_colors(ball, shots) -> None:
     images, masks, views, lights = shots
     found = find_lights(ball, PRIOR, images, masks, views)
     assert (found[:, 2] - lights[:, 2]).abs().max() < 0.25  # the grid's step is 0.2

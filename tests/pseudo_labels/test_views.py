@@ -32,7 +32,7 @@ def ellipsoid() -> Mesh:
 @pytest.fixture(scope="module")
 def heads():
     """Images, masks and views of 150 heads, two of each."""
-    renders = [r for i in range(150) for r in render_head("train", i, 32, takes=2)]
+    renders = [r for i in range(150) for r in render_head("train", i, 32, n_renders=2)]
     images = to_bytes(torch.stack([r.image for r in renders]).permute(0, 3, 1, 2) * 2 - 1)
     return images, background_masks(images, 1.0), torch.stack([r.view for r in renders])
 

@@ -111,7 +111,7 @@ def test_backend_agrees_with_naive_loop(rasterizer, shape):
     assert found.face.shape == (3, SIZE, SIZE) and found.barycentric.shape == (3, SIZE, SIZE, 3)
     off_edge = expected.mask & (expected.barycentric.amin(-1) > 1e-4)
     assert torch.equal(found.face.cpu()[off_edge], expected.face[off_edge])
-    assert (found.mask.cpu() != expected.mask).sum() <= 2  # a silhouette through a pixel centre
+    assert (found.mask.cpu() != expected.mask).sum() <= 2  # a silhouette through a pixel center
     both = found.mask.cpu() & expected.mask
     depth = [
         cameras.z_depth(positions(f, vertices, faces).flatten(1, 2)).view(both.shape)
@@ -120,7 +120,7 @@ def test_backend_agrees_with_naive_loop(rasterizer, shape):
     assert (depth[0] - depth[1])[both].abs().max() < 1e-4
 
 
-def test_points_project_to_their_pixel_centres(rasterizer):
+def test_points_project_to_their_pixel_centers(rasterizer):
     vertices, faces = tensors(SHAPES["torus"])
     cameras = Cameras.from_view(views(4))
     fragments = rasterizer.prepare(vertices, faces).fragments(cameras, SIZE)
@@ -146,7 +146,7 @@ def test_faces_are_visible_from_both_sides(rasterizer):
 
 
 def test_orientation_of_image_and_corners(rasterizer):
-    """A triangle up and right of the centre is seen there; corner 0 is its rightmost, corner 1 its top."""
+    """A triangle up and right of the center is seen there; corner 0 is its rightmost, corner 1 its top."""
     vertices = torch.tensor([[0.8, 0.2, 0.0], [0.2, 0.8, 0.0], [0.2, 0.2, 0.0]])
     fragments = rasterizer.prepare(vertices, torch.tensor([[0, 1, 2]])).fragments(
         Cameras.from_view(torch.zeros(1, 6)), 16
@@ -191,7 +191,7 @@ def test_mesh_without_faces_is_background(name):
 
 
 def test_no_ray_slips_between_faces():
-    """A finely tessellated sphere behind the frame's centre: no hole, whatever edge a ray meets."""
+    """A finely tessellated sphere behind the frame's center: no hole, whatever edge a ray meets."""
     vertices, faces = tensors(sphere(6, 0.9))
     mask = (
         get_rasterizer("embree")

@@ -13,7 +13,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_without_a_generator_samples_are_bin_centres() -> None:
+def test_without_a_generator_samples_are_bin_centers() -> None:
     near, far = torch.tensor([1.0, 4.0]), torch.tensor([2.0, 4.0])
     expected = torch.tensor([[1.125, 1.375, 1.625, 1.875], [4.0] * 4])
     torch.testing.assert_close(stratified(near, far, 4, None), expected)

@@ -202,7 +202,7 @@ def test_an_ellipsoid_has_its_exact_maps(
     torch.testing.assert_close(out.normals[out.mask].norm(dim=-1), torch.ones(int(out.mask.sum())))
 
 
-def test_rays_through_an_ellipsoid_have_the_colours_of_its_surface() -> None:
+def test_rays_through_an_ellipsoid_have_the_colors_of_its_surface() -> None:
     shape, lights = Ellipsoid(0.5, 0.72, 0.6), Lights.from_vector(LIGHTS[:2])
     origins, directions = rays()
     traced = volume.trace(shape.surface, origins, directions, 2000.0, FINE)
@@ -218,7 +218,7 @@ def test_rays_through_an_ellipsoid_have_the_colours_of_its_surface() -> None:
     assert torch.equal(own, color)
 
 
-def test_maps_are_zero_and_colours_background_outside_the_mask() -> None:
+def test_maps_are_zero_and_colors_background_outside_the_mask() -> None:
     out = volume.render_maps(
         Ellipsoid(0.4, 0.4, 0.4).surface, Cameras.from_view(VIEWS), Lights.from_vector(LIGHTS), SIZE, 500.0,
         SamplingConfig(12, 12), background=(0.1, 0.2, 0.3),

@@ -125,7 +125,7 @@ def test_the_unit_sphere_touches_the_frame() -> None:
     assert math.degrees(2 * math.atan(20 / focal_length(40))) == pytest.approx(12.0)
 
 
-def test_pixel_grid_lists_the_centres_row_by_row() -> None:
+def test_pixel_grid_lists_the_centers_row_by_row() -> None:
     expected = [[x + 0.5, y + 0.5] for y in range(3) for x in range(3)]
     assert pixel_grid(3).tolist() == expected
 

@@ -1,4 +1,4 @@
-"""The sRGB transfer curve and quantisation."""
+"""The sRGB transfer curve and quantization."""
 
 import numpy as np
 import pytest

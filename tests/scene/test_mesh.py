@@ -25,9 +25,9 @@ def mesh_of(shape: trimesh.Trimesh) -> Mesh:
     return Mesh(np.asarray(shape.vertices, np.float32), np.asarray(shape.faces, np.int32))
 
 
-def sphere(subdivisions: int = 2, centre: float = 0.0, radius: float = 0.5) -> Mesh:
+def sphere(subdivisions: int = 2, center: float = 0.0, radius: float = 0.5) -> Mesh:
     mesh = mesh_of(trimesh.creation.icosphere(subdivisions=subdivisions, radius=radius))
-    return replace(mesh, vertices=mesh.vertices + np.float32([centre, 0, 0]))
+    return replace(mesh, vertices=mesh.vertices + np.float32([center, 0, 0]))
 
 
 def join(*meshes: Mesh) -> Mesh:

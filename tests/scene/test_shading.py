@@ -77,7 +77,7 @@ def test_a_highlight_has_its_peak_in_the_mirror_direction() -> None:
         assert shade(normal, beside, m, lamp).tolist() == pytest.approx([expected] * 3)
 
 
-def test_factors_make_the_colour() -> None:
+def test_factors_make_the_color() -> None:
     normal, to_camera, m = scene(3, 5)
     lamp = light(0.2, 0.8, 0.5, 0.1, 0.9)
     factors = shading(normal, to_camera, m, lamp)

@@ -36,7 +36,7 @@ from lift3d.synthetic.render import (
     HeadRender,
     render_head,
     render_mesh,
-    take_parameters,
+    render_parameters,
 )
 
 MODEL = load_head_model()
@@ -50,8 +50,8 @@ def head_mesh(split: str, head: int):
 
 
 @pytest.fixture(scope="module")
-def takes() -> list[HeadRender]:
-    return render_head("train", 5, SIZE, takes=2)
+def renders() -> list[HeadRender]:
+    return render_head("train", 5, SIZE, n_renders=2)
 
 
 # --- the model
@@ -185,7 +185,7 @@ def test_identities_are_standard_normal_and_expressions_occasional() -> None:
 
 
 def test_views_and_lights_have_the_spread_of_their_priors() -> None:
-    pairs = [take_parameters("train", head, VIEWS_PER_HEAD) for head in range(90)]
+    pairs = [render_parameters("train", head, VIEWS_PER_HEAD) for head in range(90)]
     views, lights = (torch.cat(x) for x in zip(*pairs))
     spread = torch.tensor(VIEW_PRIOR.std)
     torch.testing.assert_close(views.std(0), spread, atol=1e-6, rtol=0.1)
@@ -195,7 +195,7 @@ def test_views_and_lights_have_the_spread_of_their_priors() -> None:
         assert bounds[0] <= lights[:, column].min() and lights[:, column].max() <= bounds[1]
         assert abs(lights[:, column].std() / width * 12**0.5 - 1) < 0.08
     assert torch.corrcoef(torch.stack((views[:, 1], lights[:, 2]))).abs()[0, 1] < 0.15
-    more, fewer = take_parameters("train", 3, 4), take_parameters("train", 3, 2)
+    more, fewer = render_parameters("train", 3, 4), render_parameters("train", 3, 2)
     assert torch.equal(more[0][:2], fewer[0]) and torch.equal(more[1][:2], fewer[1])
 
 
@@ -254,53 +254,53 @@ def test_smoothstep_is_the_cubic_and_reverses() -> None:
 # --- renders
 
 
-def test_two_renders_are_bit_identical_however_many_takes_there_are(takes: list[HeadRender]) -> None:
-    again = render_head("train", 5, SIZE, takes=1)[0]
+def test_two_renders_are_bit_identical_however_many_takes_there_are(renders: list[HeadRender]) -> None:
+    again = render_head("train", 5, SIZE, n_renders=1)[0]
     for f in fields(HeadRender):
-        assert torch.equal(getattr(again, f.name), getattr(takes[0], f.name)), f.name
-    other = render_head("benchmark", 5, SIZE, takes=1)[0]
-    assert not torch.equal(other.image, takes[0].image)
+        assert torch.equal(getattr(again, f.name), getattr(renders[0], f.name)), f.name
+    other = render_head("benchmark", 5, SIZE, n_renders=1)[0]
+    assert not torch.equal(other.image, renders[0].image)
 
 
-def test_takes_share_the_head_and_differ_in_view_and_light(takes: list[HeadRender]) -> None:
-    first, second = takes
+def test_takes_share_the_head_and_differ_in_view_and_light(renders: list[HeadRender]) -> None:
+    first, second = renders
     assert not torch.equal(first.view, second.view) and not torch.equal(first.light, second.light)
     for name in ("albedo", "specular", "shininess"):
-        a, b = (getattr(t, name)[t.mask] for t in takes)
+        a, b = (getattr(t, name)[t.mask] for t in renders)
         assert abs(a.mean() - b.mean()) < 0.25 * a.mean()
 
 
-def test_maps_are_zero_outside_the_mask_and_the_image_white(takes: list[HeadRender]) -> None:
-    for take in takes:
-        assert torch.equal(take.mask, take.depth > 0)
-        assert 0.3 < take.mask.float().mean() < 0.8
-        lengths = take.normal.norm(dim=-1)
-        torch.testing.assert_close(lengths, take.mask.float())
+def test_maps_are_zero_outside_the_mask_and_the_image_white(renders: list[HeadRender]) -> None:
+    for render in renders:
+        assert torch.equal(render.mask, render.depth > 0)
+        assert 0.3 < render.mask.float().mean() < 0.8
+        lengths = render.normal.norm(dim=-1)
+        torch.testing.assert_close(lengths, render.mask.float())
         for name in ("normal", "albedo", "specular", "shininess"):
-            assert not getattr(take, name)[~take.mask].any(), name
-        assert 0 <= take.image.min() and take.image.max() <= 1
-        border = torch.nn.functional.max_pool2d(take.mask[None].float(), 3, 1, 1)[0] == 0
-        assert torch.equal(take.image[border], torch.full_like(take.image[border], BACKGROUND))
+            assert not getattr(render, name)[~render.mask].any(), name
+        assert 0 <= render.image.min() and render.image.max() <= 1
+        border = torch.nn.functional.max_pool2d(render.mask[None].float(), 3, 1, 1)[0] == 0
+        assert torch.equal(render.image[border], torch.full_like(render.image[border], BACKGROUND))
 
 
-def test_depth_reprojects_onto_the_mesh(takes: list[HeadRender]) -> None:
+def test_depth_reprojects_onto_the_mesh(renders: list[HeadRender]) -> None:
     mesh = head_mesh("train", 5)
     oracle = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
-    take = takes[1]
-    cameras = Cameras.from_view(take.view)
+    render = renders[1]
+    cameras = Cameras.from_view(render.view)
     origins, directions = cameras.rays(pixel_grid(SIZE), SIZE)
-    inside = take.mask.flatten()
+    inside = render.mask.flatten()
     per_distance = -(directions @ cameras.rotation.mT)[..., 2:]  # z-depth of a unit step along the ray
-    points = (origins + take.depth.flatten()[:, None] / per_distance * directions)[inside][::17]
+    points = (origins + render.depth.flatten()[:, None] / per_distance * directions)[inside][::17]
     _, distance, _ = trimesh.proximity.closest_point_naive(oracle, points.numpy())
     assert distance.max() < 1e-5
     torch.testing.assert_close(cameras.project(points, SIZE), pixel_grid(SIZE)[inside][::17])
 
 
-def test_visible_normals_face_the_camera(takes: list[HeadRender]) -> None:
-    for take in takes:
-        _, directions = Cameras.from_view(take.view).rays(pixel_grid(SIZE), SIZE)
-        facing = -(take.normal.flatten(0, 1) * directions).sum(-1)[take.mask.flatten()]
+def test_visible_normals_face_the_camera(renders: list[HeadRender]) -> None:
+    for render in renders:
+        _, directions = Cameras.from_view(render.view).rays(pixel_grid(SIZE), SIZE)
+        facing = -(render.normal.flatten(0, 1) * directions).sum(-1)[render.mask.flatten()]
         assert (facing > 0).float().mean() > 0.98  # the others are smooth normals at folds and at the rim
         assert facing.mean() > 0.6
 
@@ -308,7 +308,7 @@ def test_visible_normals_face_the_camera(takes: list[HeadRender]) -> None:
 def test_the_image_is_the_shading_of_its_own_maps() -> None:
     shape, look = sample_shape(MODEL, "train", 5), sample_look("train", 5)
     mesh = MODEL.mesh(shape.identity, shape.expression)
-    views, lights = take_parameters("train", 5, 1)
+    views, lights = render_parameters("train", 5, 1)
     rasterizer = get_rasterizer("embree")
     fine = render_mesh(mesh, look, MODEL, views[0], lights[0], 2 * SIZE, 1, rasterizer)
     _, directions = Cameras.from_view(views[0]).rays(pixel_grid(2 * SIZE), 2 * SIZE)
@@ -317,11 +317,11 @@ def test_the_image_is_the_shading_of_its_own_maps() -> None:
     color = shade(normalize(fine.normal), to_camera, material, Lights.from_vector(lights[0])).clamp(0, 1)
     expected = torch.where(fine.mask[..., None], color, torch.tensor(BACKGROUND))
     torch.testing.assert_close(fine.image, expected, atol=2e-5, rtol=0)
-    coarse = render_head("train", 5, SIZE, takes=1)[0]
+    coarse = render_head("train", 5, SIZE, n_renders=1)[0]
     assert torch.equal(coarse.image, box_average(fine.image, 2))
 
 
-def test_packed_images_are_the_takes() -> None:
+def test_packed_images_are_the_renders() -> None:
     packed = head_images("train", 5, SIZE)
     assert packed.shape == (VIEWS_PER_HEAD, SIZE, SIZE, 3) and packed.dtype == np.uint8
     assert np.array_equal(packed[1], to_uint8(render_head("train", 5, SIZE)[1].image.numpy()))
@@ -361,11 +361,11 @@ def test_parts_are_told_apart_by_size_and_place() -> None:
     assert np.array_equal(builder.parts(np.asarray(whole.faces), np.asarray(whole.vertices)), expected)
 
 
-def test_axes_and_sizes_are_normalised() -> None:
+def test_axes_and_sizes_are_normalized() -> None:
     forward, up = builder.to_world(np.array([[0.0, -1.0, 0.0], [0.0, 0.0, 1.0]]))
     assert forward.tolist() == [0, 0, 1] and up.tolist() == [0, 1, 0]
     heads = np.random.default_rng(0).normal(size=(3, 50, 3)) * np.array([1.0, 2.0, 3.0])[:, None, None] + 5
-    same = builder.normalise(heads)
+    same = builder.normalize(heads)
     np.testing.assert_allclose(np.sqrt((same**2).sum(-1).mean(1)), 1)
     np.testing.assert_allclose(same.max(1), -same.min(1))
 

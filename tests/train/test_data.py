@@ -17,7 +17,7 @@ from lift3d.scene.isosurface import cell_size, extract_mesh, project_to_surface
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
 from lift3d.train import stages
-from lift3d.train.data import Rerendered, SampleSet, draw_samples, own_view_and_light, rerender, with_detail
+from lift3d.train.data import Rerendered, SampleSet, draw_samples, own_view_and_light, rerender, with_residual
 
 SIZE = 48
 LIGHT = torch.tensor([0.5, 0.5, 0.2, 0.3, 0.0])
@@ -25,13 +25,13 @@ LIGHT = torch.tensor([0.5, 0.5, 0.2, 0.3, 0.0])
 
 @pytest.fixture(scope="module")
 def egg() -> Mesh:
-    """An ellipsoid with a grey, matt material."""
+    """An ellipsoid with a gray, matt material."""
     radii = torch.tensor((0.6, 0.8, 0.7))
     sdf = lambda x: ellipsoid_sdf(x, radii)[:, 0]  # noqa: E731
     mesh = project_to_surface(extract_mesh(sdf, 64), sdf, cell_size(64))
     n = len(mesh.vertices)
-    grey, none = np.full((n, 3), 0.5, np.float32), np.zeros(n, np.float32)
-    return replace(mesh, albedo=grey, specular=none, shininess=none + 10)
+    gray, none = np.full((n, 3), 0.5, np.float32), np.zeros(n, np.float32)
+    return replace(mesh, albedo=gray, specular=none, shininess=none + 10)
 
 
 def striped(mesh: Mesh) -> Mesh:
@@ -52,7 +52,7 @@ def test_detail_of_an_image_is_the_albedo_that_made_it(egg: Mesh) -> None:
     view = torch.tensor([0.1, 0.4, 0.0, 0.0, 0.0, 0.0])
     truth = striped(egg)
     image, mask = picture(truth, view)
-    detailed = with_detail(egg, image, mask, view, LIGHT)
+    detailed = with_residual(egg, image, mask, view, LIGHT)
     camera = Cameras.from_view(view)
     to_camera = camera.origins.numpy() - egg.vertices
     to_camera /= np.linalg.norm(to_camera, axis=1, keepdims=True)
@@ -73,14 +73,14 @@ def test_detail_turns_with_the_object(egg: Mesh) -> None:
     expected, visible = picture(truth, other)
     errors = [
         (picture(mesh, other)[0] - expected).abs()[:, visible].mean()
-        for mesh in (with_detail(egg, image, mask, own, LIGHT), egg)
+        for mesh in (with_residual(egg, image, mask, own, LIGHT), egg)
     ]
     assert errors[0] < 0.3 * errors[1]
 
 
 def test_nothing_is_carried_from_outside_the_mask(egg: Mesh) -> None:
     image, mask = picture(striped(egg), torch.zeros(6))
-    none = with_detail(egg, image, torch.zeros_like(mask), torch.zeros(6), LIGHT)
+    none = with_residual(egg, image, torch.zeros_like(mask), torch.zeros(6), LIGHT)
     assert np.array_equal(none.albedo, egg.albedo)
 
 
@@ -103,7 +103,7 @@ def test_rerendering_with_detail_shows_the_sample(model: LiftedGAN) -> None:
     samples = replace(samples, masks=torch.ones_like(samples.masks))
     errors = []
     for carry in (True, False):
-        other.config = replace(at_home, carry_detail=carry)
+        other.config = replace(at_home, transfer_residual=carry)
         rng = torch.Generator().manual_seed(0)
         again = rerender(other, samples, 1, rng, SilentObserver(), first=True)
         assert again.pseudo_masks.any()
@@ -132,34 +132,36 @@ def stage_data(model: LiftedGAN, samples: SampleSet) -> Rerendered:
 def test_inversion_loss_is_one_without_an_offset_and_zero_for_the_right_one(
     model: LiftedGAN, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pool = draw_samples(model, 32, 100)
+    unlabeled = draw_samples(model, 32, 100)
     data = stage_data(model, draw_samples(model, 2, 0))
     rng = lambda: torch.Generator().manual_seed(3)  # noqa: E731
-    n = model.config.batch.n_invert
-    monkeypatch.setattr(model, "offset", lambda images, originals: torch.zeros(n, pool.w.shape[1]))
-    assert stages.invert_loss(model, pool, data, rng())["total"].item() == pytest.approx(1.0)
+    n = model.config.batch.n_latent
+    monkeypatch.setattr(model, "offset", lambda images, originals: torch.zeros(n, unlabeled.w.shape[1]))
+    assert stages.latent_loss(model, unlabeled, data, rng())["total"].item() == pytest.approx(1.0)
     a, b = torch.randint(32, (2, n), generator=rng())
-    monkeypatch.setattr(model, "offset", lambda images, originals: pool.w[b] - pool.w[a])
-    assert stages.invert_loss(model, pool, data, rng())["total"].item() < 1e-10
+    monkeypatch.setattr(model, "offset", lambda images, originals: unlabeled.w[b] - unlabeled.w[a])
+    assert stages.latent_loss(model, unlabeled, data, rng())["total"].item() < 1e-10
 
 
 def test_inversion_shows_the_second_sample_cut_out_and_the_first_as_it_is(
     model: LiftedGAN, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pool = draw_samples(model, 32, 100)
+    unlabeled = draw_samples(model, 32, 100)
     data = stage_data(model, draw_samples(model, 2, 0))
     seen = {}
 
     def offset(images: torch.Tensor, originals: torch.Tensor) -> torch.Tensor:
         seen.update(images=images, originals=originals)
-        return torch.zeros(len(images), pool.w.shape[1])
+        return torch.zeros(len(images), unlabeled.w.shape[1])
 
     monkeypatch.setattr(model, "offset", offset)
-    stages.invert_loss(model, pool, data, torch.Generator().manual_seed(3))
+    stages.latent_loss(model, unlabeled, data, torch.Generator().manual_seed(3))
     a, b = torch.randint(32, (2, len(seen["images"])), generator=torch.Generator().manual_seed(3))
-    assert torch.equal(seen["originals"], to_float(pool.images[a]))
+    assert torch.equal(seen["originals"], to_float(unlabeled.images[a]))
     shapes = data.pseudo_masks.flatten(0, 1)
-    for cut, whole, inside in zip(seen["images"], to_float(pool.images[b]), pool.masks[b], strict=True):
+    for cut, whole, inside in zip(
+        seen["images"], to_float(unlabeled.images[b]), unlabeled.masks[b], strict=True
+    ):
         fits = [
             s
             for s in shapes

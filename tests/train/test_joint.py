@@ -16,7 +16,7 @@ from lift3d.model import LiftedGAN, load
 from lift3d.observer import SilentObserver
 from lift3d.train import joint as module
 from lift3d.train.joint import PHASES, STATE, Position, open_bands, pretrain
-from lift3d.train.runner import Group, Log, new_optimizer, optimise
+from lift3d.train.runner import Group, Log, new_optimizer, optimize
 
 
 class Stop(Exception):
@@ -49,7 +49,7 @@ def test_every_phase_is_logged_and_drawn(finished):
         (s, p) for s in range(2) for p in ("explore", "align", "exploit")
     ]
     assert {"l1", "eikonal", "mask"} <= entries[2].keys()
-    assert "obedience" not in entries[1] and "obedience" in entries[4]  # E_v knows nothing before
+    assert "consistency" not in entries[1] and "consistency" in entries[4]  # E_v knows nothing before
     for stage in range(2):
         for kind in ("projections", "intrinsics"):
             assert (out / f"stage-{stage}-{kind}.png").stat().st_size > 0
@@ -156,9 +156,9 @@ def test_a_nan_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path, monkeypat
     assert torch.isfinite(pretrain(PRESET, tiny_gan(), tmp_path, resume=True).log_sharpness)
 
 
-def _optimise(loss) -> None:
+def _optimize(loss) -> None:
     weight = torch.nn.Parameter(torch.ones(1))
-    optimise(
+    optimize(
         new_optimizer([Group([weight], 0.1)]), lambda step: {"total": loss(weight)}, 0, 100, SilentObserver(),
         Log(None), {"stage": 0, "phase": "test"}, lambda step: None, 10,
     )  # fmt: skip
@@ -172,7 +172,7 @@ def test_rates_fall_linearly_in_the_cooldown():
         rates.append(optimizer.param_groups[0]["lr"])
         return {"total": optimizer.param_groups[0]["params"][0].square().sum()}
 
-    optimise(
+    optimize(
         optimizer, loss, 0, 10, SilentObserver(), Log(None), {"stage": 0, "phase": "test"}, lambda step: None,
         10, cooldown=0.4,
     )  # fmt: skip
@@ -181,6 +181,6 @@ def test_rates_fall_linearly_in_the_cooldown():
 
 def test_a_dead_loss_and_a_non_finite_gradient_stop():
     with pytest.raises(TrainingDiverged, match="the loss is dead"):
-        _optimise(lambda w: (0 * w).sum())
+        _optimize(lambda w: (0 * w).sum())
     with pytest.raises(TrainingDiverged, match="the gradient is not finite"):
-        _optimise(lambda w: (w - 1).abs().sqrt().sum())
+        _optimize(lambda w: (w - 1).abs().sqrt().sum())

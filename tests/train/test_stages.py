@@ -7,7 +7,7 @@ import torch
 from tiny_gan import PRESET, tiny_gan
 
 from lift3d.model import LiftedGAN
-from lift3d.pseudo_labels.labeler import Readings
+from lift3d.pseudo_labels.labeler import PseudoLabels
 from lift3d.train import stages
 from lift3d.train.data import Rerendered, SampleSet
 
@@ -33,7 +33,7 @@ def masks() -> torch.Tensor:
     return masks
 
 
-def test_rays_know_the_colour_and_the_mask_of_their_pixel(model, images, masks):
+def test_rays_know_the_color_and_the_mask_of_their_pixel(model, images, masks):
     rays = stages._rays(model, images, masks, 600, False, torch.Generator().manual_seed(2))
     assert rays.position.shape == (COUNT, 200, 2) and rays.patch == 0
     x, y = (rays.position - 0.5).long().unbind(-1)
@@ -75,17 +75,17 @@ class Seen(Exception):
 
 
 @pytest.mark.parametrize(
-    ("p_own", "low", "high"), [(0.0, 0, 0), (1.0, 1, 1), (0.5, 0.4, 0.6), (None, 0.2, 0.47)]
+    ("p_original", "low", "high"), [(0.0, 0, 0), (1.0, 1, 1), (0.5, 0.4, 0.6), (None, 0.2, 0.47)]
 )
-def test_step_3_looks_at_own_images_as_often_as_it_should(monkeypatch, p_own, low, high):
+def test_step_3_looks_at_own_images_as_often_as_it_should(monkeypatch, p_original, low, high):
     """Own images are black, projections white; None makes both projections and the own image equal."""
-    config = replace(PRESET, batch=replace(PRESET.batch, p_own=p_own, n_images=400))
+    config = replace(PRESET, batch=replace(PRESET.batch, p_original=p_original, n_images=400))
     model = LiftedGAN(config, tiny_gan().generator)
-    grey = lambda *shape, value: torch.full((*shape, 3, SIZE, SIZE), value, dtype=torch.uint8)  # noqa: E731
+    gray = lambda *shape, value: torch.full((*shape, 3, SIZE, SIZE), value, dtype=torch.uint8)  # noqa: E731
     shape = (2, 2, SIZE, SIZE)
-    samples = SampleSet(torch.zeros(2, 16), grey(2, value=0), torch.ones(2, SIZE, SIZE, dtype=torch.bool))
+    samples = SampleSet(torch.zeros(2, 16), gray(2, value=0), torch.ones(2, SIZE, SIZE, dtype=torch.bool))
     masks = torch.ones(shape, dtype=torch.bool)
-    white = grey(2, 2, value=255)
+    white = gray(2, 2, value=255)
     rerendered = Rerendered(torch.zeros(2, 2, 6), torch.zeros(2, 2, 5), white, masks, white, masks)
 
     def stop(model, images, *rest):
@@ -99,15 +99,17 @@ def test_step_3_looks_at_own_images_as_often_as_it_should(monkeypatch, p_own, lo
         )
     share = (caught.value.args[0][:, 0, 0, 0] < 0).float().mean().item()
     assert low <= share <= high
-    pool = SampleSet(torch.zeros(5, 16), grey(5, value=60), torch.ones(5, SIZE, SIZE, dtype=torch.bool))
-    readings = Readings(rerendered.views, rerendered.lights, pool, torch.zeros(5, 6), torch.zeros(5, 5))
+    unlabeled = SampleSet(torch.zeros(5, 16), gray(5, value=60), torch.ones(5, SIZE, SIZE, dtype=torch.bool))
+    pseudo_labels = PseudoLabels(
+        rerendered.views, rerendered.lights, unlabeled, torch.zeros(5, 6), torch.zeros(5, 5)
+    )
     with pytest.raises(Seen) as caught:
         stages.exploit_loss(
             model, samples, rerendered, config.joint, torch.nn.Identity(), 1,
-            torch.Generator().manual_seed(4), readings,
+            torch.Generator().manual_seed(4), pseudo_labels,
         )  # fmt: skip
     seen = caught.value.args[0][:, 0, 0, 0]
-    assert torch.where(seen < 0, (seen + 1) * 127.5, 60).allclose(torch.tensor(60.0))  # grey, not black
+    assert torch.where(seen < 0, (seen + 1) * 127.5, 60).allclose(torch.tensor(60.0))  # gray, not black
     assert (seen < 0).float().mean().item() == share
 
 
@@ -157,15 +159,17 @@ def test_pixels_of_one_point_show_what_a_mesh_shows_and_teach_the_shape_its_norm
 
 
 @pytest.mark.parametrize(
-    ("is_patch", "n_shaded", "expected"), [(False, 8, True), (True, 8, False), (False, 0, False)]
+    ("is_patch", "n_surface_pixels", "expected"), [(False, 8, True), (True, 8, False), (False, 0, False)]
 )
-def test_step_3_shades_such_pixels_where_it_looks_at_random_ones(monkeypatch, is_patch, n_shaded, expected):
-    config = replace(PRESET, batch=replace(PRESET.batch, n_shaded=n_shaded, patch=4))
+def test_step_3_shades_such_pixels_where_it_looks_at_random_ones(
+    monkeypatch, is_patch, n_surface_pixels, expected
+):
+    config = replace(PRESET, batch=replace(PRESET.batch, n_surface_pixels=n_surface_pixels, patch=4))
     model = LiftedGAN(config, tiny_gan().generator).requires_grad_(True)
-    grey = torch.full((2, 2, 3, SIZE, SIZE), 90, dtype=torch.uint8)
+    gray = torch.full((2, 2, 3, SIZE, SIZE), 90, dtype=torch.uint8)
     masks = torch.ones(2, 2, SIZE, SIZE, dtype=torch.bool)
-    samples = SampleSet(torch.zeros(2, 16), grey[:, 0], masks[:, 0])
-    rerendered = Rerendered(torch.zeros(2, 2, 6), torch.zeros(2, 2, 5), grey, masks, grey, masks)
+    samples = SampleSet(torch.zeros(2, 16), gray[:, 0], masks[:, 0])
+    rerendered = Rerendered(torch.zeros(2, 2, 6), torch.zeros(2, 2, 5), gray, masks, gray, masks)
     monkeypatch.setattr(stages, "_draw", lambda *args: (2, is_patch))
     terms = stages.exploit_loss(
         model, samples, rerendered, config.joint, Distance(), 1, torch.Generator().manual_seed(4)

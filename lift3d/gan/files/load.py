@@ -1,7 +1,7 @@
 """2D GANs from files, and into files.
 
 Three kinds are read: the native one (safetensors: tensors ``g.*`` of the averaged generator and ``d.*``, and
-one JSON text with both configs, the source and the licence), NVLabs pickles ("nvlabs") and checkpoints of
+one JSON text with both configs, the source and the license), NVLabs pickles ("nvlabs") and checkpoints of
 rosinality's code ("rosinality"). Nothing in a file is executed, every tensor must fit, and what a file lacks
 is filled only with a note. Reading takes at most three times the file's size: shapes are compared before
 anything is allocated.
@@ -31,12 +31,12 @@ from lift3d.gan.pickle.tensors import StoredTensor
 from lift3d.gan.pickle.vm import Budget, damaged
 from lift3d.gan.stylegan2 import Discriminator, Generator
 
-FORMAT = "lift3d.gan/1"
+FORMAT = "lift3d.gan/2"
 Config = TypeVar("Config", GeneratorConfig, DiscriminatorConfig)
 Network = TypeVar("Network", Generator, Discriminator)
 Tensors = Mapping[str, StoredTensor | Tensor]
 
-_LICENCES = {
+_LICENSES = {
     "nvlabs": "none stated; NVIDIA publishes such files for non-commercial use only",
     "rosinality": "none stated; what was converted from NVIDIA's files is for non-commercial use only",
 }
@@ -55,7 +55,7 @@ class LoadedGan:
     w_avg: Float[Tensor, " w_dim"]
     kind: str  # "lift3d", "nvlabs" or "rosinality"
     source: str  # the file it came from
-    licence: str  # as stated in the file, or what is known of its kind
+    license: str  # as stated in the file, or what is known of its kind
     notes: tuple[str, ...] = ()  # what the file lacks and was filled
 
 
@@ -72,7 +72,7 @@ class GanDescription:
     c_dim: int  # 0: unconditional
     n_mapping_layers: int
     discriminator: bool  # whether it is there
-    licence: str  # as stated in the file, or what is known of its kind
+    license: str  # as stated in the file, or what is known of its kind
     source: str  # the file that a converted one was made from; "" if none is stated
     notes: tuple[str, ...]  # what the file lacks and ``load`` fills
 
@@ -86,7 +86,7 @@ class _Contents:
     g_tensors: Tensors
     discriminator: DiscriminatorConfig | None
     d_tensors: Tensors
-    licence: str
+    license: str
     source: str = ""
     notes: tuple[str, ...] = ()
 
@@ -112,7 +112,7 @@ def load(path: str | Path, average: bool = True) -> LoadedGan:
         warnings.warn(f"{path} {note}", stacklevel=2)
     w_avg = generator.mapping.w_avg
     return LoadedGan(
-        generator, discriminator, w_avg, contents.kind, str(path), contents.licence, contents.notes
+        generator, discriminator, w_avg, contents.kind, str(path), contents.license, contents.notes
     )
 
 
@@ -131,7 +131,7 @@ def describe(path: str | Path) -> GanDescription:
         g.c_dim,
         g.n_mapping_layers,
         contents.discriminator is not None,
-        contents.licence,
+        contents.license,
         contents.source,
         contents.notes,
     )
@@ -141,7 +141,7 @@ def save_gan(
     path: str | Path,
     generator: Generator,
     discriminator: Discriminator | None = None,
-    licence: str = "",
+    license: str = "",
     dtype: torch.dtype = torch.float16,
     source: str = "",
 ) -> None:
@@ -151,7 +151,7 @@ def save_gan(
     for name, tensor in tensors.items():
         if not is_finite(tensor):
             raise CheckpointError(f"{path} could not be written: {name} exceeds {dtype}; choose float32")
-    about = {"format": FORMAT, "licence": licence, "source": source, "generator": asdict(generator.config)}
+    about = {"format": FORMAT, "license": license, "source": source, "generator": asdict(generator.config)}
     if discriminator is not None:
         about["discriminator"] = asdict(discriminator.config)
     write_tensors(path, tensors, about)
@@ -180,7 +180,7 @@ def _naming(path: str | Path) -> Iterator[None]:
 
 
 def _read(path: str | Path, average: bool) -> _Contents:
-    """Recognises a file and reads it up to its settings and the places of its tensors."""
+    """Recognizes a file and reads it up to its settings and the places of its tensors."""
     if not Path(path).is_file():
         raise CheckpointError("does not exist" if not Path(path).exists() else "is no file")
     with open(path, "rb") as file:
@@ -226,7 +226,7 @@ def _native(path: str | Path, average: bool) -> _Contents:
     if not average:
         raise CheckpointError("holds only the averaged generator: leave out --raw (average=False)")
     configs = [about.get("generator"), about.get("discriminator", {})]
-    texts = [about.get("licence", ""), about.get("source", "")]
+    texts = [about.get("license", ""), about.get("source", "")]
     if not all(isinstance(c, dict) for c in configs) or not all(isinstance(text, str) for text in texts):
         raise damaged("its configuration is incomplete")
     parts = [
@@ -251,7 +251,7 @@ def _from_nvlabs(value: object, average: bool) -> _Contents:
     for tensors in (g_tensors, d_tensors):
         filters = {name: tensors.pop(name) for name in list(tensors) if name.endswith("resample_filter")}
         _check_filters(filters, 1.0)
-    return _Contents("nvlabs", g_config, g_tensors, d_config, d_tensors, _LICENCES["nvlabs"])
+    return _Contents("nvlabs", g_config, g_tensors, d_config, d_tensors, _LICENSES["nvlabs"])
 
 
 def _from_rosinality(value: object, average: bool) -> _Contents:
@@ -274,9 +274,9 @@ def _from_rosinality(value: object, average: bool) -> _Contents:
     if discriminator is not None:
         d_config, d_tensors, filters = rosinality.discriminator(discriminator)
         _check_filters(filters, 1.0)
-    licence = _LICENCES["rosinality"]
+    license = _LICENSES["rosinality"]
     return _Contents(
-        "rosinality", g_config, g_tensors | filled, d_config, d_tensors, licence, notes=tuple(notes)
+        "rosinality", g_config, g_tensors | filled, d_config, d_tensors, license, notes=tuple(notes)
     )
 
 

@@ -1,7 +1,7 @@
 """The state of a GAN training: networks, optimizers, random numbers and counters; its file; growing to
 another resolution.
 
-Amounts of training are counted in images. The file (format "lift3d.gan-training/1") continues a run exactly.
+Amounts of training are counted in images. The file (format "lift3d.gan-training/2") continues a run exactly.
 """
 
 import copy
@@ -20,7 +20,7 @@ from lift3d.gan.files.load import FORMAT as GAN_FORMAT
 from lift3d.gan.files.load import config_from
 from lift3d.gan.stylegan2 import Discriminator, DiscriminatorBlock, Generator
 
-FORMAT = "lift3d.gan-training/1"
+FORMAT = "lift3d.gan-training/2"
 ADAM_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -211,7 +211,7 @@ def _pass_through(
 ) -> None:
     """Makes a residual block compute the smaller network's image layer (weight, bias) of its halved image.
 
-    Colours travel as pairs +c, -c, from which a leaky ReLU of slope 0.2 loses nothing: c = (f(c) - f(-c)) /
+    Colors travel as pairs +c, -c, from which a leaky ReLU of slope 0.2 loses nothing: c = (f(c) - f(-c)) /
     1.2. Layers keep sqrt(2) of their activation; weights are stored times sqrt(fan in). Channels beyond the
     pairs stay random.
     """
@@ -219,7 +219,7 @@ def _pass_through(
     if not block.residual or width < 2 * colors or len(bias) != block.conv1.weight.shape[0]:
         return
     pairs = torch.cat((torch.eye(colors), -torch.eye(colors)))  # [2c, c]
-    back = pairs.T / (1.2 * 2**0.5)  # [c, 2c]: pairs after an activation -> colours
+    back = pairs.T / (1.2 * 2**0.5)  # [c, 2c]: pairs after an activation -> colors
     block.fromrgb.weight[: 2 * colors, :, 0, 0] = pairs * colors**0.5
     block.fromrgb.bias[: 2 * colors] = 0
     scale = (9 * width) ** 0.5

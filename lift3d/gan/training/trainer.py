@@ -1,7 +1,7 @@
 """Trains a small StyleGAN2 on an array of images.
 
 The published recipe: non-saturating logistic loss, lazy R1, averaged generator with ramp-up, style mixing,
-Adam with beta1 = 0 and the lazy-regularisation correction. One deviation: a batch of fakes is drawn once per
+Adam with beta1 = 0 and the lazy-regularization correction. One deviation: a batch of fakes is drawn once per
 iteration; the discriminator trains on it first, then the generator against the updated discriminator (one
 generator pass saved). Amounts of training are counted in images. A run directory holds
 ``checkpoint.safetensors`` (exact resume), ``network-<kimg>.safetensors`` (native GAN files),

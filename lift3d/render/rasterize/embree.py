@@ -1,4 +1,4 @@
-"""Rasterizing on the CPU with Intel Embree: one primary ray through every pixel centre.
+"""Rasterizing on the CPU with Intel Embree: one primary ray through every pixel center.
 
 Embree works in float32 and is asked only which face a ray meets (robust mode: no ray slips between two
 faces). Where on that face is computed here in float64, so barycentric coordinates carry no noise from the
@@ -45,7 +45,7 @@ class EmbreeScene:
             face[i] = torch.from_numpy(self._tree.run(*rays))
             hit = face[i] >= 0
             _, weights = intersect(origins[hit], directions[hit], self._triangles[face[i, hit]])
-            weights = weights.clamp_min(0.0)  # Embree's float32 may give a ray to the neighbour of an edge
+            weights = weights.clamp_min(0.0)  # Embree's float32 may give a ray to the neighbor of an edge
             barycentric[i, hit] = (weights / weights.sum(-1, keepdim=True)).float()
         shape = (*batch, size, size)
         return Fragments(face.view(shape).to(self._device), barycentric.view(*shape, 3).to(self._device))

@@ -1,6 +1,6 @@
 """What a rasterizer answers, and what every backend promises.
 
-A fragment is the nearest surface point behind a pixel centre: a face index and barycentric coordinates,
+A fragment is the nearest surface point behind a pixel center: a face index and barycentric coordinates,
 perspective-correct (they weigh the face's corners in world space). Faces are visible from both sides. Images
 are [*, row, column], rows downwards; ``*`` is the batch of the cameras. Backends compute visibility only: no
 gradient flows to the vertices, but ``interpolate`` is differentiable in the attributes.

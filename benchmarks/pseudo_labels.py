@@ -4,7 +4,7 @@ Samples of the demo GAN are registered on a mean shape (timed): the ellipsoid th
 from, and that of a lifted model. Then both readers, and the model's E_v and E_l, read the benchmark's renders
 of heads, whose views and lights are known:
 
-    python benchmarks/readings.py --model demo
+    python benchmarks/pseudo_labels.py --model demo
 """
 
 import argparse
@@ -16,12 +16,12 @@ from lift3d.evaluation.benchmark import benchmark_renders
 from lift3d.evaluation.metrics import light_error, view_error
 from lift3d.masks.background import background_masks
 from lift3d.model import LiftedGAN, load
-from lift3d.pseudo_labels.labeler import new_reader
+from lift3d.pseudo_labels.labeler import new_labeler
 from lift3d.scene.cameras import VIEW_NAMES
 from lift3d.scene.images import to_bytes, to_float
 from lift3d.synthetic.render import HeadRender
 from lift3d.train.data import draw_samples
-from lift3d.train.joint import POOL_SEED
+from lift3d.train.joint import UNLABELED_SEED
 
 
 def report(name: str, views: torch.Tensor, lights: torch.Tensor, truth: list[HeadRender]) -> None:
@@ -43,7 +43,7 @@ def report(name: str, views: torch.Tensor, lights: torch.Tensor, truth: list[Hea
 
 @torch.no_grad()
 def main() -> None:
-    """Prints correlation / slope / root mean square error per number and reader."""
+    """Prints correlation / slope / root mean square error per number and labeler."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="demo")
     parser.add_argument("--samples", type=int, default=2048)
@@ -52,18 +52,18 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     model = load(args.model)
-    takes = [take for _, take in benchmark_renders()]
-    images = to_bytes(torch.stack([t.image for t in takes]).permute(0, 3, 1, 2) * 2 - 1)
+    renders = [render for _, render in benchmark_renders()]
+    images = to_bytes(torch.stack([t.image for t in renders]).permute(0, 3, 1, 2) * 2 - 1)
     masks = background_masks(images, model.background[0])
-    pool = draw_samples(model, args.samples, POOL_SEED)
+    unlabeled = draw_samples(model, args.samples, UNLABELED_SEED)
     start = LiftedGAN(model.config, model.generator)
     for name, shape in (("on the ellipsoid", start), ("on the lifted shape", model)):
         start_time = time.perf_counter()
-        reader = new_reader(shape, pool)
+        labeler = new_labeler(shape, unlabeled)
         seconds = time.perf_counter() - start_time
-        report(f"{name} ({seconds:.0f} s)", *reader.read(images, masks), takes)
+        report(f"{name} ({seconds:.0f} s)", *labeler.label(images, masks), renders)
     x = to_float(images)
-    report("E_v, E_l", model.view_encoder(x), model.light_encoder(x), takes)
+    report("E_v, E_l", model.view_encoder(x), model.light_encoder(x), renders)
 
 
 if __name__ == "__main__":
