@@ -60,6 +60,7 @@ setup(
         "lpips>=0.1.4",
         "safetensors>=0.4",
         "pillow>=10",
+        "matplotlib>=3.8",
         "isal>=1.6",
         "jaxtyping>=0.2.28",
     ],
