@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float32, UInt8
 from numpy import ndarray
-from torch import Tensor
 
 import lift3d
 from lift3d.export.blender.blend import MATERIALS, render_blend, write_blend
 from lift3d.export.objects import BUDGET, Finished, finish, from_model
+from lift3d.model import MeshRenderer
 from lift3d.pictures import contact_sheet, grid, save_png
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.color import to_uint8
@@ -34,19 +34,18 @@ SUNS = torch.tensor([[0.45, 0.65, x, 0.4, 0.0] for x in (-0.9, -0.45, 0.0, 0.45,
 
 def cycles(
     head: Finished,
-    views: Float[Tensor, "v 6"],
-    lights: Float[Tensor, "v 5"],
+    cameras: Cameras,
+    lights: Lights,
     material: str,
     size: int,
     samples: int,
 ) -> Float32[ndarray, "v h w 4"]:
-    """Cycles' renders, view i under light i."""
+    """Cycles' renders, camera i under light i."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "head.blend"
-        setting = Cameras.from_view(views), Lights.from_vector(lights), size, material
-        write_blend(head.mesh, path, *setting, maps=head.maps)
+        write_blend(head.mesh, path, cameras, lights, size, material, maps=head.maps)
         print(f"{path.name}, {material}: {path.stat().st_size / 1e6:.2f} MB, {len(head.mesh.faces)} faces")
-        return render_blend(path, [(i, i) for i in range(len(views))], samples)
+        return render_blend(path, [(i, i) for i in range(len(cameras))], samples)
 
 
 def over_white(image: Float32[ndarray, "h w 4"]) -> UInt8[ndarray, "h w 3"]:
@@ -69,12 +68,12 @@ def main() -> None:
     heads = [finish(instance, TEXELS, BUDGET) for instance in chosen]
     rows = []
     for i, head in enumerate(heads):
-        view, light = instances.view[i : i + 1], instances.light[i : i + 1]
-        ours = model.render(instances.code[i], view, light, given.size, mesh=chosen[i].mesh)
+        cameras, lights = instances.cameras[i : i + 1], instances.lights[i : i + 1]
+        ours = model.render(instances.code[i], cameras, lights, given.size, MeshRenderer(chosen[i].mesh))
         mask, colors = ours.mask[0].numpy(), ours.colors[0, 0].numpy()
         row = [to_uint8(colors)]
         for material in reversed(MATERIALS):
-            (image,) = cycles(head, view, light, material, given.size, given.samples)
+            (image,) = cycles(head, cameras, lights, material, given.size, given.samples)
             covered = image[..., 3] > 0.5
             inside = covered & mask
             error = np.clip(image[inside, :3] / image[inside, 3:], 0, 1) - colors[inside]
@@ -82,7 +81,9 @@ def main() -> None:
             print(f"seed {given.seeds[i]}, {material}: mae {np.abs(error).mean():.4f}, iou {iou:.4f}")
             row.append(over_white(image))
         rows.append(row)
-    turn = cycles(heads[0], TURN, SUNS, "pbr", given.size, given.samples)
+    turn = cycles(
+        heads[0], Cameras.from_view(TURN), Lights.from_vector(SUNS), "pbr", given.size, given.samples
+    )
     names = ("lift3d", "Blender, exact", "Blender, pbr")
     save_png(given.out / "blender-match.png", contact_sheet(rows, column_labels=names))
     save_png(given.out / "blender-turn.png", grid([[over_white(image) for image in turn]]))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lift3d.evaluation.benchmark import benchmark_renders
 from lift3d.masks.background import background_masks
-from lift3d.model import LiftedGAN, load
+from lift3d.model import LiftedGAN, MeshRenderer, load
 from lift3d.pseudo_labels.labeler import new_labeler
 from lift3d.pseudo_labels.views import blurred
 from lift3d.render.rasterize import get_rasterizer, interpolate
@@ -58,7 +58,13 @@ def of_model(model: LiftedGAN, heads: list[HeadRender]) -> None:
     found, true = [], []
     for head in heads:
         code = model.image_encoder(head.image.permute(2, 0, 1)[None] * 2 - 1)[0]
-        out = model.render(code, head.view[None], head.light[None], SIZE, mesh=model.mesh(code, SIZE))
+        out = model.render(
+            code,
+            Cameras.from_view(head.view),
+            Lights.from_vector(head.light),
+            SIZE,
+            MeshRenderer(resolution=SIZE),
+        )
         both = out.mask & head.mask[None]
         found.append(relief(out.normals, both))
         true.append(relief(head.normal[None], both))

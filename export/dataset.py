@@ -36,16 +36,15 @@ from lift3d.export.hdf5.reader import describe, open_dataset
 from lift3d.export.hdf5.schema import MAPS, MESH_ARRAYS, MESH_ROWS, Dimensions, stored
 from lift3d.export.hdf5.skeleton import create
 from lift3d.export.hdf5.writer import DatasetWriter
-from lift3d.model import Samples
+from lift3d.model import RENDERERS, MeshRenderer, Renderer, Samples
 from lift3d.observer import Observer, SilentObserver
-from lift3d.render.maps import RenderOutput
-from lift3d.scene.cameras import Cameras, ViewPrior, intrinsics
+from lift3d.render.maps import Maps
+from lift3d.scene.cameras import Cameras, ViewPrior
 from lift3d.scene.color import to_uint8
 from lift3d.scene.lights import LightPrior, Lights
 from lift3d.scene.mesh import Mesh
 
 SIZES = (16, 32, 64, 128, 256, 512, 1024)  # pixels
-RENDERERS = ("mesh", "neus")
 PIXELS_AT_ONCE = 1 << 24  # of all views and lights in one call of the renderer
 GAN_IMAGES_AT_ONCE = 8
 
@@ -114,8 +113,8 @@ class Model(Protocol):
     def mesh(self, code: Tensor, resolution: int) -> Mesh: ...
 
     def render(
-        self, code: Tensor, views: Tensor, lights: Tensor, size: int, renderer: str, mesh: Mesh | None
-    ) -> RenderOutput: ...
+        self, code: Tensor, cameras: Cameras, lights: Lights, size: int, renderer: Renderer
+    ) -> Maps: ...
 
     def project(self, w: Tensor, images: Tensor) -> Tensor: ...
 
@@ -234,10 +233,14 @@ class _Run:
             views, lights = plan.draw(i, model.config.view_prior, model.config.light_prior)
             needs_mesh = plan.meshes or plan.renderer == "mesh"
             mesh = model.mesh(code, plan.mesh_resolution) if needs_mesh else None
-            arrays = _facts(samples, views, lights, plan.size) | (_mesh_arrays(mesh) if plan.meshes else {})
+            cameras, lamps = Cameras.from_view(views), Lights.from_vector(lights)
+            renderer = MeshRenderer(mesh) if plan.renderer == "mesh" else RENDERERS[plan.renderer]()
+            arrays = _facts(samples, cameras, lamps, plan.size) | (_mesh_arrays(mesh) if plan.meshes else {})
             jobs = []
-            for some in views.split(max(1, PIXELS_AT_ONCE // (plan.lights * plan.size**2))):
-                output = model.render(code, some, lights, plan.size, plan.renderer, mesh)
+            at_once = max(1, PIXELS_AT_ONCE // (plan.lights * plan.size**2))
+            for first in range(0, plan.views, at_once):
+                some = cameras[first : first + at_once]
+                output = model.render(code, some, lamps, plan.size, renderer)
                 gan = self._through_gan(samples.w[0], output.colors) if plan.gan else None
                 jobs.append(background.submit(_encode, output, gan, model.background, plan.maps))
         self.render += time.perf_counter() - start - (self.project - project_before)
@@ -252,16 +255,15 @@ class _Run:
         return (projected.permute(0, 2, 3, 1) / 2 + 0.5).unflatten(0, colors.shape[:2])
 
 
-def _facts(samples: Samples, views: Tensor, lights: Tensor, size: int) -> dict[str, NDArray]:
+def _facts(samples: Samples, cameras: Cameras, lights: Lights, size: int) -> dict[str, NDArray]:
     """Datasets without images: cameras, lights, latents, the GAN's own picture."""
-    light = Lights.from_vector(lights)
     tensors = {
-        "cam2world": Cameras.from_view(views).cam2world(),
-        "cam_K": intrinsics(size).expand(len(views), 3, 3),
-        "light_dir": light.direction,
-        "light_ambient": light.ambient,
-        "light_diffuse": light.diffuse,
-        "light_negative": light.negative,
+        "cam2world": cameras.cam2world(),
+        "cam_K": cameras.intrinsics(size).expand(len(cameras), 3, 3),
+        "light_dir": lights.direction,
+        "light_ambient": lights.ambient,
+        "light_diffuse": lights.diffuse,
+        "light_negative": lights.negative,
         "latent_z": samples.z[0],
         "latent_w": samples.w[0],
         "code": samples.code[0],
@@ -270,7 +272,7 @@ def _facts(samples: Samples, views: Tensor, lights: Tensor, size: int) -> dict[s
     }
     arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
     image = to_uint8(samples.image[0].permute(1, 2, 0).cpu().numpy() / 2 + 0.5)
-    return arrays | {"gan_image": image, "seed": np.array(samples.seeds[0])}
+    return arrays | {"gan_image": image, "seed": samples.seed[0].cpu().numpy()}
 
 
 def _mesh_arrays(mesh: Mesh) -> dict[str, NDArray]:
@@ -281,7 +283,7 @@ def _mesh_arrays(mesh: Mesh) -> dict[str, NDArray]:
 
 
 def _encode(
-    output: RenderOutput, gan: Tensor | None, background: tuple[float, ...], maps: tuple[str, ...]
+    output: Maps, gan: Tensor | None, background: tuple[float, ...], maps: tuple[str, ...]
 ) -> dict[str, NDArray]:
     """What the file stores of some views (module docstring)."""
     mask = output.mask.cpu().numpy()

@@ -64,7 +64,7 @@ def from_model(
     def instance(seed: int) -> Instance:
         one = model.sample([seed], truncation)
         mesh, materials = model.mesh(one.code[0], resolution), from_fields(model, one.code[0], resolution)
-        return Instance(mesh, materials, Cameras.from_view(one.view), Lights.from_vector(one.light), SIZE)
+        return Instance(mesh, materials, one.cameras, one.lights, SIZE)
 
     return Instances(tuple(seeds), instance)
 

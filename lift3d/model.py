@@ -9,10 +9,11 @@ Every render has a second form, its projection G(w + dw(render)) through E_w: ph
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from lift3d.config.schema import Preset
@@ -22,9 +23,10 @@ from lift3d.gan.latents import sample_z
 from lift3d.gan.stylegan2 import Generator, GeneratorConfig
 from lift3d.networks.encoders import LightEncoder, ViewEncoder, image_encoder
 from lift3d.networks.fields import MaterialField, SDFField, condition
-from lift3d.render.maps import RenderOutput
+from lift3d.render.maps import Maps
 from lift3d.render.mesh import render_mesh
 from lift3d.render.volume import SamplingConfig, render_maps
+from lift3d.scene.batch import Batch
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import resize
 from lift3d.scene.isosurface import cell_size, extract_mesh, project_to_surface
@@ -37,17 +39,71 @@ DEMO = Path(__file__).parent / "assets" / "demo.safetensors"
 N_TAIL = 3  # fully connected layers of the mapping network behind E_w (GAN2Shape)
 
 
-@dataclass(frozen=True)
-class Samples:
-    """n lifted objects of the GAN."""
+@dataclass(frozen=True, repr=False)
+class Samples(Batch):
+    """n lifted instances of the GAN; ``samples[i]`` is one."""
 
-    seeds: tuple[int, ...]
-    z: Float[Tensor, "n z"]
-    w: Float[Tensor, "n w"]
-    code: Float[Tensor, "n c"]
-    image: Float[Tensor, "n 3 h h"]  # the 2D GAN's own, [-1, 1], working size
-    view: Float[Tensor, "n 6"]  # what E_v says of image
-    light: Float[Tensor, "n 5"]  # what E_l says of image
+    seed: Int64[Tensor, "*n"]
+    z: Float[Tensor, "*n z"]
+    w: Float[Tensor, "*n w"]
+    code: Float[Tensor, "*n c"]
+    image: Float[Tensor, "*n 3 h h"]  # the 2D GAN's own, [-1, 1], working size
+    view: Float[Tensor, "*n 6"]  # what E_v says of image
+    light: Float[Tensor, "*n 5"]  # what E_l says of image
+
+    @property
+    def cameras(self) -> Cameras:
+        """Where the images are seen from."""
+        return Cameras.from_view(self.view)
+
+    @property
+    def lights(self) -> Lights:
+        """The lights of the images."""
+        return Lights.from_vector(self.light)
+
+
+@runtime_checkable
+class Renderer(Protocol):
+    """Draws one instance of a lifted GAN: ``MeshRenderer`` or ``VolumeRenderer``."""
+
+    def __call__(
+        self, model: "LiftedGAN", code: Float[Tensor, " c"], cameras: Cameras, lights: Lights, size: int
+    ) -> Maps:
+        """Maps of v views of size x size pixels, under lights [l] or [v, l]."""
+
+
+@dataclass(frozen=True)
+class MeshRenderer:
+    """Rasterizes the surface: fast, and exact up to the cells of the mesh."""
+
+    mesh: Mesh | None = None  # of the instance, where it is at hand; else it is extracted
+    resolution: int = 128  # grid cells a side of an extracted mesh
+
+    def __call__(
+        self, model: "LiftedGAN", code: Float[Tensor, " c"], cameras: Cameras, lights: Lights, size: int
+    ) -> Maps:
+        """See ``Renderer``."""
+        mesh = model.mesh(code, self.resolution) if self.mesh is None else self.mesh
+        return render_mesh(mesh, cameras, lights, size, model.background)
+
+
+@dataclass(frozen=True)
+class VolumeRenderer:
+    """Marches along rays, as training does (NeuS)."""
+
+    sampling: SamplingConfig | None = None  # None: that of the model's preset
+
+    def __call__(
+        self, model: "LiftedGAN", code: Float[Tensor, " c"], cameras: Cameras, lights: Lights, size: int
+    ) -> Maps:
+        """See ``Renderer``."""
+        sampling, sharpness = self.sampling or model.config.sampling, model.sharpness.item()
+        return render_maps(
+            model.surface(code[None]), cameras, lights, size, sharpness, sampling, model.background
+        )
+
+
+RENDERERS = {"mesh": MeshRenderer, "neus": VolumeRenderer}  # names of commands and files
 
 
 class LiftedGAN(nn.Module):
@@ -93,23 +149,20 @@ class LiftedGAN(nn.Module):
         return torch.cat([sample_z(self.generator, 1, int(seed)) for seed in seeds])
 
     @torch.no_grad()
-    def sample(self, seeds: Sequence[int], truncation: float | None = None) -> Samples:
-        """Lifts the GAN's samples of these seeds; ``truncation`` psi defaults to the preset's."""
+    def sample(self, seeds: Sequence[int] | int, truncation: float | None = None) -> Samples:
+        """Lifts the GAN's samples of these seeds, or of one; ``truncation`` psi, 0 to 1, defaults to the
+        preset's.
+        """
+        seeds = [seeds] if isinstance(seeds, int) else seeds
         psi = self.config.truncation if truncation is None else truncation
         if not 0.0 <= psi <= 1.0:
             raise ConfigError(f"truncation is {psi}, expected 0..1")
         z = self.latents(seeds)
         w = self.generator.mapping.w_avg.lerp(self.generator.mapping(z), psi)
         image = self.images(w)
-        return Samples(
-            tuple(int(s) for s in seeds),
-            z,
-            w,
-            self.image_encoder(image),
-            image,
-            self.view_encoder(image),
-            self.light_encoder(image),
-        )
+        code, view, light = self.image_encoder(image), self.view_encoder(image), self.light_encoder(image)
+        seed = torch.tensor([int(s) for s in seeds], dtype=torch.int64, device=z.device)
+        return Samples(seed, z, w, code, image, view, light)
 
     def synthesize(self, w: Float[Tensor, "n w"]) -> Float[Tensor, "n 3 H H"]:
         """G(w) with constant noise, clamped to [-1, 1], at the GAN's own size."""
@@ -181,26 +234,49 @@ class LiftedGAN(nn.Module):
     def render(
         self,
         code: Float[Tensor, " c"],
-        views: Float[Tensor, "v 6"],
-        lights: Float[Tensor, "l 5"],
+        cameras: Cameras,
+        lights: Lights,
         size: int,
-        renderer: str = "mesh",
-        mesh: Mesh | None = None,
-    ) -> RenderOutput:
-        """Maps of one object from v views and its images under l lights; "mesh" rasterizes (fast), "neus"
-        marches.
+        renderer: Renderer | None = None,
+    ) -> Maps:
+        """Maps of one instance from v cameras, and its images under lights [l], or [v, l] of each view's own.
+
+        A single camera or light counts as a batch of one. ``renderer`` defaults to ``MeshRenderer()``. The
+        result is on the device of the model. Raises ``ConfigError`` for arguments of other kinds or shapes.
         """
-        views, lights = views.to(self.device), lights.to(self.device)
-        cameras, lamps = Cameras.from_view(views), Lights.from_vector(lights)
-        if renderer == "neus":
-            return render_maps(
-                self.surface(code[None]), cameras, lamps, size, self.sharpness.item(),
-                SamplingConfig(),
-                self.background,
-            )  # fmt: skip
-        if renderer != "mesh":
-            raise ConfigError(f"unknown renderer {renderer!r}, known are mesh, neus")
-        return render_mesh(self.mesh(code) if mesh is None else mesh, cameras, lamps, size, self.background)
+        self._check_render(code, cameras, lights, size)
+        cameras = cameras if cameras.batch_shape else cameras[None]
+        lights = lights if lights.batch_shape else lights[None]
+        renderer = MeshRenderer() if renderer is None else renderer
+        return renderer(self, code, cameras.to(self.device), lights.to(self.device), size)
+
+    def _check_render(self, code: object, cameras: object, lights: object, size: object) -> None:
+        """Refuses what ``render`` would misread."""
+        if not isinstance(cameras, Cameras) or not isinstance(lights, Lights):
+            got = f"{type(cameras).__name__} and {type(lights).__name__}"
+            raise ConfigError(
+                f"render takes Cameras and Lights, got {got}: see Cameras.from_view and Lights.from_vector"
+            )
+        if tuple(code.shape) != (self.config.n_code,):
+            raise ConfigError(
+                f"code has the shape {tuple(code.shape)}, expected ({self.config.n_code},), of one: "
+                "samples.code[0], say"
+            )
+        if (
+            len(cameras.batch_shape) > 1
+            or len(lights.batch_shape) > 2
+            or lights.batch_shape[:-1]
+            not in (
+                (),
+                cameras.batch_shape,
+            )
+        ):
+            raise ConfigError(
+                f"cameras {cameras.batch_shape} and lights {lights.batch_shape} do not fit, expected cameras "
+                "[v] and lights [l] or [v, l]"
+            )
+        if not isinstance(size, int) or size < 1:
+            raise ConfigError(f"size is {size!r}, expected a number of pixels, 1 or more")
 
     # --- files
 

@@ -9,8 +9,8 @@ import torch
 import trimesh
 from torch import Tensor
 
-from lift3d.model import Samples
-from lift3d.render.maps import RenderOutput
+from lift3d.model import Renderer, Samples
+from lift3d.render.maps import Maps
 from lift3d.scene.cameras import Cameras, ViewPrior, pixel_grid
 from lift3d.scene.geometry import normalize
 from lift3d.scene.lights import LightPrior, Lights
@@ -45,7 +45,7 @@ class Blobs:
         n = len(seeds)
         image = code[:, :3, None, None].expand(n, 3, self.gan_size, self.gan_size)
         view, light = torch.zeros(n, 6), self.config.light_prior.mean().expand(n, 5)
-        return Samples(tuple(seeds), z, w, code, image, view, light)
+        return Samples(torch.tensor(seeds), z, w, code, image, view, light)
 
     def radii(self, code: Tensor) -> Tensor:
         return 0.7 + 0.2 * code[:3]
@@ -69,13 +69,12 @@ class Blobs:
     def render(
         self,
         code: Tensor,
-        views: Tensor,
-        lights: Tensor,
+        cameras: Cameras,
+        lights: Lights,
         size: int,
-        renderer: str = "mesh",
-        mesh: Mesh | None = None,
-    ) -> RenderOutput:
-        cameras, radii, n = Cameras.from_view(views), self.radii(code), len(views)
+        renderer: Renderer | None = None,
+    ) -> Maps:
+        radii, n = self.radii(code), len(cameras)
         origins, directions = cameras.rays(pixel_grid(size).expand(n, -1, -1), size)
         o, d = origins / radii, directions / radii
         a, b, c = (d * d).sum(-1), (o * d).sum(-1), (o * o).sum(-1) - 1
@@ -85,9 +84,7 @@ class Blobs:
         points = origins + t[..., None] * directions
         normals, material = normalize(points / radii**2), self.material(points, code)
         some = Material(*(x[:, None] for x in (material.albedo, material.specular, material.shininess)))
-        factors = shading(
-            normals[:, None], -directions[:, None], some, Lights.from_vector(lights)[None, :, None]
-        )
+        factors = shading(normals[:, None], -directions[:, None], some, lights[None, :, None])
         colors = (some.albedo * factors.diffuse + factors.specular).clamp(0, 1)
         colors = torch.where(mask[:, None, :, None], colors, torch.tensor(self.background))
 
@@ -95,7 +92,7 @@ class Blobs:
             """[..., pixels, channels] -> [..., H, W, channels]."""
             return x.unflatten(-2, (size, size))
 
-        return RenderOutput(
+        return Maps(
             mask=image(mask[..., None])[..., 0],
             depth=image(cameras.z_depth(points)[..., None])[..., 0],
             normals=image(normals),

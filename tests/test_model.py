@@ -9,9 +9,10 @@ from tiny_gan import PRESET, tiny_gan
 
 from lift3d.errors import CheckpointError, ConfigError, CorruptFile
 from lift3d.gan.files.load import save_gan
-from lift3d.model import LiftedGAN, load
+from lift3d.model import LiftedGAN, VolumeRenderer, load
 from lift3d.networks.fields import ellipsoid_sdf
 from lift3d.render.mesh import render_mesh
+from lift3d.render.volume import SamplingConfig
 from lift3d.scene import cameras, lights
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import resize
@@ -76,7 +77,9 @@ def test_both_renderers_agree(model):
     model.log_sharpness.fill_(6.0)
     views, lights = torch.zeros(2, 6), torch.tensor([[0.4, 0.6, 0.5, 0.2, 0.0], [0.3, 0.7, -0.8, 0.4, 0.0]])
     views[1, 1] = 0.4
-    mesh, neus = (model.render(code, views, lights, 32, renderer) for renderer in ("mesh", "neus"))
+    views, lights = Cameras.from_view(views), Lights.from_vector(lights)
+    march = VolumeRenderer(SamplingConfig(36, 36))
+    mesh, neus = (model.render(code, views, lights, 32, renderer) for renderer in (None, march))
     both = mesh.mask & neus.mask
     assert both.sum() / (mesh.mask | neus.mask).sum() > 0.95
     assert (mesh.depth - neus.depth)[both].abs().median() < 0.005
@@ -86,8 +89,39 @@ def test_both_renderers_agree(model):
         shaded = out.albedo[:, None] * out.diffuse_shading[..., None] + out.specular_shading[..., None]
         inside = out.mask[:, None].expand(-1, 2, -1, -1)
         torch.testing.assert_close(shaded.clamp(0, 1)[inside], out.colors[inside], atol=1e-5, rtol=0)
-    with pytest.raises(ConfigError, match="unknown renderer 'cubes', known are mesh, neus"):
-        model.render(code, views, lights, 32, "cubes")
+    single = model.render(code, views[0], lights[0], 32)  # one camera and light count as batches of one
+    assert torch.equal(single.colors[0, 0], mesh.colors[0, 0])
+    assert torch.equal(mesh[1].depth, mesh.depth[1]) and len(mesh) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cameras": torch.zeros(6)}, "render takes Cameras and Lights, got Tensor and Lights"),
+        ({"code": torch.zeros(3)}, r"code has the shape \(3,\), expected \(.*,\)"),
+        (
+            {"lights": Lights.from_vector(torch.zeros(3, 2, 5))},
+            r"do not fit, expected cameras \[v\] and lights",
+        ),
+        ({"size": 0}, "size is 0, expected a number of pixels"),
+    ],
+)
+def test_what_render_would_misread_is_refused(model, change, message):
+    one = model.sample(2)
+    given = {"code": one.code[0], "cameras": one.cameras, "lights": one.lights, "size": 8} | change
+    with pytest.raises(ConfigError, match=message):
+        model._check_render(**given)
+
+
+def test_what_sample_returns_render_takes(model):
+    samples = model.sample([2, 5])
+    assert samples.seed.tolist() == [2, 5] and len(samples) == 2
+    one = samples[1]
+    ours = model.render(one.code, one.cameras, one.lights, 16)
+    batch = model.render(samples.code[1], samples.cameras[1:], samples.lights[1:], 16)
+    torch.testing.assert_close(ours.colors, batch.colors, atol=1e-5, rtol=0)
+    again = model.sample(5)
+    torch.testing.assert_close(again.code[0], one.code, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 0.0), (torch.float16, 2e-3)])

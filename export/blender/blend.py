@@ -29,7 +29,7 @@ from lift3d.errors import BackendUnavailable, ConfigError, Lift3DError
 from lift3d.export.meshes.pbr import roughness
 from lift3d.export.meshes.texture import Maps, png
 from lift3d.export.whole_file import require_suffix, write_whole
-from lift3d.scene.cameras import Cameras, focal_length
+from lift3d.scene.cameras import Cameras
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh, drop_unreferenced, vertex_normals
 
@@ -115,10 +115,8 @@ def scene_job(cameras: Cameras, lights: Lights, size: int, material: str, scale:
             f"a light has a negative shading term ({float(lights.negative.abs().max()):.3g}), which Blender "
             "has not; take lights without it, or export a mesh without lights (.glb)"
         )
-    if not len(cameras.translation) or not len(lights.ambient):
-        raise ConfigError(
-            f"{len(cameras.translation)} cameras and {len(lights.ambient)} lights, expected one of each"
-        )
+    if not len(cameras) or not len(lights):
+        raise ConfigError(f"{len(cameras)} cameras and {len(lights)} lights, expected one of each")
     suns = zip(_array(lights.direction), lights.ambient.tolist(), lights.diffuse.tolist(), strict=True)
     distances = np.linalg.norm(_array(cameras.origins), axis=-1).tolist()
     return {
@@ -126,7 +124,7 @@ def scene_job(cameras: Cameras, lights: Lights, size: int, material: str, scale:
         "material": material,
         "scale": scale,
         "sensor": SENSOR,
-        "lens": focal_length(size) * SENSOR / size,
+        "lens": cameras.focal_length(size) * SENSOR / size,
         "cameras": [
             {
                 "name": f"view {i}",

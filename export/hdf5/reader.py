@@ -24,7 +24,7 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 
 from lift3d.errors import ConfigError, CorruptFile
 from lift3d.export.hdf5.schema import FORMAT, FORMAT_VERSION, MAPS, MESH_ARRAYS, ROOT_ATTRIBUTES, SPECS
-from lift3d.scene.cameras import Cameras
+from lift3d.scene.cameras import AXES, Cameras
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
 
@@ -63,9 +63,10 @@ class DatasetSample:
     @property
     def cameras(self) -> Cameras:
         """The V cameras, as ``lift3d.scene.cameras`` has them."""
-        flip = self.cam2world.new_tensor((1.0, -1.0, -1.0))  # OpenCV axes <-> OpenGL axes
-        rotation = (self.cam2world[..., :3, :3] * flip).mT
-        return Cameras(rotation, -(rotation @ self.cam2world[..., :3, 3:])[..., 0])
+        k = self.intrinsics.flatten(0, -3)[0]
+        fov = 2 * torch.atan(k[1, 2] / k[1, 1]).rad2deg().item()
+        rotation = (self.cam2world[..., :3, :3] * self.cam2world.new_tensor(AXES["opencv"])).mT
+        return Cameras(rotation, -(rotation @ self.cam2world[..., :3, 3:])[..., 0], fov)
 
     @property
     def lights(self) -> Lights:

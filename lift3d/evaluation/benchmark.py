@@ -17,10 +17,10 @@ from torch import Tensor
 
 from lift3d.errors import ConfigError
 from lift3d.evaluation import metrics
-from lift3d.model import LiftedGAN
+from lift3d.model import LiftedGAN, MeshRenderer
 from lift3d.networks.fields import ellipsoid_sdf
 from lift3d.observer import Observer, SilentObserver
-from lift3d.render.maps import RenderOutput
+from lift3d.render.maps import Maps
 from lift3d.render.mesh import render_mesh
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import resize
@@ -57,7 +57,7 @@ class Row:
 class Prediction:
     """What a predictor says of one image."""
 
-    maps: RenderOutput  # v = l = 1
+    maps: Maps  # v = l = 1
     view: Float[Tensor, "6"]  # that the maps were rendered from
     light: Float[Tensor, "5"] | None = None  # None: the predictor knows geometry only
 
@@ -144,7 +144,8 @@ def lifted(model: LiftedGAN, resolution: int = MESH_RESOLUTION) -> Predictor:
             model.view_encoder(image),
             model.light_encoder(image),
         )
-        maps = model.render(code, view, light, SIZE, mesh=model.mesh(code, resolution))
+        cameras, lights = Cameras.from_view(view), Lights.from_vector(light)
+        maps = model.render(code, cameras, lights, SIZE, MeshRenderer(resolution=resolution))
         return Prediction(maps, view[0], light[0])
 
     return predict

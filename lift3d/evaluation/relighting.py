@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 
 from lift3d.errors import ConfigError
-from lift3d.model import LiftedGAN
+from lift3d.model import LiftedGAN, MeshRenderer
 from lift3d.observer import Observer, SilentObserver
 from lift3d.scene.images import resize
+from lift3d.scene.lights import Lights
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ def relighting(
     for i in range(n):
         lifted_one = model.sample([seed + i])
         mesh = model.mesh(lifted_one.code[0], 64)
+        lamp = Lights.from_vector(lights[i : i + 1])
         render = model.render(
-            lifted_one.code[0], lifted_one.view, lights[i : i + 1], model.config.size, mesh=mesh
+            lifted_one.code[0], lifted_one.cameras, lamp, model.config.size, MeshRenderer(mesh)
         )
         projection = model.project(lifted_one.w[0], render.colors[0].permute(0, 3, 1, 2) * 2 - 1)
         read.append(model.light_encoder(resize(projection, model.config.size))[0])

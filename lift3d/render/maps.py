@@ -6,23 +6,32 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lift3d.scene.batch import Batch
+from lift3d.scene.cameras import Cameras
 from lift3d.scene.lights import Lights
 from lift3d.scene.shading import Material, shading
 
 
-@dataclass(frozen=True)
-class RenderOutput:
-    """v views x l lights of one object; maps are 0 in the background."""
+@dataclass(frozen=True, repr=False)
+class Maps(Batch):
+    """Views [v] of one object, each under l lights; maps are 0 in the background. ``maps[i]`` is one view.
 
-    mask: Bool[Tensor, "v h w"]
-    depth: Float[Tensor, "v h w"]  # z-depth, world units
-    normals: Float[Tensor, "v h w 3"]  # unit, world frame
-    albedo: Float[Tensor, "v h w 3"]
-    specular: Float[Tensor, "v h w"]
-    shininess: Float[Tensor, "v h w"]
-    diffuse_shading: Float[Tensor, "v l h w"]
-    specular_shading: Float[Tensor, "v l h w"]
-    colors: Float[Tensor, "v l h w 3"]  # [0, 1]
+    Inside the mask, colors = clip(albedo * diffuse_shading + specular_shading, 0, 1).
+    """
+
+    mask: Bool[Tensor, "*v h w"]
+    depth: Float[Tensor, "*v h w"]  # z-depth, world units
+    normals: Float[Tensor, "*v h w 3"]  # unit, world frame
+    albedo: Float[Tensor, "*v h w 3"]  # [0, 1]
+    specular: Float[Tensor, "*v h w"]  # intensity, [0, 1]
+    shininess: Float[Tensor, "*v h w"]  # Phong exponent, 4..100
+    diffuse_shading: Float[Tensor, "*v l h w"]
+    specular_shading: Float[Tensor, "*v l h w"]
+    colors: Float[Tensor, "*v l h w 3"]  # [0, 1]
+
+    def normals_in_camera(self, cameras: Cameras) -> Float[Tensor, "*v h w 3"]:
+        """The normals in the frames of their cameras: x right, y up, z towards the camera."""
+        return self.normals @ cameras.rotation[..., None, :, :].mT
 
 
 def shade_maps(
@@ -33,15 +42,15 @@ def shade_maps(
     material: Material,
     lights: Lights,
     background: tuple[float, float, float],
-) -> RenderOutput:
-    """Shades maps of v views under lights [l] or [v, l]; every ``RenderOutput`` is put together here."""
-    lamp = lights.per_point(2)
+) -> Maps:
+    """Shades maps of v views under lights [l] or [v, l]; all ``Maps`` are put together here."""
+    lamp = lights.to(normal.device).per_point(2)
     per_light = Material(*(x[:, None] for x in (material.albedo, material.specular, material.shininess)))
     factors = shading(normal[:, None], to_camera[:, None], per_light, lamp)
     inside = mask[..., None]
     lit = inside[:, None]
     colors = (per_light.albedo * factors.diffuse + factors.specular).clamp(0.0, 1.0)
-    return RenderOutput(
+    return Maps(
         mask=mask,
         depth=depth * mask,
         normals=normal * inside,

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lift3d.render.maps import RenderOutput, shade_maps
+from lift3d.render.maps import Maps, shade_maps
 from lift3d.render.ray_sampling import from_weights, stratified
 from lift3d.scene.cameras import Cameras, pixel_grid
 from lift3d.scene.geometry import ray_sphere
@@ -159,7 +159,7 @@ def render_maps(
     config: SamplingConfig,
     background: tuple[float, float, float] = (1.0, 1.0, 1.0),
     chunk: int = 1024,
-) -> RenderOutput:
+) -> Maps:
     """Deferred volume rendering of one object (b = 1) from v cameras under lights [l] or [v, l].
 
     Any number of lights costs one evaluation of the fields. ``chunk`` rays are in memory at once.

@@ -7,9 +7,10 @@ the object's pose
     x_cam = R x + t + (0, 0, -D),    R = Rx(pitch) Ry(yaw) Rz(roll),    v = (pitch, yaw, roll, t_x, t_y, t_z)
 
 with the camera at the origin looking along -z (OpenGL axes: x right, y up). Angles are right-handed radians,
-lengths world units. The vertical field of view is 12 degrees and D = 1 / sin 6 deg: the unit sphere touches
-the frame. Pixel centers lie at +0.5; image rows run downwards. ``cam2world`` and ``intrinsics`` leave the
-program in OpenCV axes (x right, y down, z forward), as dataset-format.md asks.
+lengths world units. D = 1 / sin(fov / 2), so the unit sphere touches the frame whatever the vertical field of
+view is; where nothing else is said, it is 12 degrees. Pixel centers lie at +0.5; image rows run downwards.
+``cam2world`` and ``intrinsics`` leave the program in OpenCV axes (x right, y down, z forward), as
+dataset-format.md asks.
 """
 
 import math
@@ -20,9 +21,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lift3d.errors import ConfigError
+from lift3d.scene.batch import Batch
 
 FOV_DEG = 12.0
-DISTANCE = 1.0 / math.sin(math.radians(FOV_DEG / 2))  # 9.567: the unit sphere touches the frame
+AXES = {"opencv": (1.0, -1.0, -1.0), "opengl": (1.0, 1.0, 1.0)}  # signs of a camera's x, y, z in OpenGL axes
 VIEW_NAMES = ("pitch", "yaw", "roll", "t_x", "t_y", "t_z")
 
 
@@ -42,18 +44,69 @@ def rotation(
     return rx @ ry @ rz
 
 
-@dataclass(frozen=True)
-class Cameras:
+def distance(fov_deg: float = FOV_DEG) -> float:
+    """D: how far a camera stands whose frame the unit sphere touches."""
+    return 1.0 / math.sin(math.radians(fov_deg / 2))
+
+
+DISTANCE = distance()  # 9.567
+
+
+@dataclass(frozen=True, repr=False)
+class Cameras(Batch):
     """A batch of pinhole cameras around one object: object rotation and camera-space translation per view."""
 
     rotation: Float[Tensor, "*s 3 3"]  # R of the module docstring
     translation: Float[Tensor, "*s 3"]  # t + (0, 0, -D)
+    fov_deg: float = FOV_DEG  # vertical field of view of all of them, degrees
 
     @staticmethod
-    def from_view(view: Float[Tensor, "*s 6"]) -> "Cameras":
+    def from_view(view: Float[Tensor, "*s 6"], fov_deg: float = FOV_DEG) -> "Cameras":
         """Cameras of views v = (pitch, yaw, roll, t_x, t_y, t_z)."""
-        offset = view.new_tensor((0.0, 0.0, -DISTANCE))
-        return Cameras(rotation(view[..., 0], view[..., 1], view[..., 2]), view[..., 3:] + offset)
+        offset = view.new_tensor((0.0, 0.0, -distance(fov_deg)))
+        return Cameras(rotation(view[..., 0], view[..., 1], view[..., 2]), view[..., 3:] + offset, fov_deg)
+
+    def to_view(self) -> Float[Tensor, "*s 6"]:
+        """Inverse of ``from_view``, for |yaw| < pi / 2."""
+        r = self.rotation
+        angles = (
+            torch.atan2(-r[..., 1, 2], r[..., 2, 2]),
+            torch.asin(r[..., 0, 2].clamp(-1.0, 1.0)),
+            torch.atan2(-r[..., 0, 1], r[..., 0, 0]),
+        )
+        offset = self.translation.new_tensor((0.0, 0.0, distance(self.fov_deg)))
+        return torch.cat((torch.stack(angles, -1), self.translation + offset), -1)
+
+    @staticmethod
+    def from_cam2world(
+        matrix: Float[Tensor, "*s 4 4"], axes: str = "opencv", fov_deg: float = FOV_DEG
+    ) -> "Cameras":
+        """Cameras of camera-to-world matrices, whose axes are "opencv" (x right, y down, z forward) or
+        "opengl" (x right, y up, z backward). Inverse of ``cam2world``.
+
+        Raises ``ConfigError`` for other axes, for a matrix that is no rigid motion, and for a camera inside
+        the unit sphere, where the object is.
+        """
+        if axes not in AXES:
+            raise ConfigError(f"camera axes are {axes!r}, expected one of {', '.join(AXES)}")
+        turn, origins = matrix[..., :3, :3] * matrix.new_tensor(AXES[axes]), matrix[..., :3, 3]
+        identity = torch.eye(3).to(turn)
+        last = matrix.new_tensor((0.0, 0.0, 0.0, 1.0))
+        rigid = torch.allclose(turn @ turn.mT, identity.expand_as(turn), atol=1e-3)
+        if not rigid or not torch.allclose(matrix[..., 3, :], last.expand_as(matrix[..., 3, :]), atol=1e-6):
+            raise ConfigError(
+                "a cam2world matrix is no rotation and translation: expected orthonormal columns without "
+                "scale, and (0, 0, 0, 1) as the last row"
+            )
+        if (torch.linalg.det(turn) < 0).any():
+            raise ConfigError("a cam2world matrix is mirrored (determinant -1), expected a rotation")
+        nearest = origins.norm(dim=-1).amin().item()
+        if nearest <= 1.0:
+            raise ConfigError(
+                f"a camera stands {nearest:.3g} from the origin, expected more than 1: the object fills the "
+                "unit sphere"
+            )
+        return Cameras(turn.mT, -(turn.mT @ origins[..., None])[..., 0], fov_deg)
 
     @property
     def origins(self) -> Float[Tensor, "*s 3"]:
@@ -68,7 +121,7 @@ class Cameras:
         self, pixels: Float[Tensor, "*s n 2"], size: int
     ) -> tuple[Float[Tensor, "*s n 3"], Float[Tensor, "*s n 3"]]:
         """World origins and unit directions through image points (x, y) in pixels of a size x size image."""
-        focal = focal_length(size)
+        focal = self.focal_length(size)
         x = (pixels[..., 0] - size / 2) / focal
         y = -(pixels[..., 1] - size / 2) / focal
         local = torch.stack((x, y, -torch.ones_like(x)), -1)
@@ -78,7 +131,7 @@ class Cameras:
     def project(self, points: Float[Tensor, "*s n 3"], size: int) -> Float[Tensor, "*s n 2"]:
         """World points -> pixels (x, y) of a size x size image; inverse of ``rays``."""
         p = self.to_camera(points)
-        focal = focal_length(size)
+        focal = self.focal_length(size)
         depth = -p[..., 2]
         return torch.stack((size / 2 + focal * p[..., 0] / depth, size / 2 - focal * p[..., 1] / depth), -1)
 
@@ -88,21 +141,19 @@ class Cameras:
 
     def cam2world(self) -> Float[Tensor, "*s 4 4"]:
         """Camera-to-world matrices in OpenCV axes (x right, y down, z forward)."""
-        flip = torch.diag(self.rotation.new_tensor((1.0, -1.0, -1.0)))
-        top = torch.cat((self.rotation.mT @ flip, self.origins[..., None]), -1)
+        flip = self.rotation.new_tensor(AXES["opencv"])
+        top = torch.cat((self.rotation.mT * flip, self.origins[..., None]), -1)
         bottom = top.new_tensor((0.0, 0.0, 0.0, 1.0)).expand(*top.shape[:-2], 1, 4)
         return torch.cat((top, bottom), -2)
 
+    def focal_length(self, size: int) -> float:
+        """Focal length in pixels of a square image of ``size`` pixels."""
+        return size / 2 / math.tan(math.radians(self.fov_deg / 2))
 
-def focal_length(size: int) -> float:
-    """Focal length in pixels of a square image of ``size`` pixels."""
-    return size / 2 / math.tan(math.radians(FOV_DEG / 2))
-
-
-def intrinsics(size: int) -> Float[Tensor, "3 3"]:
-    """K in pixels of a size x size image, pixel centers at +0.5."""
-    focal = focal_length(size)
-    return torch.tensor([[focal, 0.0, size / 2], [0.0, focal, size / 2], [0.0, 0.0, 1.0]])
+    def intrinsics(self, size: int) -> Float[Tensor, "3 3"]:
+        """K of all cameras, in pixels of a size x size image, pixel centers at +0.5."""
+        focal = self.focal_length(size)
+        return self.rotation.new_tensor([[focal, 0.0, size / 2], [0.0, focal, size / 2], [0.0, 0.0, 1.0]])
 
 
 def pixel_grid(size: int, device: torch.device | str = "cpu") -> Float[Tensor, "{size}*{size} 2"]:

@@ -12,13 +12,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lift3d.errors import ConfigError
+from lift3d.scene.batch import Batch
 from lift3d.scene.geometry import normalize
 
 LIGHT_NAMES = ("ambient", "diffuse", "l_x", "l_y", "negative")
 
 
-@dataclass(frozen=True)
-class Lights:
+@dataclass(frozen=True, repr=False)
+class Lights(Batch):
     """A batch of lights."""
 
     direction: Float[Tensor, "*s 3"]  # unit, from the surface to the light, world frame
@@ -32,22 +33,36 @@ class Lights:
         ambient, diffuse, x, y, negative = light.unbind(-1)
         return Lights(normalize(torch.stack((x, y, torch.ones_like(x)), -1)), ambient, diffuse, negative)
 
+    @staticmethod
+    def from_direction(
+        direction: Float[Tensor, "*s 3"],
+        ambient: Float[Tensor, "*s"] | float = 0.3,
+        diffuse: Float[Tensor, "*s"] | float = 0.7,
+        negative: Float[Tensor, "*s"] | float = 0.0,
+    ) -> "Lights":
+        """Lights from any side; directions need not be unit vectors. ``ConfigError`` for a zero one."""
+        if (direction.norm(dim=-1) < 1e-6).any():
+            raise ConfigError(
+                "a light's direction is (0, 0, 0), expected a vector from the surface to the light"
+            )
+        like = direction[..., 0]
+        numbers = (torch.as_tensor(x).to(like).expand_as(like) for x in (ambient, diffuse, negative))
+        return Lights(normalize(direction), *numbers)
+
     def to_vector(self) -> Float[Tensor, "*s 5"]:
-        """Inverse of ``from_vector``, whose lights all stand in front of the object: direction z > 0."""
+        """Inverse of ``from_vector``. Raises ``ConfigError`` for lights that do not stand in front of the
+        object (direction z <= 0), which have no such vector.
+        """
         x, y, z = self.direction.unbind(-1)
+        if (z <= 0).any():
+            raise ConfigError(
+                f"a light's direction has z = {z.amin().item():.3g}, expected z > 0 for a vector"
+            )
         return torch.stack((self.ambient, self.diffuse, x / z, y / z, self.negative), -1)
 
     def per_point(self, n_axes: int) -> "Lights":
         """The same lights with ``n_axes`` axes of one appended to the batch, to broadcast against points."""
-        index = (...,) + (None,) * n_axes
-        direction = self.direction[(..., *(None,) * n_axes, slice(None))]
-        return Lights(direction, self.ambient[index], self.diffuse[index], self.negative[index])
-
-    def __getitem__(self, index: object) -> "Lights":
-        """The lights at an index, mask or slice of the batch axes; None and an ellipsis work as in torch."""
-        batch = index if isinstance(index, tuple) else (index,)
-        direction = self.direction[(*batch, slice(None))]
-        return Lights(direction, self.ambient[index], self.diffuse[index], self.negative[index])
+        return self[(..., *(None,) * n_axes)]
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from lift3d import pictures
-from lift3d.model import LiftedGAN
+from lift3d.model import LiftedGAN, MeshRenderer
+from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import to_float
+from lift3d.scene.lights import Lights
 from lift3d.train.data import Rerendered, SampleSet
 
 N_OBJECTS = 8
@@ -46,9 +48,10 @@ def intrinsics(model: LiftedGAN, samples: SampleSet, path: Path) -> None:
         right[:, 1:4] = right.new_tensor([0.7, 1.0, 0.3])
         turned = view.repeat(3, 1)
         turned[1, 1], turned[2, 1] = -0.5, 0.5
+        lights = Lights.from_vector(torch.cat((light, left, right)))
         out = model.render(
-            code, turned, torch.cat((light, left, right)), model.config.size, mesh=model.mesh(code, 64)
-        )
+            code, Cameras.from_view(turned), lights, model.config.size, MeshRenderer(resolution=64)
+        ).to("cpu")
         colors = to_picture(out.colors)
         mask = out.mask[0].numpy()
         rows.append(

@@ -98,7 +98,10 @@ def test_names_and_files_open_alike(write) -> None:
         ("truncation = nan", "truncation is nan, expected a number from 0 to 1"),
         ("background = 255", "background is 255.0, expected a number from 0 to 1"),
         ('masks = "some"', "masks is 'some', expected none, background, files or auto"),
-        ('base = "celeba"\nname = "own"\nn_unlabeled = 9', "n_unlabeled is 9, which needs background, a gray"),
+        (
+            'base = "celeba"\nname = "own"\nn_unlabeled = 9',
+            "n_unlabeled is 9, which needs background",
+        ),
         ("n_unlabeled = 0", "joint.latent is 1500, expected a number from 0 to 0"),
         ("[rates]\nfields = 0", "rates.fields is 0.0, expected a number from"),
         ("[batch]\nn_rays = 0", "batch.n_rays is 0, expected a number >= 1"),

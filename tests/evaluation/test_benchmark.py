@@ -94,13 +94,13 @@ def test_relighting_correlates_requested_and_read_lights(monkeypatch):
             self.config = PRESET
 
         def sample(self, seeds):
-            return SimpleNamespace(code=[None], view=None, w=[None])
+            return SimpleNamespace(code=[None], cameras=None, w=[None])
 
         def mesh(self, code, resolution):
             return None
 
-        def render(self, code, view, lights, size, mesh):
-            return SimpleNamespace(colors=lights.view(1, 1, 1, 5, 1).expand(1, 1, 16, 5, 3))
+        def render(self, code, cameras, lights, size, renderer):
+            return SimpleNamespace(colors=lights.to_vector().view(1, 1, 1, 5, 1).expand(1, 1, 16, 5, 3))
 
         def project(self, w, images):
             return (images + 1) / 2

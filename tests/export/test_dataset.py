@@ -22,7 +22,7 @@ from lift3d.export.hdf5.verify import verify
 from lift3d.model import LiftedGAN
 from lift3d.observer import SilentObserver
 from lift3d.scene.cameras import Cameras, ViewPrior
-from lift3d.scene.lights import LightPrior
+from lift3d.scene.lights import LightPrior, Lights
 from lift3d.scene.mesh import Mesh
 
 PLAN = DatasetPlan(n=3, views=3, lights=2, size=32, gan=True)
@@ -73,7 +73,8 @@ def test_maps_are_the_renderers(written: Path) -> None:
     for i, sample in enumerate(dataset):
         views, lights = PLAN.draw(i, model.config.view_prior, model.config.light_prior)
         lifted = model.sample([PLAN.gan_seed(i)], PLAN.truncation)
-        wanted = model.render(lifted.code[0], views, lights, PLAN.size)
+        cameras, lamps = Cameras.from_view(views), Lights.from_vector(lights)
+        wanted = model.render(lifted.code[0], cameras, lamps, PLAN.size)
         assert torch.equal(sample.mask, wanted.mask)
         inside = wanted.mask
         assert torch.equal(sample.depth, torch.where(inside, wanted.depth, 0.0))

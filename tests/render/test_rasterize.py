@@ -9,7 +9,7 @@ import torch
 import trimesh
 
 from lift3d.errors import BackendUnavailable, ConfigError
-from lift3d.render.mesh import box_average, gbuffer, render, shade_lights
+from lift3d.render.mesh import box_average, gbuffer, render_mesh
 from lift3d.render.rasterize import Fragments, get_rasterizer, interpolate
 from lift3d.render.rasterize.nvdiffrast import NvdiffrastScene
 from lift3d.scene.cameras import DISTANCE, Cameras, ViewPrior, pixel_grid
@@ -295,20 +295,20 @@ def lights() -> Lights:
 
 
 @pytest.mark.parametrize("per_view", [False, True])
-def test_shade_lights_is_shade_per_image(lights, per_view):
+def test_every_image_is_shaded_alone(lights, per_view):
     mesh, cameras = textured(), Cameras.from_view(views(2))
     g = gbuffer(mesh, scene_of(mesh).fragments(cameras, SIZE), cameras)
     lights = Lights(*(x.view(2, 3, *x.shape[1:]) for x in vars(lights).values())) if per_view else lights[:3]
-    shaded = shade_lights(g, lights)
-    assert shaded.color.shape == (2, 3, SIZE, SIZE, 3) and shaded.diffuse.shape == (2, 3, SIZE, SIZE, 1)
+    maps = render_mesh(mesh, cameras, lights, SIZE, (0.0, 0.0, 0.0))
+    assert maps.colors.shape == (2, 3, SIZE, SIZE, 3) and maps.diffuse_shading.shape == (2, 3, SIZE, SIZE)
     for v in range(2):
         material = Material(g.material.albedo[v], g.material.specular[v], g.material.shininess[v])
         for i in range(3):
             light = lights[v, i] if per_view else lights[i]
             expected = shade(g.normal[v], g.to_camera[v], material, light) * g.mask[v, ..., None]
-            torch.testing.assert_close(shaded.color[v, i], expected)
-    identity = (g.material.albedo[:, None] * shaded.diffuse + shaded.specular).clamp_min(0)
-    torch.testing.assert_close(shaded.color, identity)
+            torch.testing.assert_close(maps.colors[v, i], expected.clamp_max(1.0))
+    factors = maps.diffuse_shading[..., None], maps.specular_shading[..., None]
+    torch.testing.assert_close(maps.colors, (maps.albedo[:, None] * factors[0] + factors[1]).clamp(0, 1))
 
 
 def test_gbuffer_of_a_sphere_and_its_background():
@@ -342,20 +342,3 @@ def test_box_average_is_the_mean_of_blocks():
     small = box_average(image, 2)
     assert small.shape == (2, 3, 2, 3)
     torch.testing.assert_close(small[1, 2, 0], image[1, 4:6, 0:2].mean((0, 1)))
-
-
-def test_supersampling_covers_the_area_of_the_disc(lights):
-    """The sphere's outline is a circle: radius tan(asin(r / D)) on the image plane."""
-    radius, mesh, cameras = 0.7, textured(0.7, 5), Cameras.from_view(torch.zeros(1, 6))
-    fine = render(scene_of(mesh), mesh, cameras, lights[:2], 32, supersample=4)
-    assert fine.color.shape == (1, 2, 32, 32, 3) and fine.coverage.shape == (1, 32, 32)
-    zoom = 1 / np.tan(np.radians(6)) * np.tan(np.arcsin(radius / DISTANCE))
-    assert abs(fine.coverage.mean().item() - np.pi * zoom**2 / 4) < 2e-3
-    assert ((fine.coverage > 0) & (fine.coverage < 1)).any()
-    white = fine.over(1.0)
-    assert torch.equal(white[0, 0, 0, 0], torch.ones(3)) and torch.equal(
-        white[0, :, 16, 16], fine.color[0, :, 16, 16]
-    )
-    plain = render(scene_of(mesh), mesh, cameras, lights[:2], 32)
-    inner = (fine.coverage == 1)[:, None, ..., None]
-    assert ((fine.color - plain.color).abs() * inner).mean() < 0.02

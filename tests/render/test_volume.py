@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lift3d.networks.fields import MaterialField, SDFField, condition, ellipsoid_sdf
 from lift3d.render import surface_hits, volume
-from lift3d.render.maps import RenderOutput
+from lift3d.render.maps import Maps
 from lift3d.render.volume import SamplingConfig
 from lift3d.scene.cameras import Cameras, ViewPrior, pixel_grid
 from lift3d.scene.geometry import angle_deg, normalize, ray_sphere
@@ -47,7 +47,7 @@ class Ellipsoid:
         self.calls, self.points = self.calls + 1, self.points + points.shape[1]
         return ellipsoid_sdf(points, self.radii.to(points)), points
 
-    def exact(self, cameras: Cameras, lights: Lights) -> tuple[RenderOutput, Tensor]:
+    def exact(self, cameras: Cameras, lights: Lights) -> tuple[Maps, Tensor]:
         """Maps of the first intersections [v, h, w] and the cosine between normal and ray."""
         n_views = len(cameras.rotation)
         origins, directions = cameras.rays(pixel_grid(SIZE).expand(n_views, -1, -1), SIZE)
@@ -67,7 +67,7 @@ class Ellipsoid:
         def picture(x: Tensor) -> Tensor:
             return x.unflatten(-2, (SIZE, SIZE))
 
-        out = RenderOutput(
+        out = Maps(
             mask=image(hit), depth=image(cameras.z_depth(position)), normals=picture(normal),
             albedo=picture(m.albedo), specular=image(m.specular[..., 0]),
             shininess=image(m.shininess[..., 0]), diffuse_shading=image(factors.diffuse[..., 0]),
@@ -309,7 +309,7 @@ def test_many_lights_are_each_light_alone_for_one_evaluation_of_the_field() -> N
         shape.calls = shape.points = 0
         alone = volume.render_maps(shape.surface, cameras, lights[i : i + 1], SIZE, 300.0, config)
         assert (shape.calls, shape.points) == cost
-        for f in names_of(RenderOutput):
+        for f in names_of(Maps):
             whole, one = getattr(together, f.name), getattr(alone, f.name)
             per_light = f.name in ("diffuse_shading", "specular_shading", "colors")
             assert torch.equal(whole[:, i : i + 1] if per_light else whole, one), f.name
@@ -331,7 +331,7 @@ def test_chunks_of_rays_do_not_change_the_maps() -> None:
     whole, parts = (
         volume.render_maps(shape.surface, cameras, lights, SIZE, 300.0, config, chunk=n) for n in (4096, 37)
     )
-    for f in names_of(RenderOutput):
+    for f in names_of(Maps):
         torch.testing.assert_close(getattr(parts, f.name), getattr(whole, f.name))
 
 
@@ -414,5 +414,5 @@ def test_maps_need_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     out = volume.render_maps(
         surface, Cameras.from_view(VIEWS), Lights.from_vector(LIGHTS), 8, 100.0, SamplingConfig(8, 8)
     )
-    assert not any(getattr(out, f.name).requires_grad for f in names_of(RenderOutput))
+    assert not any(getattr(out, f.name).requires_grad for f in names_of(Maps))
     assert out.mask.any()

@@ -13,8 +13,6 @@ from lift3d.scene.cameras import (
     VIEW_NAMES,
     Cameras,
     ViewPrior,
-    focal_length,
-    intrinsics,
     pixel_grid,
     rotation,
 )
@@ -103,7 +101,7 @@ def test_rays_invert_project_for_any_batch(shape: tuple[int, ...]) -> None:
 
 def test_cam2world_and_intrinsics_reproduce_the_projection_in_opencv_axes() -> None:
     cameras, points = Cameras.from_view(random_views(2, 3)), random_points(2, 3, 6)
-    cam2world, k = cameras.cam2world(), intrinsics(48).double()
+    cam2world, k = cameras.cam2world(), cameras.intrinsics(48)
     assert cam2world.shape == (2, 3, 4, 4)
     homogeneous = torch.cat((points, torch.ones_like(points[..., :1])), -1)
     local = (torch.linalg.inv(cam2world)[..., None, :, :] @ homogeneous[..., None])[..., :3, 0]
@@ -122,7 +120,9 @@ def test_the_unit_sphere_touches_the_frame() -> None:
     distance = torch.linalg.cross(origins, directions).norm(dim=-1)
     torch.testing.assert_close(distance, torch.ones(4, dtype=torch.float64))
     assert DISTANCE == pytest.approx(9.5668, abs=1e-4)
-    assert math.degrees(2 * math.atan(20 / focal_length(40))) == pytest.approx(12.0)
+    assert math.degrees(
+        2 * math.atan(20 / Cameras.from_view(torch.zeros(6)).focal_length(40))
+    ) == pytest.approx(12.0)
 
 
 def test_pixel_grid_lists_the_centers_row_by_row() -> None:
@@ -162,3 +162,44 @@ def test_view_prior_refuses_nonsense() -> None:
         ViewPrior(std=(0.1, 0.2, 0.3))
     with pytest.raises(ConfigError, match="limit is .*expected numbers >= 0"):
         ViewPrior(limit=(0.6, -0.9, 0.2, 0.1, 0.1, 0.1))
+
+
+@pytest.mark.parametrize("fov_deg", [12.0, 45.0])
+@pytest.mark.parametrize("axes", ["opencv", "opengl"])
+def test_views_and_matrices_are_inverse_to_each_other(fov_deg: float, axes: str) -> None:
+    view = random_views(7)
+    cameras = Cameras.from_view(view, fov_deg)
+    torch.testing.assert_close(cameras.to_view(), view, atol=1e-9, rtol=0)
+    matrix = cameras.cam2world()
+    if axes == "opengl":
+        matrix = matrix * matrix.new_tensor([1.0, -1.0, -1.0, 1.0])
+    again = Cameras.from_cam2world(matrix, axes, fov_deg)
+    torch.testing.assert_close(again.to_view(), view, atol=1e-9, rtol=0)
+
+
+def test_the_unit_sphere_touches_the_frame_at_every_field_of_view() -> None:
+    for fov_deg in (5.0, 12.0, 60.0):
+        cameras = Cameras.from_view(torch.zeros(6, dtype=torch.float64), fov_deg)
+        _, directions = cameras.rays(torch.tensor([[0.0, 20.0]], dtype=torch.float64), 40)
+        origin = cameras.origins
+        nearest = torch.linalg.cross(origin, directions[0]).norm()  # of the ray to the world's origin
+        assert nearest.item() == pytest.approx(1.0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m * 2, "no rotation and translation"),
+        (lambda m: m * torch.tensor([-1.0, 1.0, 1.0, 1.0]), "mirrored"),
+        (
+            lambda m: m * torch.tensor([[1.0, 1.0, 1.0, 0.05]] * 3 + [[1.0] * 4]),
+            "stands 0.478 from the origin",
+        ),
+    ],
+)
+def test_matrices_that_are_no_cameras(change, message: str) -> None:
+    matrix = Cameras.from_view(torch.zeros(1, 6)).cam2world()
+    with pytest.raises(ConfigError, match=message):
+        Cameras.from_cam2world(change(matrix))
+    with pytest.raises(ConfigError, match="axes are 'blender', expected one of opencv, opengl"):
+        Cameras.from_cam2world(matrix, "blender")

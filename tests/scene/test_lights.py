@@ -93,3 +93,15 @@ def test_prior_is_a_function_of_the_generator() -> None:
 def test_prior_refuses_a_reversed_range() -> None:
     with pytest.raises(ConfigError, match=r"l_y is \(0.8, -0.2\), expected \(low, high\)"):
         LightPrior(l_y=(0.8, -0.2))
+
+
+def test_lights_from_any_side_and_the_vectors_that_they_lack() -> None:
+    lights = Lights.from_direction(
+        torch.tensor([[0.0, 0.0, 2.0], [3.0, 0.0, -4.0]]), ambient=0.2, diffuse=0.5
+    )
+    torch.testing.assert_close(lights.direction, torch.tensor([[0.0, 0.0, 1.0], [0.6, 0.0, -0.8]]))
+    torch.testing.assert_close(lights[0].to_vector(), torch.tensor([0.2, 0.5, 0.0, 0.0, 0.0]))
+    with pytest.raises(ConfigError, match="direction has z = -0.8, expected z > 0"):
+        lights.to_vector()
+    with pytest.raises(ConfigError, match=r"direction is \(0, 0, 0\)"):
+        Lights.from_direction(torch.zeros(2, 3))

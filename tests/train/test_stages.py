@@ -6,8 +6,10 @@ import pytest
 import torch
 from tiny_gan import PRESET, tiny_gan
 
-from lift3d.model import LiftedGAN
+from lift3d.model import LiftedGAN, MeshRenderer
 from lift3d.pseudo_labels.labeler import PseudoLabels
+from lift3d.scene.cameras import Cameras
+from lift3d.scene.lights import Lights
 from lift3d.train import stages
 from lift3d.train.data import Rerendered, SampleSet
 
@@ -145,7 +147,13 @@ def test_pixels_of_one_point_show_what_a_mesh_shows_and_teach_the_shape_its_norm
     x, y = (rays.position - 0.5).long().unbind(-1)
     for i in range(COUNT):
         with torch.no_grad():
-            drawn = model.render(code[i], view[:1], light[:1], SIZE, mesh=model.mesh(code[i], 96))
+            drawn = model.render(
+                code[i],
+                Cameras.from_view(view[:1]),
+                Lights.from_vector(light[:1]),
+                SIZE,
+                MeshRenderer(resolution=96),
+            )
         mask, drawn = drawn.mask[0, y[i], x[i]], drawn.colors[0, 0, y[i], x[i]]
         assert (mask == hit[i]).float().mean() > 0.95
         error = (color[i] - drawn)[mask & hit[i]].abs()

@@ -31,16 +31,17 @@ class EmbreeScene:
 
     def fragments(self, cameras: Cameras, size: int) -> Fragments:
         """See ``Scene``."""
-        cameras = Cameras(
-            cameras.rotation.detach().cpu().double(), cameras.translation.detach().cpu().double()
-        )
         batch = cameras.translation.shape[:-1]
+        flat = Cameras(
+            cameras.rotation.detach().reshape(-1, 3, 3),
+            cameras.translation.detach().reshape(-1, 3),
+            cameras.fov_deg,
+        )
         pixels = pixel_grid(size).double()
         face = torch.full((batch.numel(), size * size), -1)
         barycentric = torch.zeros(*face.shape, 3)
-        views = zip(cameras.rotation.reshape(-1, 3, 3), cameras.translation.reshape(-1, 3), strict=True)
-        for i, (rotation, translation) in enumerate(views):
-            origins, directions = Cameras(rotation, translation).rays(pixels, size)
+        for i, camera in enumerate(flat.to("cpu", torch.float64)):
+            origins, directions = camera.rays(pixels, size)
             rays = (np.ascontiguousarray(x, np.float32) for x in (origins, directions))
             face[i] = torch.from_numpy(self._tree.run(*rays))
             hit = face[i] >= 0

@@ -19,7 +19,7 @@ class NaiveScene:
     def fragments(self, cameras: Cameras, size: int) -> Fragments:
         """See ``Scene``; costs rays x triangles in time, rays in memory."""
         device = self.triangles.device
-        cameras = Cameras(cameras.rotation.to(device).double(), cameras.translation.to(device).double())
+        cameras = cameras.to(device, torch.float64)
         pixels = pixel_grid(size, device).double().expand(*cameras.translation.shape[:-1], -1, -1)
         origins, directions = cameras.rays(pixels, size)
         nearest = torch.full(directions.shape[:-1], torch.inf, dtype=torch.float64, device=device)

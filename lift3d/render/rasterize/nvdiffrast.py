@@ -13,19 +13,21 @@ from torch import Tensor
 
 from lift3d.errors import BackendUnavailable, ConfigError
 from lift3d.render.rasterize.fragments import Fragments
-from lift3d.scene.cameras import DISTANCE, Cameras, focal_length
+from lift3d.scene.cameras import Cameras
 
-NEAR, FAR = DISTANCE / 2, DISTANCE * 2  # the object lies around DISTANCE
+RADIUS = 1.2  # of a ball around the origin that the object and its translation stay in
 MAX_FACES = 2**24  # face + 1 comes back as a float32
 
 
 def clip_coordinates(vertices: Float[Tensor, "*s n 3"], cameras: Cameras) -> Float[Tensor, "*s n 4"]:
     """World points -> clip space: z runs from -w at the near plane to w at the far plane, w is the depth."""
     x, y, z = cameras.to_camera(vertices).unbind(-1)
-    zoom = focal_length(2)
+    zoom = cameras.focal_length(2)
+    distance = cameras.translation.norm(dim=-1)
+    near, far = (distance.amin() - RADIUS).clamp_min(0.01), distance.amax() + RADIUS
     depth = -z
     return torch.stack(
-        (zoom * x, zoom * y, ((FAR + NEAR) * depth - 2 * FAR * NEAR) / (FAR - NEAR), depth), -1
+        (zoom * x, zoom * y, ((far + near) * depth - 2 * far * near) / (far - near), depth), -1
     )
 
 
@@ -54,9 +56,8 @@ class NvdiffrastScene:
         device = self.vertices.device
         batch = cameras.translation.shape[:-1]
         views = Cameras(
-            cameras.rotation.reshape(-1, 3, 3).to(device).float(),
-            cameras.translation.reshape(-1, 3).to(device).float(),
-        )
+            cameras.rotation.reshape(-1, 3, 3), cameras.translation.reshape(-1, 3), cameras.fov_deg
+        ).to(device, torch.float32)
         with torch.no_grad():
             clip = clip_coordinates(self.vertices.expand(batch.numel(), -1, -1), views).contiguous()
             raster, _ = dr.rasterize(self.context, clip, self.faces, (size, size), grad_db=False)

@@ -1,0 +1,49 @@
+"""Batches are indexed as their elements would be stacked."""
+
+from dataclasses import FrozenInstanceError, dataclass
+
+import pytest
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lift3d.scene.batch import Batch
+
+
+@dataclass(frozen=True, repr=False)
+class Points(Batch):
+    position: Float[Tensor, "*s 3"]
+    weight: Float[Tensor, "*s"]
+    name: str = "p"
+
+
+POINTS = Points(torch.arange(24.0).view(4, 2, 3), torch.arange(8.0).view(4, 2))
+
+
+@pytest.mark.parametrize(
+    "index", [2, -1, slice(1, 3), (slice(None), 1), (1, 0), None, (..., None), torch.tensor([3, 0])]
+)
+def test_indexing_is_that_of_an_array_of_points(index: object) -> None:
+    found = POINTS[index]
+    assert torch.equal(found.weight, POINTS.weight[index])
+    for axis in range(3):
+        assert torch.equal(found.position[..., axis], POINTS.position[..., axis][index])
+    assert found.name == "p"
+
+
+def test_masks_length_iteration_and_shape() -> None:
+    mask = torch.tensor([[True, False], [False, True], [True, True], [False, False]])
+    assert torch.equal(POINTS[mask].position, POINTS.position[mask])
+    assert len(POINTS) == 4 and POINTS.batch_shape == (4, 2) and POINTS[1, 1].batch_shape == ()
+    assert [p.weight.tolist() for p in POINTS] == POINTS.weight.tolist()
+    with pytest.raises(TypeError, match="this Points is a single one"):
+        len(POINTS[0, 0])
+    with pytest.raises(FrozenInstanceError):
+        POINTS.name = "q"
+
+
+def test_to_changes_every_tensor_and_repr_is_short() -> None:
+    double = POINTS.to(torch.float64)
+    assert double.position.dtype == double.weight.dtype == torch.float64
+    assert repr(POINTS) == "Points(position=[4, 2, 3], weight=[4, 2], name='p')"
+    assert POINTS.device == torch.device("cpu")
