@@ -24,7 +24,7 @@ from lift3d.export.objects import BUDGET, Finished, finish, from_model
 from lift3d.model import MeshRenderer
 from lift3d.pictures import contact_sheet, grid, save_png
 from lift3d.scene.cameras import Cameras
-from lift3d.scene.color import to_uint8
+from lift3d.scene.images import to_uint8
 from lift3d.scene.lights import Lights
 
 TEXELS = 1024  # side of the textures
@@ -43,7 +43,7 @@ def cycles(
     """Cycles' renders, camera i under light i."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "head.blend"
-        write_blend(head.mesh, path, cameras, lights, size, material, maps=head.maps)
+        write_blend(head.mesh, path, cameras, lights, size, material, textures=head.textures)
         print(f"{path.name}, {material}: {path.stat().st_size / 1e6:.2f} MB, {len(head.mesh.faces)} faces")
         return render_blend(path, [(i, i) for i in range(len(cameras))], samples)
 

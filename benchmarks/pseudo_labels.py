@@ -18,7 +18,7 @@ from lift3d.masks.background import background_masks
 from lift3d.model import LiftedGAN, load
 from lift3d.pseudo_labels.labeler import new_labeler
 from lift3d.scene.cameras import VIEW_NAMES
-from lift3d.scene.images import to_bytes, to_float
+from lift3d.scene.images import colors_to_images, to_bytes, to_float
 from lift3d.synthetic.render import HeadRender
 from lift3d.train.data import draw_samples
 from lift3d.train.joint import UNLABELED_SEED
@@ -53,7 +53,7 @@ def main() -> None:
     torch.manual_seed(0)
     model = load(args.model)
     renders = [render for _, render in benchmark_renders()]
-    images = to_bytes(torch.stack([t.image for t in renders]).permute(0, 3, 1, 2) * 2 - 1)
+    images = to_bytes(colors_to_images(torch.stack([t.image for t in renders])))
     masks = background_masks(images, model.background[0])
     unlabeled = draw_samples(model, args.samples, UNLABELED_SEED)
     start = LiftedGAN(model.config, model.generator)

@@ -24,7 +24,7 @@ from lift3d.pseudo_labels.views import blurred
 from lift3d.render.rasterize import get_rasterizer, interpolate
 from lift3d.scene.cameras import Cameras, mirrored
 from lift3d.scene.geometry import normalize, visibility
-from lift3d.scene.images import to_bytes
+from lift3d.scene.images import colors_to_images, to_bytes
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
 from lift3d.synthetic.render import HeadRender
@@ -57,7 +57,7 @@ def of_model(model: LiftedGAN, heads: list[HeadRender]) -> None:
     """Relief of lifted heads at their true views."""
     found, true = [], []
     for head in heads:
-        code = model.image_encoder(head.image.permute(2, 0, 1)[None] * 2 - 1)[0]
+        code = model.image_encoder(colors_to_images(head.image[None]))[0]
         out = model.render(
             code,
             Cameras.from_view(head.view),
@@ -146,7 +146,7 @@ def main() -> None:
         return relief(normalize(interpolate(normals, faces, front)), front.mask)
 
     true = seen(mean_normals(mesh, heads))
-    images = to_bytes(torch.stack([h.image for h in heads]).permute(0, 3, 1, 2) * 2 - 1)
+    images = to_bytes(colors_to_images(torch.stack([h.image for h in heads])))
     masks = background_masks(images, model.background[0])
     known = torch.stack([h.view for h in heads]), torch.stack([h.light for h in heads])
     for name, data in (

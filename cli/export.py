@@ -1,7 +1,6 @@
 """``lift3d export``: instances as meshes for other programs."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,6 +90,7 @@ def export(
         options.require_new(out, overwrite)
     options.use_device("cpu", threads)
     from lift3d.export.meshes.texture import check_size
+    from lift3d.export.meshes.write import write_mesh
     from lift3d.export.objects import BUDGET, finish
 
     if suffix == ".blend":  # what would fail after minutes of work
@@ -119,9 +119,9 @@ def export(
                 from lift3d.export.blender.blend import write_blend
 
                 scene = instance.cameras, instance.lights, instance.size, material, scale
-                write_blend(finished.mesh, path, *scene, finished.maps, blender)
+                write_blend(finished.mesh, path, *scene, finished.textures, blender)
             else:
-                _writer(suffix)(finished.mesh, path, *([finished.maps] if finished.maps else []))
+                write_mesh(path, finished.mesh, finished.textures)
             observer.advance()
             click.echo(f"{path}: {_described(finished)}, in {time.perf_counter() - start:.1f} s")
         observer.finish()
@@ -164,22 +164,12 @@ def _paths(out: Path, folder: bool, suffix: str, numbers: tuple[int, ...]) -> di
     return {numbers[0]: out}
 
 
-def _writer(suffix: str) -> Callable[..., None]:
-    """What writes files of this suffix: (mesh, path), and maps where it can."""
-    from lift3d.export.meshes.glb import write_glb
-    from lift3d.export.meshes.obj import write_obj
-    from lift3d.export.meshes.ply import write_ply
-    from lift3d.export.meshes.stl import write_stl
-
-    return {".glb": write_glb, ".obj": write_obj, ".ply": write_ply, ".stl": write_stl}[suffix]
-
-
 def _described(finished: "Finished") -> str:
     """Size, state and textures of what was written."""
     mesh, state = finished.mesh, finished.report
     flaws = f"{state.boundary_edges} open and {state.nonmanifold_edges} branching edges"
     shape = "closed manifold" if state.solid else flaws
-    texture = "" if finished.maps is None else f", textures of {len(finished.maps.albedo)} texels"
+    texture = "" if finished.textures is None else f", textures of {len(finished.textures.albedo)} texels"
     return f"{len(mesh.vertices)} vertices, {len(mesh.faces)} faces, {shape}{texture}"
 
 

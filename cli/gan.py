@@ -190,7 +190,7 @@ def sample(
 
     from lift3d.gan.latents import sample_images, sample_z
     from lift3d.pictures import grid, save_png
-    from lift3d.scene.color import to_uint8
+    from lift3d.scene.images import images_to_colors, to_picture
 
     if columns < 1:
         raise ConfigError(f"--columns is {columns}, expected at least 1")
@@ -204,8 +204,8 @@ def sample(
     for i in range(0, len(numbers), BATCH):
         z = torch.cat([sample_z(generator, 1, number) for number in numbers[i : i + BATCH]])
         c = None if condition is None else torch.tensor(condition).expand(len(z), -1)
-        images = sample_images(generator, z, trunc, c=c).expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
-        pictures += list(to_uint8(images.numpy() / 2 + 0.5))
+        images = sample_images(generator, z, trunc, c=c).expand(-1, 3, -1, -1)
+        pictures += list(to_picture(images_to_colors(images)))
     save_png(out, grid([pictures[i : i + columns] for i in range(0, len(pictures), columns)]))
     click.echo(f"{out}: {len(pictures)} samples")
 

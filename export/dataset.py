@@ -40,7 +40,7 @@ from lift3d.model import RENDERERS, MeshRenderer, Renderer, Samples
 from lift3d.observer import Observer, SilentObserver
 from lift3d.render.maps import Maps
 from lift3d.scene.cameras import Cameras, ViewPrior
-from lift3d.scene.color import to_uint8
+from lift3d.scene.images import colors_to_images, images_to_colors, to_picture, to_uint8
 from lift3d.scene.lights import LightPrior, Lights
 from lift3d.scene.mesh import Mesh
 
@@ -249,10 +249,10 @@ class _Run:
     def _through_gan(self, w: Tensor, colors: Float[Tensor, "v l h w 3"]) -> Float[Tensor, "v l g g 3"]:
         """Renders projected onto the 2D GAN, in [0, 1]."""
         start = time.perf_counter()
-        images = colors.flatten(0, 1).permute(0, 3, 1, 2) * 2 - 1
+        images = colors_to_images(colors.flatten(0, 1))
         projected = torch.cat([self.model.project(w, some) for some in images.split(GAN_IMAGES_AT_ONCE)])
         self.project += time.perf_counter() - start
-        return (projected.permute(0, 2, 3, 1) / 2 + 0.5).unflatten(0, colors.shape[:2])
+        return images_to_colors(projected).unflatten(0, colors.shape[:2])
 
 
 def _facts(samples: Samples, cameras: Cameras, lights: Lights, size: int) -> dict[str, NDArray]:
@@ -271,7 +271,7 @@ def _facts(samples: Samples, cameras: Cameras, lights: Lights, size: int) -> dic
         "gan_light": samples.light[0],
     }
     arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
-    image = to_uint8(samples.image[0].permute(1, 2, 0).cpu().numpy() / 2 + 0.5)
+    image = to_picture(images_to_colors(samples.image[0]))
     return arrays | {"gan_image": image, "seed": samples.seed[0].cpu().numpy()}
 
 

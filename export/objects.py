@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lift3d.errors import ConfigError, Lift3DError
 from lift3d.export.hdf5.reader import FileInfo, LiftedDataset, describe, open_dataset
-from lift3d.export.meshes.texture import Maps, Materials, bake, from_fields, from_vertices
+from lift3d.export.meshes.texture import Materials, Textures, bake, from_fields, from_vertices
 from lift3d.model import LiftedGAN, load
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.lights import Lights
@@ -51,8 +51,8 @@ class Instances:
 class Finished:
     """A instance's mesh as a format wants it."""
 
-    mesh: Mesh  # cut open along seams if there are maps
-    maps: Maps | None
+    mesh: Mesh  # cut open along seams if there are textures
+    textures: Textures | None
     report: MeshReport  # of the surface before it was cut
 
 
@@ -117,8 +117,9 @@ def from_dataset(
 def finish(
     instance: Instance, texels: int | None = None, n_faces: int | None = None, normals: bool = False
 ) -> Finished:
-    """A instance's mesh with at most ``n_faces`` faces, and its maps of ``texels`` a side, of normals too if
-    asked for; None leaves the step out. The vertices that are left have the surface's normals and material.
+    """An instance's mesh with at most ``n_faces`` faces, and its textures of ``texels`` a side, of normals
+    too if asked for; None leaves the step out. The vertices that are left have the surface's normals and
+    material.
     """
     mesh = instance.mesh
     if n_faces is not None and n_faces < len(mesh.faces):

@@ -21,7 +21,14 @@ _HOME = {
     "Mesh": "lift3d.scene.mesh",
     "get_rasterizer": "lift3d.render.rasterize",
     "Lift3DError": "lift3d.errors",
-    "open_dataset": "lift3d.export.hdf5.reader",  # the one name from the layer above
+    "MeshRenderer": "lift3d.model",
+    "VolumeRenderer": "lift3d.model",
+    "Maps": "lift3d.render.maps",
+    "save_image": "lift3d.pictures",
+    "open_dataset": "lift3d.export.hdf5.reader",  # names from the layer above
+    "write_dataset": "lift3d.export.dataset",
+    "DatasetPlan": "lift3d.export.dataset",
+    "write_mesh": "lift3d.export.meshes.write",
 }
 __all__ = list(_HOME)
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
 from lift3d.errors import ConfigError
-from lift3d.scene.color import to_uint8
+from lift3d.scene.images import to_picture, to_uint8
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
 Color = tuple[int, int, int]  # sRGB, 0..255
@@ -150,6 +151,11 @@ def label(text: str, font_size: int = 12, background: Color = WHITE, color: Colo
 def enlarge(picture: Picture, factor: int) -> Picture:
     """Each pixel as a block of factor x factor."""
     return picture.repeat(factor, 0).repeat(factor, 1)
+
+
+def save_image(path: Path | str, colors: Float[Tensor, "h w 3"]) -> None:
+    """Writes colors in [0, 1], such as ``maps.colors[0, 0]``, as an image file of the kind its name says."""
+    save_png(path, to_picture(colors))
 
 
 def save_png(path: Path | str, picture: Picture) -> None:

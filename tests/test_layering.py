@@ -111,13 +111,18 @@ def test_a_module_is_one_noun(module: str) -> None:
     assert not {"utils", "misc", "helpers", "common"} & set(module.split(".")), f"{path} names no noun"
 
 
-def test_a_dataset_reader_is_the_one_public_name_from_above() -> None:
+def test_what_the_public_names_take_from_above() -> None:
     above = {
         name: home
         for name, home in lift3d._HOME.items()
         if layer(home) is None or layer(home) >= layer("lift3d.export")
     }
-    assert above == {"open_dataset": "lift3d.export.hdf5.reader"}
+    assert above == {
+        "open_dataset": "lift3d.export.hdf5.reader",
+        "write_dataset": "lift3d.export.dataset",
+        "DatasetPlan": "lift3d.export.dataset",
+        "write_mesh": "lift3d.export.meshes.write",
+    }
 
 
 def test_the_walk_sees_imports_inside_functions(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from lift3d.errors import BackendUnavailable, ConfigError, Lift3DError
 from lift3d.export.meshes.pbr import roughness
-from lift3d.export.meshes.texture import Maps, png
+from lift3d.export.meshes.texture import Textures, png
 from lift3d.export.whole_file import require_suffix, write_whole
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.lights import Lights
@@ -49,7 +49,7 @@ def write_blend(
     size: int,
     material: str = "exact",
     scale: float = 1.0,
-    maps: Maps | None = None,
+    textures: Textures | None = None,
     blender: Path | str | None = None,
 ) -> None:
     """Write a compressed .blend file: the mesh with its material, V cameras, L suns, of which one shines.
@@ -63,13 +63,13 @@ def write_blend(
     """
     path = require_suffix(path, ".blend")
     job = scene_job(cameras, lights, size, material, scale)
-    arrays = mesh_arrays(mesh, scale, maps)
+    arrays = mesh_arrays(mesh, scale, textures)
     command = find_blender(blender)
     with tempfile.TemporaryDirectory(prefix="lift3d-") as name:
         folder = Path(name)
         np.savez(folder / "mesh.npz", **arrays)
-        if maps is not None:
-            job["images"] = save_maps(maps, folder)
+        if textures is not None:
+            job["images"] = save_textures(textures, folder)
         out = folder / "scene.blend"
         _run_job(command, folder, job | {"task": "build", "mesh": str(folder / "mesh.npz"), "out": str(out)})
         write_whole(path, out.read_bytes())
@@ -155,30 +155,32 @@ def camera_matrices(cameras: Cameras, scale: float = 1.0) -> Float[ndarray, "v 4
     return matrices
 
 
-def mesh_arrays(mesh: Mesh, scale: float = 1.0, maps: Maps | None = None) -> dict[str, ndarray]:
-    """The mesh in Blender's axes, by the names of ``Mesh``, with its material or its places in the maps."""
+def mesh_arrays(mesh: Mesh, scale: float = 1.0, textures: Textures | None = None) -> dict[str, ndarray]:
+    """The mesh in Blender's axes, by the names of ``Mesh``, with material or places in the textures."""
     missing = [name for name in ("albedo", "specular", "shininess") if getattr(mesh, name) is None]
-    if missing and maps is None:
+    if missing and textures is None:
         raise ConfigError(f"mesh has no {', '.join(missing)}: a material needs all three")
-    if maps is not None and len(maps.uv) != len(mesh.vertices):
-        raise ConfigError(f"maps have places for {len(maps.uv)} vertices, the mesh has {len(mesh.vertices)}")
+    if textures is not None and len(textures.uv) != len(mesh.vertices):
+        raise ConfigError(
+            f"textures have places for {len(textures.uv)} vertices, the mesh has {len(mesh.vertices)}"
+        )
     used = np.unique(mesh.faces)
     mesh = drop_unreferenced(mesh)
     normals = vertex_normals(mesh) if mesh.normals is None else mesh.normals
     turned = {"vertices": mesh.vertices @ Z_UP.T * scale, "normals": normals @ Z_UP.T}
-    places = {} if maps is None else {"uv": maps.uv[used]}
+    places = {} if textures is None else {"uv": textures.uv[used]}
     arrays = mesh.attributes() | turned | places
     return {k: np.ascontiguousarray(v, np.float32) for k, v in arrays.items()} | {"faces": mesh.faces}
 
 
-def save_maps(maps: Maps, folder: Path) -> dict[str, str]:
+def save_textures(textures: Textures, folder: Path) -> dict[str, str]:
     """Pictures of 8 bits, by their role: albedo; red specular intensity, green roughness (``pbr``); normals
     if there are any.
     """
-    lobe = np.stack((maps.specular, roughness(maps.shininess), np.zeros_like(maps.specular)), -1)
-    pictures = {"albedo": maps.albedo, "specular roughness": lobe}
-    if maps.normal is not None:
-        pictures["normal"] = maps.normal / 2 + 0.5
+    lobe = np.stack((textures.specular, roughness(textures.shininess), np.zeros_like(textures.specular)), -1)
+    pictures = {"albedo": textures.albedo, "specular roughness": lobe}
+    if textures.normal is not None:
+        pictures["normal"] = textures.normal / 2 + 0.5
     for name, values in pictures.items():
         (folder / f"{name}.png").write_bytes(png(values))
     return {name: str(folder / f"{name}.png") for name in pictures}

@@ -5,7 +5,7 @@ vertex are linear in glTF, so COLOR_0 = sRGB^-1 of the albedo (reading it back i
 one before). Specular intensity and Phong exponent travel in the attributes ``_KS`` and ``_PHONG``, and as one
 physically based lobe of the whole mesh (``pbr``) in the material, which is what viewers show.
 
-With maps (``texture``) the material is in three PNG textures instead: base color (sRGB, the albedo as it
+With textures (``texture``) the material is in three PNG textures instead: base color (sRGB, the albedo as it
 is), roughness (green), and F0 (alpha of the specular texture, times ``specularColorFactor``); a normal map
 may be the fourth, with TANGENT per vertex. The exact albedo of the vertices then travels in ``_ALBEDO_R``,
 ``_ALBEDO_G`` and ``_ALBEDO_B``, since viewers would multiply COLOR_0 into the texture. They are three numbers
@@ -26,7 +26,7 @@ from lift3d import __version__
 from lift3d.errors import ConfigError, CorruptFile
 from lift3d.export.meshes.pbr import DIELECTRIC, exponent, intensity, mean_lobe, reflectance, roughness
 from lift3d.export.meshes.tangent_space import tangents
-from lift3d.export.meshes.texture import Maps, png
+from lift3d.export.meshes.texture import Textures, png
 from lift3d.export.whole_file import require_suffix, write_whole
 from lift3d.scene.color import linear_to_srgb, srgb_to_linear
 from lift3d.scene.mesh import Mesh, drop_unreferenced
@@ -41,22 +41,22 @@ _ATTRIBUTES = {"normals": "NORMAL", "specular": "_KS", "shininess": "_PHONG"}  #
 _ALBEDO = ("_ALBEDO_R", "_ALBEDO_G", "_ALBEDO_B")
 
 
-def write_glb(mesh: Mesh, path: Path | str, maps: Maps | None = None) -> None:
+def write_glb(mesh: Mesh, path: Path | str, textures: Textures | None = None) -> None:
     """Write a mesh, with textures if there are ``maps``; vertices that no face names are left out."""
-    write_whole(require_suffix(path, ".glb"), to_glb(mesh, maps))
+    write_whole(require_suffix(path, ".glb"), to_glb(mesh, textures))
 
 
-def to_glb(mesh: Mesh, maps: Maps | None = None) -> bytes:
+def to_glb(mesh: Mesh, textures: Textures | None = None) -> bytes:
     """The bytes of a file with one scene, one node, one mesh, which glTF does not allow to be empty."""
     if not len(mesh.faces):
         raise ConfigError("the mesh has no faces, expected a surface; export another sample")
     used = np.unique(mesh.faces)
     mesh, buffer = drop_unreferenced(mesh), _Buffer()
     attributes = {"POSITION": buffer.add(mesh.vertices, VERTEX_DATA, bounds=True)}
-    if maps is not None:
-        attributes["TEXCOORD_0"] = buffer.add(maps.uv[used], VERTEX_DATA)
-        if maps.normal is not None:
-            frames = np.column_stack(tangents(mesh, maps.uv[used])).astype(np.float32)
+    if textures is not None:
+        attributes["TEXCOORD_0"] = buffer.add(textures.uv[used], VERTEX_DATA)
+        if textures.normal is not None:
+            frames = np.column_stack(tangents(mesh, textures.uv[used])).astype(np.float32)
             attributes["TANGENT"] = buffer.add(frames, VERTEX_DATA)
         if mesh.albedo is not None:
             channels = zip(_ALBEDO, mesh.albedo.T, strict=True)
@@ -76,12 +76,12 @@ def to_glb(mesh: Mesh, maps: Maps | None = None) -> bytes:
         "scenes": [{"nodes": [0]}],
         "nodes": [{"name": "lift3d", "mesh": 0}],
         "meshes": [{"name": "lift3d", "primitives": [primitive]}],
-        "materials": [_material(mesh) if maps is None else _textured(maps)],
+        "materials": [_material(mesh) if textures is None else _textured(textures)],
         "accessors": buffer.accessors,
         "bufferViews": buffer.views,
     }
-    if maps is not None:
-        tree |= _textures(maps, buffer)
+    if textures is not None:
+        tree |= _textures(textures, buffer)
     tree["buffers"] = [{"byteLength": len(buffer.data)}]
     text = json.dumps(tree, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
@@ -104,10 +104,10 @@ def _material(mesh: Mesh) -> dict:
     }
 
 
-def _textured(maps: Maps) -> dict:
+def _textured(textures: Textures) -> dict:
     """The same from the textures of ``_textures``."""
-    specular = {"specularTexture": {"index": 2}, "specularColorFactor": [_peak(maps)] * 3}
-    normal = {} if maps.normal is None else {"normalTexture": {"index": 3}}
+    specular = {"specularTexture": {"index": 2}, "specularColorFactor": [_peak(textures)] * 3}
+    normal = {} if textures.normal is None else {"normalTexture": {"index": 3}}
     return normal | {
         "name": "lift3d",
         "pbrMetallicRoughness": {
@@ -122,24 +122,24 @@ def _textured(maps: Maps) -> dict:
     }
 
 
-def _peak(maps: Maps) -> float:
+def _peak(textures: Textures) -> float:
     """What the specular texture's alpha is multiplied by, in units of glTF's dielectric."""
-    return max(1.0, float(reflectance(maps.specular, maps.shininess).max()) / DIELECTRIC)
+    return max(1.0, float(reflectance(textures.specular, textures.shininess).max()) / DIELECTRIC)
 
 
-def _textures(maps: Maps, buffer: "_Buffer") -> dict:
+def _textures(textures: Textures, buffer: "_Buffer") -> dict:
     """Images, their sampler and the textures; PNG data goes into the binary chunk."""
-    zero = np.zeros_like(maps.specular)
-    lobe = np.stack((zero, roughness(maps.shininess), zero), -1)
-    strength = reflectance(maps.specular, maps.shininess) / (DIELECTRIC * _peak(maps))
-    white = np.ones_like(maps.albedo)
+    zero = np.zeros_like(textures.specular)
+    lobe = np.stack((zero, roughness(textures.shininess), zero), -1)
+    strength = reflectance(textures.specular, textures.shininess) / (DIELECTRIC * _peak(textures))
+    white = np.ones_like(textures.albedo)
     pictures = {
-        "albedo": maps.albedo,
+        "albedo": textures.albedo,
         "roughness": lobe,
         "specular": np.concatenate((white, strength[..., None]), -1),
     }
-    if maps.normal is not None:
-        pictures["normal"] = maps.normal / 2 + 0.5
+    if textures.normal is not None:
+        pictures["normal"] = textures.normal / 2 + 0.5
     images = [
         {"name": name, "mimeType": "image/png", "bufferView": buffer.add_file(png(values))}
         for name, values in pictures.items()
@@ -214,7 +214,7 @@ def read_glb(path: Path | str) -> Mesh:
         ) from error
 
 
-def read_maps(path: Path | str) -> Maps | None:
+def read_textures(path: Path | str) -> Textures | None:
     """The textures of a file of ``write_glb``, to 8 bits; None if it has none."""
     try:
         tree, data = _chunks(Path(path).read_bytes())
@@ -230,7 +230,7 @@ def read_maps(path: Path | str) -> Maps | None:
         albedo, lobe, strength, *normal = pictures
         factor = tree["materials"][0]["extensions"]["KHR_materials_specular"]["specularColorFactor"][0]
         shininess = exponent(lobe[..., 1])
-        return Maps(
+        return Textures(
             _array(tree, data, attributes["TEXCOORD_0"]),
             albedo,
             intensity(strength[..., 3] * (DIELECTRIC * factor), shininess),

@@ -2,8 +2,8 @@
 
 Vertex colors follow the coordinates (``v x y z r g b``, sRGB), as MeshLab and Blender read them. Programs
 that read only the material get its means: Kd (linear), Pr roughness, Ns Phong exponent, Ks as Principled's
-specular level. With maps the albedo is a picture beside (``map_Kd``) instead of vertex colors; of the rest
-OBJ has means only, since its readers take every picture for a color.
+specular level. With textures the albedo is a picture beside (``map_Kd``) instead of vertex colors; of the
+rest OBJ has means only, since its readers take every picture for a color.
 """
 
 from pathlib import Path
@@ -13,29 +13,31 @@ from numpy.typing import NDArray
 
 from lift3d import __version__
 from lift3d.export.meshes.pbr import mean_lobe
-from lift3d.export.meshes.texture import Maps, png
+from lift3d.export.meshes.texture import Textures, png
 from lift3d.export.whole_file import require_suffix, write_whole
 from lift3d.scene.color import srgb_to_linear
 from lift3d.scene.mesh import Mesh
 
 
-def write_obj(mesh: Mesh, path: Path | str, maps: Maps | None = None) -> None:
+def write_obj(mesh: Mesh, path: Path | str, textures: Textures | None = None) -> None:
     """Write ``path`` and the .mtl file of the same name, with ``maps`` also the picture NAME-albedo.png."""
     path = require_suffix(path, ".obj")
     material, picture = path.with_suffix(".mtl"), path.with_name(f"{path.stem}-albedo.png")
-    colored = maps is None and mesh.albedo is not None
+    colored = textures is None and mesh.albedo is not None
     columns = np.hstack((mesh.vertices, mesh.albedo)) if colored else mesh.vertices
     lines = [f"# lift3d {__version__}", f"mtllib {material.name}", *_lines("v", columns)]
-    if maps is not None:
-        lines += _lines("vt", maps.uv * (1, -1) + (0, 1))  # v runs upwards here
+    if textures is not None:
+        lines += _lines("vt", textures.uv * (1, -1) + (0, 1))  # v runs upwards here
     if mesh.normals is not None:
         lines += _lines("vn", mesh.normals)
-    corner = "{0}/{1}/{2}" if mesh.normals is not None else "{0}/{1}" if maps is not None else "{0}"
-    corners = [corner.format(i, i if maps is not None else "", i) for i in range(1, len(mesh.vertices) + 1)]
+    corner = "{0}/{1}/{2}" if mesh.normals is not None else "{0}/{1}" if textures is not None else "{0}"
+    corners = [
+        corner.format(i, i if textures is not None else "", i) for i in range(1, len(mesh.vertices) + 1)
+    ]
     faces = [f"f {corners[a]} {corners[b]} {corners[c]}" for a, b, c in mesh.faces.tolist()]
-    if maps is not None:
-        write_whole(picture, png(maps.albedo))
-    write_whole(material, _material(mesh) + (f"map_Kd {picture.name}\n".encode() if maps else b""))
+    if textures is not None:
+        write_whole(picture, png(textures.albedo))
+    write_whole(material, _material(mesh) + (f"map_Kd {picture.name}\n".encode() if textures else b""))
     write_whole(path, "\n".join([*lines, "usemtl lift3d", *faces, ""]).encode())
 
 

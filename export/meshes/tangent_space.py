@@ -1,4 +1,4 @@
-"""Normals in tangent space, as normal maps hold them (MikkTSpace, the convention of glTF and Blender).
+"""Normals in tangent space, as normal textures hold them (MikkTSpace, the convention of glTF and Blender).
 
 At every vertex, T points to where u grows and B = w cross(N, T) to the top of the map. T, w and the mesh's
 normals N are interpolated over faces without normalizing; (x, y, z) then stands for the direction
@@ -17,7 +17,7 @@ def tangents(
 ) -> tuple[Float64[ndarray, "n 3"], Float64[ndarray, " n"]]:
     """Unit T and sign w of every vertex: means over its faces, weighted by their angles there.
 
-    ``uv`` as in ``texture.Maps``. Where a vertex has no direction of growing u, T is across the normal.
+    ``uv`` as in ``texture.Textures``. Where a vertex has no direction of growing u, T is across the normal.
     """
     corners, places = (
         mesh.vertices[mesh.faces].astype(np.float64),

@@ -1,4 +1,4 @@
-"""Textures: an atlas of a mesh (xatlas), and maps of its material in it, baked from the fields.
+"""Textures: an atlas of a mesh (xatlas), and textures of its material in it, baked from the fields.
 
 A texel is the square of a map around its center ((column + .5) / size, (row + .5) / size); (0, 0) is the
 upper left corner and v runs downwards, as in glTF. Every texel that a chart covers belongs to the one face it
@@ -20,7 +20,7 @@ from torch import Tensor
 from lift3d.errors import ConfigError
 from lift3d.export.meshes.tangent_space import tangents, to_tangent_space
 from lift3d.model import LiftedGAN
-from lift3d.scene.color import to_uint8
+from lift3d.scene.images import to_uint8
 from lift3d.scene.isosurface import cell_size, project_to_surface
 from lift3d.scene.mesh import Mesh, resample, select_vertices
 
@@ -30,7 +30,7 @@ CANDIDATES = 2**22  # texels that are tested against faces at once
 
 
 @dataclass(frozen=True)
-class Maps:
+class Textures:
     """Textures of a mesh's material, instead of its vertex attributes. Rows run downwards."""
 
     uv: Float32[ndarray, "n 2"]  # of every vertex, from the maps' upper left corner (0, 0) to (1, 1)
@@ -84,8 +84,8 @@ def unwrap(mesh: Mesh, size: int) -> tuple[Mesh, Float32[ndarray, "n 2"]]:
     return cut, np.clip(uv, 0.0, 1.0).astype(np.float32)
 
 
-def bake(mesh: Mesh, size: int, materials: Materials, normals: bool = False) -> tuple[Mesh, Maps]:
-    """The mesh cut open, and the maps of its material, ``size`` texels a side, ``normals`` too."""
+def bake(mesh: Mesh, size: int, materials: Materials, normals: bool = False) -> tuple[Mesh, Textures]:
+    """The mesh cut open, and the textures of its material, ``size`` texels a side, ``normals`` too."""
     cut, uv = unwrap(mesh, size)
     texels = cover(cut, uv, size)
     found = materials(interpolate(cut.vertices, cut, texels))
@@ -101,7 +101,9 @@ def bake(mesh: Mesh, size: int, materials: Materials, normals: bool = False) -> 
     empty[texels.row, texels.column] = False
     rows, columns = distance_transform_edt(empty, return_distances=False, return_indices=True)
     image = image[rows, columns]
-    return cut, Maps(uv, image[..., :3], image[..., 3], image[..., 4], image[..., 5:] if normals else None)
+    return cut, Textures(
+        uv, image[..., :3], image[..., 3], image[..., 4], image[..., 5:] if normals else None
+    )
 
 
 def from_fields(model: LiftedGAN, code: Float[Tensor, " c"], resolution: int) -> Materials:

@@ -23,7 +23,7 @@ from lift3d.observer import Observer, SilentObserver
 from lift3d.render.maps import Maps
 from lift3d.render.mesh import render_mesh
 from lift3d.scene.cameras import Cameras
-from lift3d.scene.images import resize
+from lift3d.scene.images import colors_to_images, resize
 from lift3d.scene.isosurface import cell_size, extract_mesh, project_to_surface
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
@@ -138,7 +138,7 @@ def lifted(model: LiftedGAN, resolution: int = MESH_RESOLUTION) -> Predictor:
 
     @torch.no_grad()
     def predict(_: int, render: HeadRender) -> Prediction:
-        image = resize((render.image * 2 - 1).permute(2, 0, 1)[None], model.config.size)
+        image = resize(colors_to_images(render.image[None]), model.config.size)
         code, view, light = (
             model.image_encoder(image)[0],
             model.view_encoder(image),

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from lift3d.errors import ConfigError
 from lift3d.model import LiftedGAN, MeshRenderer
 from lift3d.observer import Observer, SilentObserver
-from lift3d.scene.images import resize
+from lift3d.scene.images import colors_to_images, resize
 from lift3d.scene.lights import Lights
 
 
@@ -44,7 +44,7 @@ def relighting(
         render = model.render(
             lifted_one.code[0], lifted_one.cameras, lamp, model.config.size, MeshRenderer(mesh)
         )
-        projection = model.project(lifted_one.w[0], render.colors[0].permute(0, 3, 1, 2) * 2 - 1)
+        projection = model.project(lifted_one.w[0], colors_to_images(render.colors[0]))
         read.append(model.light_encoder(resize(projection, model.config.size))[0])
         observer.advance()
     observer.finish()

@@ -18,8 +18,3 @@ def linear_to_srgb(x: NDArray) -> NDArray:
     """IEC 61966-2-1 encoding of linear light in [0, 1] to display values."""
     x = np.asarray(x)
     return np.where(x <= 0.0031308, x * 12.92, 1.055 * np.maximum(x, 0.0) ** (1 / 2.4) - 0.055)
-
-
-def to_uint8(x: NDArray) -> NDArray[np.uint8]:
-    """[0, 1] -> 0..255, rounded to nearest, clipped."""
-    return np.clip(np.rint(np.asarray(x, np.float32) * 255.0), 0, 255).astype(np.uint8)

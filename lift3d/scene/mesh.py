@@ -5,6 +5,7 @@ function returns a new mesh; vertex attributes follow their vertices.
 """
 
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int, Int32
@@ -16,7 +17,7 @@ from scipy.spatial import cKDTree
 from lift3d.errors import BackendUnavailable, ConfigError, Lift3DError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Mesh:
     """Vertices, faces and optional attributes per vertex (materials as in ``shading.Material``)."""
 
@@ -31,6 +32,16 @@ class Mesh:
         """The vertex attributes that are present, by field name."""
         names = [field.name for field in fields(self) if field.name not in ("vertices", "faces")]
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def save(self, path: Path | str) -> None:
+        """Writes a .glb, .obj, .ply or .stl file, the material at the vertices (``lift3d.write_mesh``)."""
+        from lift3d import write_mesh
+
+        write_mesh(path, self)
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.attributes())
+        return f"Mesh({len(self.vertices)} vertices, {len(self.faces)} faces; {names or 'no attributes'})"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from lift3d.observer import Observer, SilentObserver
-from lift3d.scene.color import to_uint8
+from lift3d.scene.images import to_uint8
 from lift3d.synthetic.render import VIEWS_PER_HEAD, render_head
 
 

@@ -24,7 +24,7 @@ from lift3d.errors import BackendUnavailable, ConfigError, Lift3DError
 from lift3d.export.blender import blend
 from lift3d.export.blender.blend import (
     MATERIALS,
-    Maps,
+    Textures,
     mesh_arrays,
     render_blend,
     run_script,
@@ -82,8 +82,8 @@ def painted_head(index: int) -> Mesh:
     )
 
 
-def textured_patch(size: int) -> tuple[Mesh, Maps]:
-    """The front of a ball with a material that varies everywhere, at vertices and in maps of ``size``."""
+def textured_patch(size: int) -> tuple[Mesh, Textures]:
+    """The front of a ball with a material that varies everywhere, at vertices and in textures of ``size``."""
 
     def material(u: ndarray, v: ndarray) -> tuple[ndarray, ndarray, ndarray]:
         albedo = np.stack((0.2 + 0.7 * u, 0.9 - 0.6 * v, 0.5 + 0.3 * np.sin(6 * u * v)), -1)
@@ -98,9 +98,9 @@ def textured_patch(size: int) -> tuple[Mesh, Maps]:
     a = (np.arange(n - 1)[:, None] * n + np.arange(n - 1)).ravel()
     faces = np.concatenate((np.stack((a, a + n, a + 1), -1), np.stack((a + 1, a + n, a + n + 1), -1)))
     centers = (np.arange(size, dtype=np.float64) + 0.5) / size
-    maps = material(*np.meshgrid(centers, centers))
+    textures = material(*np.meshgrid(centers, centers))
     mesh = Mesh(0.9 * normals, faces.astype(np.int32), normals, *material(u, v))
-    return mesh, Maps(np.stack((u, v), -1).astype(np.float32), *maps)
+    return mesh, Textures(np.stack((u, v), -1).astype(np.float32), *textures)
 
 
 def bumpy(points: ndarray) -> Mesh:
@@ -117,8 +117,8 @@ def bumpy(points: ndarray) -> Mesh:
     )
 
 
-def bumpy_ball() -> tuple[Mesh, Mesh, Maps]:
-    """With it at the vertices of a fine mesh, and in the maps of a coarse one."""
+def bumpy_ball() -> tuple[Mesh, Mesh, Textures]:
+    """With it at the vertices of a fine mesh, and in the textures of a coarse one."""
     fine = sphere(subdivisions=6)
     fine = replace(fine, **bumpy(fine.vertices).attributes())
     return fine, *bake(sphere(subdivisions=4), 512, bumpy, normals=True)
@@ -181,18 +181,18 @@ def test_the_mesh_stands_upright_and_keeps_its_order() -> None:
         np.testing.assert_array_equal(arrays[name], getattr(mesh, name))
 
 
-def test_maps_keep_their_material(tmp_path: Path) -> None:
-    mesh, maps = textured_patch(32)
-    rows = mesh_arrays(replace(mesh, faces=mesh.faces[:5]), maps=maps)["uv"]
-    np.testing.assert_array_equal(rows, maps.uv[np.unique(mesh.faces[:5])])
-    paths = blend.save_maps(maps, tmp_path)
+def test_textures_keep_their_material(tmp_path: Path) -> None:
+    mesh, textures = textured_patch(32)
+    rows = mesh_arrays(replace(mesh, faces=mesh.faces[:5]), textures=textures)["uv"]
+    np.testing.assert_array_equal(rows, textures.uv[np.unique(mesh.faces[:5])])
+    paths = blend.save_textures(textures, tmp_path)
     assert list(paths) == ["albedo", "specular roughness"]
     albedo, lobe = (np.asarray(Image.open(path)) / 255.0 for path in paths.values())
-    np.testing.assert_allclose(albedo, maps.albedo, atol=0.51 / 255)
-    np.testing.assert_allclose(lobe[..., 0], maps.specular, atol=0.51 / 255)
-    np.testing.assert_allclose((lobe[..., 1] ** -4 - 1) / 2, maps.shininess, rtol=0.04)
-    rounded = replace(maps, normal=np.broadcast_to(np.float32([0.6, 0.0, 0.8]), maps.albedo.shape))
-    normal = np.asarray(Image.open(blend.save_maps(rounded, tmp_path)["normal"])) / 255.0
+    np.testing.assert_allclose(albedo, textures.albedo, atol=0.51 / 255)
+    np.testing.assert_allclose(lobe[..., 0], textures.specular, atol=0.51 / 255)
+    np.testing.assert_allclose((lobe[..., 1] ** -4 - 1) / 2, textures.shininess, rtol=0.04)
+    rounded = replace(textures, normal=np.broadcast_to(np.float32([0.6, 0.0, 0.8]), textures.albedo.shape))
+    normal = np.asarray(Image.open(blend.save_textures(rounded, tmp_path)["normal"])) / 255.0
     np.testing.assert_allclose(2 * normal - 1, rounded.normal, atol=1.1 / 255)
 
 
@@ -210,8 +210,8 @@ def test_maps_keep_their_material(tmp_path: Path) -> None:
         ({"lights": Lights.from_vector(LIGHTS[:0])}, "2 cameras and 0 lights, expected one of each"),
         ({"mesh": replace(sphere(), specular=None, albedo=None)}, "mesh has no albedo, specular: a material"),
         (
-            {"maps": replace(textured_patch(4)[1], uv=np.zeros((7, 2), np.float32))},
-            "maps have places for 7 vertices, the mesh has 642",
+            {"textures": replace(textured_patch(4)[1], uv=np.zeros((7, 2), np.float32))},
+            "textures have places for 7 vertices, the mesh has 642",
         ),
         ({"path": "head.glb"}, "head.glb does not end in .blend; give a name that does"),
         ({"blender": "no/such/blender"}, "no/such/blender is no program; give the path of Blender, or of a"),
@@ -387,9 +387,9 @@ def test_cycles_renders_what_we_render(cameras: Cameras, lamps: Lights, tmp_path
 @needs_blender
 @pytest.mark.parametrize(("material", "limit"), [("exact", 0.005), ("pbr", 0.015)])
 def test_textures(cameras: Cameras, lamps: Lights, tmp_path: Path, material: str, limit: float) -> None:
-    mesh, maps = textured_patch(256)
+    mesh, textures = textured_patch(256)
     bare, path = replace(mesh, albedo=None, specular=None, shininess=None), tmp_path / "a.blend"
-    write_blend(bare, path, cameras, lamps, SIZE, material, maps=maps)
+    write_blend(bare, path, cameras, lamps, SIZE, material, textures=textures)
     facts, arrays = probe(path)
     assert facts["images"] == {
         "albedo.png": ["//albedo.png", True, "Non-Color"],
@@ -402,9 +402,9 @@ def test_textures(cameras: Cameras, lamps: Lights, tmp_path: Path, material: str
 @needs_blender
 @pytest.mark.parametrize(("material", "limit"), [("exact", 0.005), ("pbr", 0.015)])
 def test_normal_maps(cameras: Cameras, lamps: Lights, tmp_path: Path, material: str, limit: float) -> None:
-    fine, mesh, maps = bumpy_ball()
+    fine, mesh, textures = bumpy_ball()
     bare, path = replace(mesh, albedo=None, specular=None, shininess=None), tmp_path / "a.blend"
-    write_blend(bare, path, cameras, lamps, SIZE, material, maps=maps)
+    write_blend(bare, path, cameras, lamps, SIZE, material, textures=textures)
     assert_alike(f"bumpy ball {material}", path, fine, cameras, lamps, limit)
 
 
@@ -414,10 +414,10 @@ def test_a_textured_glb_renders_as_we_render(cameras: Cameras, tmp_path: Path, b
     """The material that Blender's importer makes of it, without ambient light, which a GLB has not."""
     if body == "head 0":
         fine = painted_head(0)
-        mesh, maps = bake(fine, 1024, from_vertices(fine))
+        mesh, textures = bake(fine, 1024, from_vertices(fine))
     else:
-        fine, mesh, maps = bumpy_ball()
-    write_glb(mesh, tmp_path / "a.glb", maps)
+        fine, mesh, textures = bumpy_ball()
+    write_glb(mesh, tmp_path / "a.glb", textures)
     lamps = Lights.from_vector(LIGHTS * torch.tensor([0, 1, 1, 1, 0]))
     job = scene_job(cameras, lamps, SIZE, "pbr", 1.0)
     job |= {"glb": str(tmp_path / "a.glb"), "out": str(tmp_path / "a.blend")}
@@ -496,13 +496,13 @@ def same_shape(arrays: dict[str, ndarray], mesh: Mesh) -> None:
 @needs_blender
 def test_blender_reads_our_textures(tmp_path: Path) -> None:
     head = painted_head(0)
-    mesh, maps = bake(head, 256, from_vertices(head), normals=True)
-    write_glb(mesh, tmp_path / "a.glb", maps)
+    mesh, textures = bake(head, 256, from_vertices(head), normals=True)
+    write_glb(mesh, tmp_path / "a.glb", textures)
     facts, arrays = probe(tmp_path / "a.glb")
     same_shape(arrays, mesh)
     for i, name in enumerate("RGB"):
         np.testing.assert_allclose(arrays[f"_ALBEDO_{name}"], mesh.albedo[:, i], atol=1e-7)
-    places = maps.uv[mesh.faces.ravel()] * (1, -1) + (0, 1)
+    places = textures.uv[mesh.faces.ravel()] * (1, -1) + (0, 1)
     np.testing.assert_allclose(arrays["UVMap"], places, atol=1e-6)
     assert all(packed for _, packed, _ in facts["images"].values())
     spaces = {name.split(".")[0]: space for name, (_, _, space) in facts["images"].items()}
@@ -514,7 +514,7 @@ def test_blender_reads_our_textures(tmp_path: Path) -> None:
     assert principled["Specular IOR Level"] == ["ShaderNodeMath"]
     assert principled["Normal"] == ["ShaderNodeNormalMap"]
     assert principled["IOR"] == pytest.approx(1.5) and principled["Metallic"] in (0, ["ShaderNodeMath"])
-    peak = max(1.0, float(reflectance(maps.specular, maps.shininess).max()) / 0.04)
+    peak = max(1.0, float(reflectance(textures.specular, textures.shininess).max()) / 0.04)
     assert principled["Specular Tint"][:3] == pytest.approx([peak] * 3, rel=1e-5)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 from gltf import floats, needs_validator, parts, verdict
 from lifted_blobs import Blobs
@@ -16,8 +17,10 @@ from lift3d.export.meshes.glb import read_glb, to_glb, write_glb
 from lift3d.export.meshes.obj import write_obj
 from lift3d.export.meshes.pbr import mean_lobe, reflectance, roughness
 from lift3d.export.meshes.ply import write_ply
+from lift3d.export.meshes.texture import bake, from_vertices
+from lift3d.export.meshes.write import write_mesh
 from lift3d.scene.color import srgb_to_linear
-from lift3d.scene.mesh import Mesh
+from lift3d.scene.mesh import Mesh, report
 
 
 @pytest.fixture(scope="module")
@@ -237,3 +240,23 @@ def test_refused_paths(blob: Mesh, tmp_path: Path, write, suffix: str) -> None:
     with pytest.raises(Lift3DError, match="cannot write .*No such file or directory"):
         write(blob, tmp_path / "no" / f"head{suffix}")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".glb", ".obj", ".ply", ".stl"])
+def test_a_mesh_saves_itself_by_the_name_of_its_file(suffix: str, tmp_path: Path) -> None:
+    mesh = Blobs().mesh(torch.zeros(4))
+    mesh.save(tmp_path / f"ball{suffix}")
+    again = trimesh.load(tmp_path / f"ball{suffix}", force="mesh")
+    assert abs(abs(again.volume) - abs(report(mesh).volume)) < 1e-4 and repr(mesh).startswith(
+        "Mesh(162 vertices"
+    )
+
+
+def test_write_mesh_refuses_what_a_format_cannot_hold(tmp_path: Path) -> None:
+    mesh = Blobs().mesh(torch.zeros(4))
+    with pytest.raises(ConfigError, match=r"ball.xyz has no known mesh format, expected one of .glb, .obj"):
+        write_mesh(tmp_path / "ball.xyz", mesh)
+    cut, textures = bake(mesh, 64, from_vertices(mesh))
+    with pytest.raises(ConfigError, match=r".ply files hold no textures; write a .glb or .obj file"):
+        write_mesh(tmp_path / "ball.ply", cut, textures)
+    assert not list(tmp_path.iterdir())

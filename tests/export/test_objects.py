@@ -66,11 +66,11 @@ def test_a_dataset_is_painted_by_the_model_that_it_names(faces: Path, model: Pat
     one, sampled = stored.instance(1), from_model(lift3d.load(model), [1], 0.7, CELLS).instance(1)
     assert one.note == "" and one.size == 16 and one.cameras.translation.shape == (2, 3)
     np.testing.assert_array_equal(one.mesh.vertices, sampled.mesh.vertices)
-    a, b = (finish(instance, texels=64).maps for instance in (one, sampled))
+    a, b = (finish(instance, texels=64).textures for instance in (one, sampled))
     for name in ("uv", "albedo", "specular", "shininess"):
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-5, atol=1e-6, err_msg=name)
     named = from_dataset(faces, [1], model).instance(1)
-    np.testing.assert_array_equal(finish(named, texels=64).maps.albedo, a.albedo)
+    np.testing.assert_array_equal(finish(named, texels=64).textures.albedo, a.albedo)
 
 
 def test_without_its_model_the_vertices_are_all_there_is(faces: Path, model: Path) -> None:
@@ -132,7 +132,7 @@ def test_the_vertices_that_are_left_are_the_fields(model: Path) -> None:
     instance = from_model(lifted, [3], None, CELLS).instance(3)
     budget = len(instance.mesh.faces) // 4
     done = finish(instance, n_faces=budget)
-    assert done.maps is None and done.report.solid and 0.8 * budget < len(done.mesh.faces) <= budget
+    assert done.textures is None and done.report.solid and 0.8 * budget < len(done.mesh.faces) <= budget
     code = lifted.sample([3]).code[0]
     sdf = lambda points: lifted.surface(code[None]).sdf(points[None])[0][0, :, 0]  # noqa: E731
     exact = lifted.evaluate_material(project_to_surface(done.mesh, sdf, 0.1), code)

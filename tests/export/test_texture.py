@@ -14,12 +14,20 @@ from tiny_gan import PRESET, tiny_gan
 
 from lift3d.errors import ConfigError, CorruptFile
 from lift3d.export.meshes import texture
-from lift3d.export.meshes.glb import read_glb, read_maps, write_glb
+from lift3d.export.meshes.glb import read_glb, read_textures, write_glb
 from lift3d.export.meshes.obj import write_obj
 from lift3d.export.meshes.pbr import exponent, intensity, reflectance, roughness
 from lift3d.export.meshes.stl import write_stl
 from lift3d.export.meshes.tangent_space import tangents, to_tangent_space
-from lift3d.export.meshes.texture import Maps, bake, cover, from_fields, from_vertices, interpolate, unwrap
+from lift3d.export.meshes.texture import (
+    Textures,
+    bake,
+    cover,
+    from_fields,
+    from_vertices,
+    interpolate,
+    unwrap,
+)
 from lift3d.model import LiftedGAN
 from lift3d.scene.mesh import Mesh, report
 from lift3d.scene.surface import sdf_and_gradient, smooth_normal
@@ -49,7 +57,7 @@ def blob() -> Mesh:
 
 
 @pytest.fixture(scope="module")
-def baked(blob: Mesh) -> tuple[Mesh, Maps]:
+def baked(blob: Mesh) -> tuple[Mesh, Textures]:
     return bake(blob, SIZE, analytic)
 
 
@@ -60,7 +68,7 @@ def bumpy(points: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def rounded(blob: Mesh) -> tuple[Mesh, Maps]:
+def rounded(blob: Mesh) -> tuple[Mesh, Textures]:
     """With a normal map."""
     return bake(
         blob, SIZE, lambda points: replace(analytic(points), normals=bumpy(points).astype(np.float32)), True
@@ -121,9 +129,9 @@ def test_small_batches_cover_the_same(blob: Mesh, monkeypatch: pytest.MonkeyPatc
     np.testing.assert_array_equal(whole.column, parts.column)
 
 
-def test_maps_give_the_material_back_everywhere_on_the_surface(baked: tuple[Mesh, Maps]) -> None:
+def test_maps_give_the_material_back_everywhere_on_the_surface(baked: tuple[Mesh, Textures]) -> None:
     """Seams included: the gutters continue the charts."""
-    mesh, maps = baked
+    mesh, textures = baked
     rng = np.random.default_rng(1)
     face = rng.integers(len(mesh.faces), size=5000)
     weights = rng.dirichlet((1, 1, 1), 5000)
@@ -131,7 +139,7 @@ def test_maps_give_the_material_back_everywhere_on_the_surface(baked: tuple[Mesh
     place = lambda values: np.einsum("kc,kc...->k...", weights, values[mesh.faces[face]])  # noqa: E731
     truth = paint(place(mesh.vertices))
     for name, bound in (("albedo", 0.04), ("specular", 0.03), ("shininess", 3.0)):
-        error = np.abs(look_up(getattr(maps, name), place(maps.uv)).squeeze() - truth[name])
+        error = np.abs(look_up(getattr(textures, name), place(textures.uv)).squeeze() - truth[name])
         assert error.max() < bound and error.mean() < bound / 8, name
 
 
@@ -141,8 +149,8 @@ def test_texels_are_the_fields_at_their_points() -> None:
     with torch.no_grad():
         model.shape.head.weight.normal_(0, 0.005)
     code = model.sample([2]).code[0]
-    mesh, maps = bake(model.mesh(code, 32), 64, from_fields(model, code, 32))
-    texels = cover(mesh, maps.uv, 64)
+    mesh, textures = bake(model.mesh(code, 32), 64, from_fields(model, code, 32))
+    texels = cover(mesh, textures.uv, 64)
     some = np.random.default_rng(0).choice(len(texels.row), 200, replace=False)
     points = torch.from_numpy(interpolate(mesh.vertices, mesh, texels)[some])
     for _ in range(3):  # Newton onto the surface
@@ -150,21 +158,21 @@ def test_texels_are_the_fields_at_their_points() -> None:
         points = points - (sdf * gradient / gradient.square().sum(-1, keepdim=True))[0].detach()
     material = model.surface(code[None]).material(points[None], smooth_normal(gradient), feature)
     for name in ("albedo", "specular", "shininess"):
-        stored = getattr(maps, name)[texels.row, texels.column][some]
+        stored = getattr(textures, name)[texels.row, texels.column][some]
         expected = getattr(material, name)[0].squeeze(-1).detach().numpy()
         np.testing.assert_allclose(stored, expected, atol=2e-3 * max(1.0, expected.max()))
 
 
-def test_normal_maps_give_the_normals_back(rounded: tuple[Mesh, Maps]) -> None:
+def test_normal_maps_give_the_normals_back(rounded: tuple[Mesh, Textures]) -> None:
     """Decoded as a renderer does, with frames from the map's own gradient: only ``to_tangent_space`` and the
     vertices' T know MikkTSpace.
     """
-    mesh, maps = rounded
-    np.testing.assert_allclose(np.linalg.norm(maps.normal, axis=-1), 1, atol=1e-5)
-    texels = cover(mesh, maps.uv, SIZE)
-    tangent, sign = tangents(mesh, maps.uv)
+    mesh, textures = rounded
+    np.testing.assert_allclose(np.linalg.norm(textures.normal, axis=-1), 1, atol=1e-5)
+    texels = cover(mesh, textures.uv, SIZE)
+    tangent, sign = tangents(mesh, textures.uv)
     n, t, w = (interpolate(x, mesh, texels) for x in (mesh.normals, tangent, sign))
-    x, y, z = maps.normal[texels.row, texels.column].T[..., None]
+    x, y, z = textures.normal[texels.row, texels.column].T[..., None]
     found = x * t + y * w[:, None] * np.cross(n, t) + z * n
     points = interpolate(mesh.vertices, mesh, texels)
     np.testing.assert_allclose(
@@ -174,15 +182,15 @@ def test_normal_maps_give_the_normals_back(rounded: tuple[Mesh, Maps]) -> None:
     assert (plain * bumpy(points)).sum(-1).mean() < 0.99  # where the vertices alone are off by 8 degrees
 
 
-def test_tangents_point_where_u_grows(rounded: tuple[Mesh, Maps]) -> None:
-    mesh, maps = rounded
-    tangent, sign = tangents(mesh, maps.uv)
+def test_tangents_point_where_u_grows(rounded: tuple[Mesh, Textures]) -> None:
+    mesh, textures = rounded
+    tangent, sign = tangents(mesh, textures.uv)
     np.testing.assert_allclose(np.linalg.norm(tangent, axis=-1), 1, atol=1e-9)
     np.testing.assert_allclose((tangent * mesh.normals).sum(-1), 0, atol=1e-6)
     a, b, c = (mesh.vertices[mesh.faces[:, k]].astype(np.float64) for k in range(3))
     for face in np.random.default_rng(0).choice(len(mesh.faces), 50, replace=False):
         edges = np.stack((b - a, c - a))[:, face]
-        steps = np.diff(maps.uv[mesh.faces[face]][[0, 1, 0, 2]], axis=0)[::2].astype(np.float64)
+        steps = np.diff(textures.uv[mesh.faces[face]][[0, 1, 0, 2]], axis=0)[::2].astype(np.float64)
         along_u, along_v = np.linalg.solve(steps, edges)  # dP/du, dP/dv
         for vertex in mesh.faces[face]:
             bitangent = sign[vertex] * np.cross(mesh.normals[vertex], tangent[vertex])
@@ -200,10 +208,10 @@ def test_frames_without_a_direction_are_left_alone() -> None:
 
 
 def test_vertices_of_a_dense_mesh_texture_a_coarse_one(blob: Mesh) -> None:
-    _, maps = bake(blob, SIZE, from_vertices(blob))
+    _, textures = bake(blob, SIZE, from_vertices(blob))
     mesh, exact = bake(blob, SIZE, analytic)
     texels = cover(mesh, exact.uv, SIZE)
-    error = np.abs(maps.albedo - exact.albedo)[texels.row, texels.column]
+    error = np.abs(textures.albedo - exact.albedo)[texels.row, texels.column]
     assert error.mean() < 0.03
 
 
@@ -225,31 +233,31 @@ def test_bad_textures(blob: Mesh) -> None:
 
 @pytest.mark.parametrize("kind", ["baked", "rounded"])
 def test_a_textured_glb_comes_back(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    mesh, maps = request.getfixturevalue(kind)
-    write_glb(mesh, tmp_path / "a.glb", maps)
-    again, textures = read_glb(tmp_path / "a.glb"), read_maps(tmp_path / "a.glb")
+    mesh, textures = request.getfixturevalue(kind)
+    write_glb(mesh, tmp_path / "a.glb", textures)
+    again, textures = read_glb(tmp_path / "a.glb"), read_textures(tmp_path / "a.glb")
     for name, array in (mesh.attributes() | {"vertices": mesh.vertices, "faces": mesh.faces}).items():
         np.testing.assert_array_equal(getattr(again, name), array, err_msg=name)
-    np.testing.assert_array_equal(textures.uv, maps.uv)
-    np.testing.assert_allclose(textures.albedo, maps.albedo, atol=0.5 / 255 + 1e-6)
+    np.testing.assert_array_equal(textures.uv, textures.uv)
+    np.testing.assert_allclose(textures.albedo, textures.albedo, atol=0.5 / 255 + 1e-6)
     np.testing.assert_allclose(
-        roughness(textures.shininess), roughness(maps.shininess), atol=0.5 / 255 + 1e-6
+        roughness(textures.shininess), roughness(textures.shininess), atol=0.5 / 255 + 1e-6
     )
-    f0 = reflectance(maps.specular, maps.shininess)
+    f0 = reflectance(textures.specular, textures.shininess)
     step = max(f0.max(), 0.04) / 255
     np.testing.assert_allclose(reflectance(textures.specular, textures.shininess), f0, atol=0.51 * step)
     if kind == "rounded":
-        np.testing.assert_allclose(textures.normal, maps.normal, atol=1 / 255 + 1e-6)
+        np.testing.assert_allclose(textures.normal, textures.normal, atol=1 / 255 + 1e-6)
     else:
         assert textures.normal is None
     write_glb(mesh, tmp_path / "b.glb")
-    assert read_maps(tmp_path / "b.glb") is None
+    assert read_textures(tmp_path / "b.glb") is None
 
 
-def test_other_programs_see_the_texture(baked: tuple[Mesh, Maps], tmp_path: Path) -> None:
-    mesh, maps = baked
+def test_other_programs_see_the_texture(baked: tuple[Mesh, Textures], tmp_path: Path) -> None:
+    mesh, textures = baked
     for name, write in (("a.glb", write_glb), ("a.obj", write_obj)):
-        write(mesh, tmp_path / name, maps)
+        write(mesh, tmp_path / name, textures)
         read = trimesh.load(tmp_path / name, force="mesh", process=False)
         material = read.visual.material
         image = np.asarray(material.baseColorTexture if name == "a.glb" else material.image)[..., :3] / 255.0
@@ -260,23 +268,23 @@ def test_other_programs_see_the_texture(baked: tuple[Mesh, Maps], tmp_path: Path
         assert np.abs(colors - truth).mean() < 0.01, name
 
 
-def test_files_with_normal_maps_bring_their_frames(rounded: tuple[Mesh, Maps], tmp_path: Path) -> None:
-    mesh, maps = rounded
-    write_glb(mesh, tmp_path / "a.glb", maps)
+def test_files_with_normal_maps_bring_their_frames(rounded: tuple[Mesh, Textures], tmp_path: Path) -> None:
+    mesh, textures = rounded
+    write_glb(mesh, tmp_path / "a.glb", textures)
     read = trimesh.load(tmp_path / "a.glb", force="mesh", process=False)
-    tangent, sign = tangents(mesh, maps.uv)
+    tangent, sign = tangents(mesh, textures.uv)
     stored = floats((tmp_path / "a.glb").read_bytes(), "TANGENT")  # trimesh leaves them out
     np.testing.assert_allclose(stored, np.column_stack((tangent, sign)), atol=1e-6)
     assert read.visual.material.normalTexture.size == (SIZE, SIZE)
 
 
-def test_damaged_textures(baked: tuple[Mesh, Maps], tmp_path: Path) -> None:
-    mesh, maps = baked
-    write_glb(mesh, tmp_path / "a.glb", maps)
+def test_damaged_textures(baked: tuple[Mesh, Textures], tmp_path: Path) -> None:
+    mesh, textures = baked
+    write_glb(mesh, tmp_path / "a.glb", textures)
     data = (tmp_path / "a.glb").read_bytes()
     (tmp_path / "a.glb").write_bytes(data.replace(b"\x89PNG", b"\x89PMG"))
     with pytest.raises(CorruptFile, match="a.glb has no textures as lift3d writes them"):
-        read_maps(tmp_path / "a.glb")
+        read_textures(tmp_path / "a.glb")
 
 
 def test_stl(blob: Mesh, tmp_path: Path) -> None:
@@ -299,6 +307,6 @@ def test_the_inverses_of_the_physical_words() -> None:
 def test_the_khronos_validator_is_content_with_textures(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    mesh, maps = request.getfixturevalue(kind)
-    write_glb(mesh, tmp_path / "a.glb", maps)
+    mesh, textures = request.getfixturevalue(kind)
+    write_glb(mesh, tmp_path / "a.glb", textures)
     assert verdict(tmp_path / "a.glb") == (0, 0, 0)

@@ -261,7 +261,7 @@ def test_nvdiffrast_needs_cuda(monkeypatch):
 
 def test_auto_prefers_nvdiffrast_on_cuda_only(monkeypatch):
     with_cuda_context(monkeypatch)
-    assert get_rasterizer("auto").name == "nvdiffrast"
+    assert get_rasterizer("auto", device="cuda").name == "nvdiffrast"
     assert get_rasterizer("auto", device="cpu").name == "embree"
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from lift3d.scene.color import linear_to_srgb, srgb_to_linear, to_uint8
+from lift3d.scene.color import linear_to_srgb, srgb_to_linear
+from lift3d.scene.images import to_uint8
 
 
 def test_transfer_curve_has_the_values_of_the_standard() -> None:

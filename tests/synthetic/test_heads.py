@@ -12,8 +12,8 @@ from lift3d.errors import ConfigError
 from lift3d.render.mesh import box_average
 from lift3d.render.rasterize import get_rasterizer
 from lift3d.scene.cameras import Cameras, pixel_grid
-from lift3d.scene.color import to_uint8
 from lift3d.scene.geometry import normalize
+from lift3d.scene.images import to_uint8
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import keep_faces, report
 from lift3d.scene.shading import Material, shade

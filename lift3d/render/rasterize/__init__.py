@@ -25,12 +25,13 @@ __all__ = [
 NAMES = ("auto", "embree", "nvdiffrast", "naive")
 
 
-def get_rasterizer(name: str = "auto", device: torch.device | str | None = None) -> Rasterizer:
-    """The backend called ``name``; "auto" means nvdiffrast on CUDA if it is installed, else Embree.
+def get_rasterizer(name: str = "auto", device: torch.device | str = "cpu") -> Rasterizer:
+    """The backend called ``name``, for meshes on ``device``; "auto" means nvdiffrast on CUDA if it is
+    installed, else Embree, which computes on the CPU and answers on the device of the mesh.
 
-    ``device`` defaults to CUDA where there is one. Raises ``BackendUnavailable`` if the backend cannot run.
+    Raises ``BackendUnavailable`` if the backend cannot run.
     """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch.device(device)
     if name == "auto":
         name = "nvdiffrast" if device.type == "cuda" and importlib.util.find_spec("nvdiffrast") else "embree"
     if name == "embree":

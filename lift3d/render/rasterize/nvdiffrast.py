@@ -6,6 +6,7 @@ weights of corners 0 and 1, and 0 in the last channel is background.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from jaxtyping import Float, Int
@@ -65,6 +66,14 @@ class NvdiffrastScene:
         return Fragments(found.face.view(*batch, size, size), found.barycentric.view(*batch, size, size, 3))
 
 
+@cache
+def _context(device: str) -> object:
+    """nvdiffrast's rasterizer on a device: it owns buffers, so all scenes share one."""
+    import nvdiffrast.torch as dr
+
+    return dr.RasterizeCudaContext(device=torch.device(device))
+
+
 class NvdiffrastRasterizer:
     """See ``Rasterizer``."""
 
@@ -72,7 +81,7 @@ class NvdiffrastRasterizer:
 
     def __init__(self, device: torch.device | str = "cuda") -> None:
         try:
-            import nvdiffrast.torch as dr
+            import nvdiffrast.torch  # noqa: F401
         except ImportError as error:
             raise BackendUnavailable(
                 "rasterizer 'nvdiffrast' is not installed: it needs CUDA and "
@@ -83,7 +92,7 @@ class NvdiffrastRasterizer:
                 f"rasterizer 'nvdiffrast' needs a CUDA device, got {device}; choose 'embree'"
             )
         self._device = torch.device(device)
-        self._context = dr.RasterizeCudaContext(device=self._device)
+        self._context = _context(str(self._device))
 
     def prepare(self, vertices: Float[Tensor, "n 3"], faces: Int[Tensor, "m 3"]) -> NvdiffrastScene:
         """See ``Rasterizer``."""
