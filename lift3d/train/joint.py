@@ -306,7 +306,7 @@ def load_state(run: Run, unlabeled: SampleSet | None) -> None:
         parameters = [p for g in run.optimizer.param_groups for p in g["params"]]
         for i, p in enumerate(parameters):
             moments = {
-                k: tensors[f"optimizer.{i}.{k}"]
+                k: tensors[f"optimizer.{i}.{k}"].to("cpu" if k == "step" else p.device)
                 for k in ("step", "exp_avg", "exp_avg_sq")
                 if f"optimizer.{i}.{k}" in tensors
             }
