@@ -7,7 +7,7 @@ Every render has a second form, its projection G(w + dw(render)) through E_w: ph
 3D-consistent."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from lift3d.config.schema import Preset
 from lift3d.errors import CheckpointError, ConfigError
-from lift3d.gan.files.load import config_from, fill, read_tensors, write_tensors
+from lift3d.gan.files.load import fill, read_tensors, write_tensors
+from lift3d.gan.generator import Liftable
+from lift3d.gan.kinds import describe_generator, new_generator
 from lift3d.gan.latents import sample_z
-from lift3d.gan.stylegan2 import Generator, GeneratorConfig
 from lift3d.networks.encoders import LightEncoder, ViewEncoder, image_encoder
 from lift3d.networks.fields import MaterialField, SDFField, condition
 from lift3d.render.maps import Maps
@@ -36,7 +37,6 @@ from lift3d.scene.surface import Surface, sdf_and_gradient, smooth_normal
 
 FORMAT = "lift3d.lifted/2"
 DEMO = Path(__file__).parent / "assets" / "demo.safetensors"
-N_TAIL = 3  # fully connected layers of the mapping network behind E_w (GAN2Shape)
 
 
 @dataclass(frozen=True, repr=False)
@@ -109,7 +109,7 @@ RENDERERS = {"mesh": MeshRenderer, "neus": VolumeRenderer}  # names of commands 
 class LiftedGAN(nn.Module):
     """The generator (frozen), the two fields and the four encoders."""
 
-    def __init__(self, config: Preset, generator: Generator) -> None:
+    def __init__(self, config: Preset, generator: Liftable) -> None:
         super().__init__()
         self.config = config
         self.generator = generator.requires_grad_(False).eval()
@@ -123,7 +123,7 @@ class LiftedGAN(nn.Module):
         self.view_encoder = ViewEncoder(c.size, w, c.view_range)
         self.light_encoder = LightEncoder(c.size, w, c.light_range, c.negative_range)
         self.image_encoder = image_encoder(c.size, c.n_code, w)
-        self.gan_encoder = image_encoder(c.size, generator.config.w_dim, w)
+        self.gan_encoder = image_encoder(c.size, generator.h_dim, w)
         self.log_sharpness = nn.Parameter(torch.tensor(4.0))  # log s of neus.py
         self.register_buffer("open_bands", torch.tensor(1.0))  # fraction of encoding bands in use
 
@@ -158,7 +158,7 @@ class LiftedGAN(nn.Module):
         if not 0.0 <= psi <= 1.0:
             raise ConfigError(f"truncation is {psi}, expected 0..1")
         z = self.latents(seeds)
-        w = self.generator.mapping.w_avg.lerp(self.generator.mapping(z), psi)
+        w = self.generator.w_avg.lerp(self.generator.to_w(z), psi)
         image = self.images(w)
         code, view, light = self.image_encoder(image), self.view_encoder(image), self.light_encoder(image)
         seed = torch.tensor([int(s) for s in seeds], dtype=torch.int64, device=z.device)
@@ -166,8 +166,7 @@ class LiftedGAN(nn.Module):
 
     def synthesize(self, w: Float[Tensor, "n w"]) -> Float[Tensor, "n 3 H H"]:
         """G(w) with constant noise, clamped to [-1, 1], at the GAN's own size."""
-        ws = w[:, None].expand(-1, self.generator.config.n_ws, -1)
-        return self.generator.synthesis(ws, noise_mode="const").clamp(-1.0, 1.0)
+        return self.generator.to_image(w).clamp(-1.0, 1.0)
 
     def images(self, w: Float[Tensor, "n w"]) -> Float[Tensor, "n 3 h h"]:
         """G(w) at the working size."""
@@ -176,18 +175,14 @@ class LiftedGAN(nn.Module):
     def offset(
         self, images: Float[Tensor, "n 3 h h"], originals: Float[Tensor, "n 3 h h"] | None
     ) -> Float[Tensor, "n w"]:
-        """dw(I) = M(h0 + E_w(I) - E_w(I_i)) - M(h0), M the last layers of the mapping network, h0 its state
-        before M for z = 0.
+        """dw(I) = M(h0 + E_w(I) - E_w(I_i)) - M(h0), the generator's ``offset`` of a step by E_w.
 
         ``originals`` are the samples' own images I_i; None leaves their term out (per-instance training of
         cars)."""
-        mapping = self.generator.mapping
-        k = min(N_TAIL, self.generator.config.n_mapping_layers)
-        h0 = mapping.hidden(images.new_zeros(1, self.generator.config.z_dim), k)
         step = self.gan_encoder(images)
         if originals is not None:
             step = step - self.gan_encoder(originals)
-        return mapping.tail(h0 + step, k) - mapping.tail(h0, k)
+        return self.generator.offset(step)
 
     @torch.no_grad()
     def project(self, w: Float[Tensor, " w"], images: Float[Tensor, "k 3 h h"]) -> Float[Tensor, "k 3 H H"]:
@@ -286,7 +281,7 @@ class LiftedGAN(nn.Module):
         about = {
             "format": FORMAT,
             "preset": self.config.to_json(),
-            "generator": asdict(self.generator.config),
+            "generator": describe_generator(self.generator),
             "license": self.config.license,
         }
         write_tensors(path, tensors, about)
@@ -302,8 +297,7 @@ class LiftedGAN(nn.Module):
                 f"{path} is no lifted model (format {about.get('format')!r}, expected {FORMAT!r}); a 2D GAN "
                 "is lifted by `lift3d pretrain --gan`"
             )
-        generator = Generator(config_from(GeneratorConfig, about["generator"], path))
-        model = LiftedGAN(Preset.from_json(about["preset"]), generator)
+        model = LiftedGAN(Preset.from_json(about["preset"]), new_generator(about["generator"], path))
         fill(model, tensors, "", path)
         return model.requires_grad_(False).eval()
 

@@ -35,9 +35,9 @@ class GeneratorConfig:
 
     def __post_init__(self) -> None:
         _check(self)
-        _check_number("z_dim", self.z_dim, 1)
-        _check_number("w_dim", self.w_dim, 1)
-        _check_positive("demodulation_eps", self.demodulation_eps)
+        check_number("z_dim", self.z_dim, 1)
+        check_number("w_dim", self.w_dim, 1)
+        check_positive("demodulation_eps", self.demodulation_eps)
 
     @property
     def resolution(self) -> int:
@@ -68,11 +68,11 @@ class DiscriminatorConfig:
 
     def __post_init__(self) -> None:
         _check(self)
-        _check_number("mbstd_features", self.mbstd_features)
+        check_number("mbstd_features", self.mbstd_features)
         if self.mbstd_group_size is not None:
-            _check_number("mbstd_group_size", self.mbstd_group_size, 1)
+            check_number("mbstd_group_size", self.mbstd_group_size, 1)
         if self.cmap_dim is not None:
-            _check_number("cmap_dim", self.cmap_dim)
+            check_number("cmap_dim", self.cmap_dim)
 
     @property
     def resolution(self) -> int:
@@ -92,33 +92,38 @@ def channels_for(resolution: int, base: int, maximum: int) -> tuple[int, ...]:
     return tuple(min(base // (4 << i), maximum) for i in range(resolution.bit_length() - 2))
 
 
+def check_common(config: object) -> None:
+    """What all networks have."""
+    for width in config.channels:
+        check_number("a width in channels", width, 1)
+    check_number("c_dim", config.c_dim)
+    check_number("image_channels", config.image_channels, 1)
+    check_number("n_mapping_layers", config.n_mapping_layers, 1, _MAX_LAYERS)
+    check_positive("mapping_lr", config.mapping_lr)
+    if config.conv_clamp is not None:
+        check_positive("conv_clamp", config.conv_clamp)
+
+
 def _check(config: GeneratorConfig | DiscriminatorConfig) -> None:
-    """What both networks have."""
+    """What both networks of StyleGAN2 have."""
     channels = config.channels
     if not 2 <= len(channels) <= MAX_RESOLUTION.bit_length() - 2:
         raise ConfigError(
             f"channels has {len(channels)} widths, expected one for each r = 4, 8, ..., <= {MAX_RESOLUTION}"
         )
-    for width in channels:
-        _check_number("a width in channels", width, 1)
+    check_common(config)
     if config.architecture not in ("skip", "resnet", "orig"):
         raise ConfigError(
             f"architecture is {_shown(config.architecture)}, expected 'skip', 'resnet' or 'orig'"
         )
-    _check_number("c_dim", config.c_dim)
-    _check_number("image_channels", config.image_channels, 1)
-    _check_number("n_mapping_layers", config.n_mapping_layers, 1, _MAX_LAYERS)
-    _check_positive("mapping_lr", config.mapping_lr)
-    if config.conv_clamp is not None:
-        _check_positive("conv_clamp", config.conv_clamp)
 
 
-def _check_number(name: str, value: object, low: int = 0, high: int = _MAX_WIDTH) -> None:
+def check_number(name: str, value: object, low: int = 0, high: int = _MAX_WIDTH) -> None:
     if type(value) is not int or not low <= value <= high:
         raise ConfigError(f"{name} is {_shown(value)}, expected a whole number from {low} to {high}")
 
 
-def _check_positive(name: str, value: object) -> None:
+def check_positive(name: str, value: object) -> None:
     if type(value) not in (int, float) or not 0 < value < math.inf:
         raise ConfigError(f"{name} is {_shown(value)}, expected a positive number")
 

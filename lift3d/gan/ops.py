@@ -16,6 +16,12 @@ from torch import Tensor
 FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
 
 
+def normal(*shape: int, divisor: float = 1.0) -> Tensor:
+    """N(0, 1 / divisor^2); none are drawn under ``torch.device("meta")``, where only shapes count."""
+    values = torch.empty(shape)
+    return values if values.is_meta else values.normal_().div_(divisor)
+
+
 def fir_filter(like: Tensor) -> Float[Tensor, "4 4"]:
     """f, with the dtype and device of ``like``; sums to 1."""
     taps = torch.tensor(FIR_TAPS, dtype=like.dtype, device=like.device)
@@ -68,19 +74,22 @@ def modulated_conv2d(
     style: Float[Tensor, "n i"],
     demodulate: bool = True,
     up: bool = False,
-    gain: float = 1.0,
+    gain: float | Float[Tensor, ""] = 1.0,
     eps: float = 1e-8,
+    padding: int | None = None,
 ) -> Float[Tensor, "n o h2 w2"]:
     """gain * x convolved with weight * s, per sample; ``demodulate`` brings every filter of every sample to
     unit norm.
 
-    k is odd; ``up`` doubles the size (k = 3). A convolution is linear in its input and in its filters, so the
-    style may scale the input and the norm the output: one shared filter bank instead of one per sample.
+    k is odd; ``padding`` None keeps the size; ``up`` doubles it (k = 3). A convolution is linear in its input
+    and in its filters, so the style may scale the input and the norm the output: one shared filter bank
+    instead of one per sample.
     """
     if weight.shape[-1] == 1 and not demodulate and not up:
         return _mix_channels(x, weight[:, :, 0, 0] * gain * style.unsqueeze(1))
     x = x * style[:, :, None, None]
-    y = conv_up(x, weight) if up else F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+    padding = weight.shape[-1] // 2 if padding is None else padding
+    y = conv_up(x, weight) if up else F.conv2d(x, weight, padding=padding)
     if demodulate:
         return y * (filter_norms(weight, style, eps) * gain)[:, :, None, None]
     return y * gain
@@ -106,11 +115,13 @@ def modulated_conv2d_reference(
     style: Float[Tensor, "n i"],
     demodulate: bool = True,
     up: bool = False,
-    gain: float = 1.0,
+    gain: float | Float[Tensor, ""] = 1.0,
     eps: float = 1e-8,
+    padding: int | None = None,
 ) -> Float[Tensor, "n o h2 w2"]:
     """Readable twin of ``modulated_conv2d``: modulate, demodulate, convolve, one sample after the other."""
     outputs = []
+    padding = weight.shape[-1] // 2 if padding is None else padding
     for sample, s in zip(x, style, strict=True):
         w = weight * s[None, :, None, None]
         if demodulate:
@@ -119,7 +130,7 @@ def modulated_conv2d_reference(
             y = F.conv_transpose2d(sample[None], w.transpose(0, 1), stride=2)
             y = blur(y, padding=1, gain=4.0)
         else:
-            y = F.conv2d(sample[None], w, padding=w.shape[-1] // 2)
+            y = F.conv2d(sample[None], w, padding=padding)
         outputs.append(y * gain)
     return torch.cat(outputs)
 

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from lift3d.errors import ConfigError
 from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig
 from lift3d.gan.config import channels_for as channels_for
+from lift3d.gan.generator import StyleGenerator
+from lift3d.gan.mapping import FullyConnected, MappingNetwork
 from lift3d.gan.ops import (
     SQRT2,
     blur,
@@ -24,84 +26,11 @@ from lift3d.gan.ops import (
     leaky_relu,
     minibatch_std,
     modulated_conv2d,
-    normalize_second_moment,
+    normal,
     upsample,
 )
 
 NoiseMode = Literal["random", "const", "none"]
-
-
-def _normal(*shape: int, divisor: float = 1.0) -> Tensor:
-    """N(0, 1 / divisor^2); none are drawn under ``torch.device("meta")``, where only shapes count."""
-    values = torch.empty(shape)
-    return values if values.is_meta else values.normal_().div_(divisor)
-
-
-class FullyConnected(nn.Module):
-    """Linear layer, weights scaled by lr / sqrt(in) at run time; perhaps sqrt(2) * leaky ReLU."""
-
-    def __init__(
-        self, n_in: int, n_out: int, activate: bool = False, lr: float = 1.0, bias: float = 0.0
-    ) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(_normal(n_out, n_in, divisor=lr))
-        self.bias = nn.Parameter(torch.full((n_out,), bias))
-        self.activate, self.lr = activate, lr
-
-    def forward(self, x: Float[Tensor, "n i"]) -> Float[Tensor, "n o"]:
-        gain = self.lr * (SQRT2 if self.activate else 1.0)
-        x = F.linear(x, self.weight * (gain / sqrt(x.shape[1])), self.bias * gain)
-        return leaky_relu(x) if self.activate else x
-
-
-class MappingNetwork(nn.Module):
-    """z, c -> w: normalization, then ``fc0``, ...; ``w_avg`` is the mean of w (not in discriminators)."""
-
-    def __init__(
-        self, z_dim: int, c_dim: int, w_dim: int, n_layers: int, lr: float = 0.01, average: bool = True
-    ) -> None:
-        super().__init__()
-        self.z_dim, self.c_dim, self.w_dim, self.n_layers = z_dim, c_dim, w_dim, n_layers
-        if c_dim > 0:
-            self.embed = FullyConnected(c_dim, w_dim)
-        n_in = z_dim + (w_dim if c_dim > 0 else 0)
-        for i in range(n_layers):
-            self.add_module(f"fc{i}", FullyConnected(n_in if i == 0 else w_dim, w_dim, activate=True, lr=lr))
-        if average:
-            self.register_buffer("w_avg", torch.zeros(w_dim))
-
-    def forward(
-        self, z: Float[Tensor, "n z"] | None, c: Float[Tensor, "n c"] | None = None
-    ) -> Float[Tensor, "n w_dim"]:
-        """w; z is None only if z_dim is 0, c only if c_dim is 0."""
-        return self.tail(self.hidden(z, self.n_layers, c), self.n_layers)
-
-    def hidden(
-        self, z: Float[Tensor, "n z"] | None, k: int, c: Float[Tensor, "n c"] | None = None
-    ) -> Float[Tensor, "n h"]:
-        """The state that the last k fully connected layers read (all of them where there are fewer)."""
-        inputs = []
-        if self.z_dim > 0:
-            inputs.append(normalize_second_moment(z))
-        if self.c_dim > 0:
-            if c is None:
-                raise ConfigError(
-                    f"c is None, but this network is conditional: pass {self.c_dim} numbers per sample"
-                )
-            inputs.append(normalize_second_moment(self.embed(c)))
-        return self._layers(torch.cat(inputs, dim=1), 0, self._first_of_last(k))
-
-    def tail(self, h: Float[Tensor, "n h"], k: int) -> Float[Tensor, "n w_dim"]:
-        """The last k fully connected layers: ``tail(hidden(z, k), k)`` is w."""
-        return self._layers(h, self._first_of_last(k), self.n_layers)
-
-    def _first_of_last(self, k: int) -> int:
-        return max(self.n_layers - k, 0)
-
-    def _layers(self, x: Tensor, start: int, stop: int) -> Tensor:
-        for i in range(start, stop):
-            x = getattr(self, f"fc{i}")(x)
-        return x
 
 
 class SynthesisLayer(nn.Module):
@@ -110,11 +39,11 @@ class SynthesisLayer(nn.Module):
     def __init__(self, config: GeneratorConfig, n_in: int, n_out: int, resolution: int, up: bool) -> None:
         super().__init__()
         self.affine = FullyConnected(config.w_dim, n_in, bias=1.0)
-        self.weight = nn.Parameter(_normal(n_out, n_in, 3, 3))
+        self.weight = nn.Parameter(normal(n_out, n_in, 3, 3))
         self.bias = nn.Parameter(torch.zeros(n_out))
         if config.noise:
             self.noise_strength = nn.Parameter(torch.zeros([]))
-            self.register_buffer("noise_const", _normal(resolution, resolution))
+            self.register_buffer("noise_const", normal(resolution, resolution))
         self.up, self.noise, self.clamp, self.resolution = up, config.noise, config.conv_clamp, resolution
         self.eps = config.demodulation_eps * (n_in * 9 if config.demodulation_eps_per_input else 1)
 
@@ -144,7 +73,7 @@ class ToRGB(nn.Module):
     def __init__(self, config: GeneratorConfig, n_in: int) -> None:
         super().__init__()
         self.affine = FullyConnected(config.w_dim, n_in, bias=1.0)
-        self.weight = nn.Parameter(_normal(config.image_channels, n_in, 1, 1))
+        self.weight = nn.Parameter(normal(config.image_channels, n_in, 1, 1))
         self.bias = nn.Parameter(torch.zeros(config.image_channels))
         self.clamp = config.conv_clamp
 
@@ -161,7 +90,7 @@ class SynthesisBlock(nn.Module):
         super().__init__()
         width, resolution, last = config.channels[i], 4 << i, i == len(config.channels) - 1
         if i == 0:
-            self.const = nn.Parameter(_normal(width, 4, 4))
+            self.const = nn.Parameter(normal(width, 4, 4))
         else:
             self.conv0 = SynthesisLayer(config, config.channels[i - 1], width, resolution, up=True)
             if config.architecture == "resnet":
@@ -227,7 +156,7 @@ class SynthesisNetwork(nn.Module):
         return image
 
 
-class Generator(nn.Module):
+class Generator(StyleGenerator):
     """z -> image, as ``synthesis(broadcast(mapping(z)))``."""
 
     def __init__(self, config: GeneratorConfig) -> None:
@@ -239,31 +168,13 @@ class Generator(nn.Module):
         )
         self.to(memory_format=torch.channels_last)
 
-    def ws(
-        self,
-        z: Float[Tensor, "n z"],
-        c: Float[Tensor, "n c"] | None = None,
-        psi: float = 1.0,
-        cutoff: int | None = None,
-    ) -> Float[Tensor, "n l w_dim"]:
-        """One w per layer, pulled towards ``w_avg`` by psi in the first ``cutoff`` layers (None: all)."""
-        ws = self.mapping(z, c).unsqueeze(1).repeat(1, self.config.n_ws, 1)
-        return self.truncate(ws, psi, cutoff)
+    def draw(self, ws: Float[Tensor, "n l w_dim"]) -> Float[Tensor, "n 3 h w"]:
+        """The images of ws with the stored noise maps."""
+        return self.synthesis(ws, noise_mode="const")
 
-    def truncate(
-        self, ws: Float[Tensor, "n l w_dim"], psi: float, cutoff: int | None = None
-    ) -> Float[Tensor, "n l w_dim"]:
-        """w_avg + psi (w - w_avg) in the first ``cutoff`` layers (None: all)."""
-        if psi == 1.0:
-            return ws
-        return torch.cat(
-            [self.mapping.w_avg.lerp(ws[:, :cutoff], psi), ws[:, ws[:, :cutoff].shape[1] :]], dim=1
-        )
-
-    def styles(self, w: Float[Tensor, "n w_dim"]) -> Float[Tensor, "n s"]:
-        """The styles of all layers side by side: what the image depends on, an affine function of w."""
-        layers = (m for m in self.synthesis.modules() if isinstance(m, SynthesisLayer | ToRGB))
-        return torch.cat([layer.affine(w) for layer in layers], dim=1)
+    def affines(self) -> list[FullyConnected]:
+        """What turns w into styles, layer by layer."""
+        return [m.affine for m in self.synthesis.modules() if isinstance(m, SynthesisLayer | ToRGB)]
 
     def forward(
         self,
@@ -291,7 +202,7 @@ class Conv2d(nn.Module):
         clamp: float | None = None,
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(_normal(n_out, n_in, size, size))
+        self.weight = nn.Parameter(normal(n_out, n_in, size, size))
         self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
         self.activate, self.resample, self.clamp = activate, resample, clamp
 

@@ -157,15 +157,6 @@ def save_gan(
     write_tensors(path, tensors, about)
 
 
-def config_from(kind: type[Config], values: dict, path: str | Path) -> Config:
-    """A config from its JSON form; unknown and missing keys are errors."""
-    unknown = set(values) - {field.name for field in fields(kind)}
-    if unknown or not isinstance(values.get("channels"), list):
-        problem = f"unknown {listed(sorted(unknown))}" if unknown else "no 'channels'"
-        raise CheckpointError(f"{path}: {kind.__name__} has {problem}; was it written by another version?")
-    return kind(**{**values, "channels": tuple(values["channels"])})
-
-
 @contextmanager
 def _naming(path: str | Path) -> Iterator[None]:
     """Puts the file's name before errors about its content."""
