@@ -176,8 +176,8 @@ def _check_bands(config: AliasFreeConfig) -> None:
         highest = config.resolution / 2 / config.first_cutoff, config.first_stopband / config.resolution
         if not (1 <= highest[0] <= MAX_RESOLUTION and highest[1] <= 1 and 0.5 <= config.first_stopband):
             raise ConfigError(
-                f"first_cutoff {config.first_cutoff} and first_stopband {config.first_stopband} do not suit a "
-                f"resolution of {config.resolution}"
+                f"first_cutoff {config.first_cutoff} and first_stopband {config.first_stopband} do not suit "
+                f"a resolution of {config.resolution}"
             )
         outputs = bands(config)
     if outputs[-1].rate != config.resolution or outputs[n - 1].rate != config.resolution:
@@ -192,5 +192,6 @@ def _check_bands(config: AliasFreeConfig) -> None:
         for taps, cutoff in ((layer.up_taps, layer.input.cutoff), (layer.down_taps, layer.output.cutoff)):
             if taps > 1 and not cutoff < layer.rate / 2:
                 raise ConfigError(
-                    f"{layer.name} has a cutoff of {cutoff} at a rate of {layer.rate}, expected less than half"
+                    f"{layer.name} has a cutoff of {cutoff} at a rate of {layer.rate}, expected less than "
+                    "half of it"
                 )

@@ -81,7 +81,9 @@ class StyleGenerator(nn.Module):
         """What turns w into styles, layer by layer."""
         raise NotImplementedError
 
-    def to_w(self, z: Float[Tensor, "n z"], c: Float[Tensor, "n c"] | None = None) -> Float[Tensor, "n w_dim"]:
+    def to_w(
+        self, z: Float[Tensor, "n z"], c: Float[Tensor, "n c"] | None = None
+    ) -> Float[Tensor, "n w_dim"]:
         """The intermediate latents of z; c is the condition, where there is one."""
         return self.mapping(z, c)
 

@@ -39,8 +39,8 @@ def generator_config(values: dict, path: str | Path) -> AnyGeneratorConfig:
     kind = values.get("kind", "stylegan2")
     if not isinstance(kind, str) or kind not in _KINDS:
         raise CheckpointError(
-            f"{path}: the generator's kind is {ascii(kind)[:40]}, expected one of {', '.join(_KINDS)}; was it "
-            "written by another version?"
+            f"{path}: the generator's kind is {ascii(kind)[:40]}, expected one of {', '.join(_KINDS)}; was "
+            "it written by another version?"
         )
     return config_from(_KINDS[kind][0], {k: v for k, v in values.items() if k != "kind"}, path)
 

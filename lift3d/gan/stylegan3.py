@@ -30,7 +30,9 @@ def motion(translate: tuple[float, float] = (0.0, 0.0), degrees: float = 0.0) ->
     position in the new image to the one in the old image that is seen there.
     """
     c, s = cos(radians(degrees)), sin(radians(degrees))
-    forward = torch.tensor([[c, s, translate[0]], [-s, c, translate[1]], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    forward = torch.tensor(
+        [[c, s, translate[0]], [-s, c, translate[1]], [0.0, 0.0, 1.0]], dtype=torch.float64
+    )
     return torch.linalg.inv(forward).float()
 
 
@@ -57,7 +59,9 @@ class SynthesisInput(nn.Module):
         self.register_buffer("freqs", freqs)
         self.register_buffer("phases", torch.rand(band.channels) - 0.5)
 
-    def forward(self, w: Float[Tensor, "n w_dim"], transform: Motion | None = None) -> Float[Tensor, "n c h w"]:
+    def forward(
+        self, w: Float[Tensor, "n w_dim"], transform: Motion | None = None
+    ) -> Float[Tensor, "n c h w"]:
         """Sines on the input's canvas, mixed; ``transform`` replaces the stored one."""
         motions = self.motions(w) @ (self.transform if transform is None else transform.to(w))
         phases = self.phases + (motions[:, :2, 2] @ self.freqs.T)

@@ -8,9 +8,9 @@ anything is allocated.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,21 +19,29 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lift3d.checkpoint import fill as fill
-from lift3d.checkpoint import is_finite, listed, misfit, read_tensors, write_tensors
+from lift3d.checkpoint import is_finite, misfit, read_tensors, write_tensors
 from lift3d.errors import CheckpointError, ConfigError, CorruptFile
-from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig
+from lift3d.gan.alias_free import AliasFreeConfig
+from lift3d.gan.config import DiscriminatorConfig
 from lift3d.gan.files import nvlabs, rosinality
+from lift3d.gan.generator import StyleGenerator
+from lift3d.gan.kinds import (
+    AnyGeneratorConfig,
+    build_generator,
+    config_from,
+    describe_generator,
+    generator_config,
+)
 from lift3d.gan.latents import mean_w
 from lift3d.gan.ops import fir_filter
 from lift3d.gan.pickle.allowlist import unpickle, unpickle_legacy
 from lift3d.gan.pickle.archive import unpickle_archive
 from lift3d.gan.pickle.tensors import StoredTensor
 from lift3d.gan.pickle.vm import Budget, damaged
-from lift3d.gan.stylegan2 import Discriminator, Generator
+from lift3d.gan.stylegan2 import Discriminator
 
 FORMAT = "lift3d.gan/2"
-Config = TypeVar("Config", GeneratorConfig, DiscriminatorConfig)
-Network = TypeVar("Network", Generator, Discriminator)
+Network = TypeVar("Network", StyleGenerator, Discriminator)
 Tensors = Mapping[str, StoredTensor | Tensor]
 
 _LICENSES = {
@@ -50,7 +58,7 @@ _LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 class LoadedGan:
     """A generator ready for inference (no gradients), and its critic if the file has one."""
 
-    generator: Generator
+    generator: StyleGenerator
     discriminator: Discriminator | None
     w_avg: Float[Tensor, " w_dim"]
     kind: str  # "lift3d", "nvlabs" or "rosinality"
@@ -65,8 +73,9 @@ class GanDescription:
 
     kind: str  # "lift3d", "nvlabs" or "rosinality"
     resolution: int  # pixels per side
-    channels: tuple[int, ...]  # widths for r = 4, 8, ..., resolution
-    architecture: str  # of the generator: "skip", "resnet" or "orig"
+    channels: tuple[int, ...]  # widths for r = 4, 8, ..., resolution; of a StyleGAN3, of every layer
+    family: str  # "StyleGAN2" or "StyleGAN3"
+    architecture: str  # of the generator: "skip", "resnet" or "orig"; of a StyleGAN3: "T", "R" or "other"
     z_dim: int
     w_dim: int
     c_dim: int  # 0: unconditional
@@ -82,7 +91,7 @@ class _Contents:
     """A file, its tensors still unread."""
 
     kind: str
-    generator: GeneratorConfig
+    generator: AnyGeneratorConfig
     g_tensors: Tensors
     discriminator: DiscriminatorConfig | None
     d_tensors: Tensors
@@ -102,7 +111,7 @@ def load(path: str | Path, average: bool = True) -> LoadedGan:
         tensors = (*contents.g_tensors.values(), *contents.d_tensors.values())
         if sum(t.nbytes for t in tensors if isinstance(t, StoredTensor)) > Path(path).stat().st_size:
             raise damaged("its tensors overlap")
-        generator = _build(Generator, contents.generator, contents.g_tensors)
+        generator = _build(build_generator, contents.generator, contents.g_tensors)
         if _NO_MEAN in contents.notes:
             generator.mapping.w_avg.copy_(mean_w(generator))
         discriminator = contents.discriminator and _build(
@@ -125,7 +134,7 @@ def describe(path: str | Path) -> GanDescription:
         contents.kind,
         g.resolution,
         g.channels,
-        g.architecture,
+        *_family(g),
         g.z_dim,
         g.w_dim,
         g.c_dim,
@@ -139,7 +148,7 @@ def describe(path: str | Path) -> GanDescription:
 
 def save_gan(
     path: str | Path,
-    generator: Generator,
+    generator: StyleGenerator,
     discriminator: Discriminator | None = None,
     license: str = "",
     dtype: torch.dtype = torch.float16,
@@ -151,10 +160,19 @@ def save_gan(
     for name, tensor in tensors.items():
         if not is_finite(tensor):
             raise CheckpointError(f"{path} could not be written: {name} exceeds {dtype}; choose float32")
-    about = {"format": FORMAT, "license": license, "source": source, "generator": asdict(generator.config)}
+    about = {"format": FORMAT, "license": license, "source": source}
+    about["generator"] = describe_generator(generator)
     if discriminator is not None:
         about["discriminator"] = asdict(discriminator.config)
     write_tensors(path, tensors, about)
+
+
+def _family(config: AnyGeneratorConfig) -> tuple[str, str]:
+    """What a generator is called: its family, and its architecture within it."""
+    if not isinstance(config, AliasFreeConfig):
+        return "StyleGAN2", config.architecture
+    known = {(3, False): "T", (1, True): "R"}
+    return "StyleGAN3", known.get((config.conv_size, config.radial), "other")
 
 
 @contextmanager
@@ -227,7 +245,7 @@ def _native(path: str | Path, average: bool) -> _Contents:
         raise damaged("its tensors are not those of the networks it describes")
     return _Contents(
         "lift3d",
-        config_from(GeneratorConfig, configs[0], path),
+        generator_config(configs[0], path),
         parts[0],
         config_from(DiscriminatorConfig, configs[1], path) if configs[1] else None,
         parts[1],
@@ -281,13 +299,16 @@ def _check_filters(filters: Mapping[str, StoredTensor], gain: float) -> None:
             )
 
 
-def _build(kind: type[Network], config: GeneratorConfig | DiscriminatorConfig, tensors: Tensors) -> Network:
+def _build(
+    make: Callable[..., Network], config: AnyGeneratorConfig | DiscriminatorConfig, tensors: Tensors
+) -> Network:
     """The network with these tensors, which are all it has."""
     with torch.device("meta"):
-        network = kind(config)
+        network = make(config)
     problem = misfit(network.state_dict(), {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     if problem:
-        raise CheckpointError(f"{problem}; give an unmodified StyleGAN2")
+        family = "StyleGAN3" if isinstance(config, AliasFreeConfig) else "StyleGAN2"
+        raise CheckpointError(f"{problem}; give an unmodified {family}")
     own = {}
     for name, tensor in tensors.items():
         own[name] = tensor.tensor() if isinstance(tensor, StoredTensor) else _single(tensor)

@@ -17,7 +17,7 @@ from lift3d.checkpoint import fill, is_finite, read_tensors, write_tensors
 from lift3d.errors import CheckpointError, ConfigError, CorruptFile, TrainingDiverged
 from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig
 from lift3d.gan.files.load import FORMAT as GAN_FORMAT
-from lift3d.gan.files.load import config_from
+from lift3d.gan.kinds import config_from
 from lift3d.gan.stylegan2 import Discriminator, DiscriminatorBlock, Generator
 
 FORMAT = "lift3d.gan-training/2"
