@@ -17,8 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lift3d.gan.alias_free import bands
 from lift3d.gan.ops import fir_filter
 from lift3d.gan.stylegan2 import Discriminator, Generator
+from lift3d.gan.stylegan3 import AliasFreeGenerator
 
 FIR = fir_filter(torch.zeros(1))
 
@@ -119,7 +121,7 @@ def _own(module: nn.Module) -> dict:
             k: nn.Parameter(p.data.clone(), requires_grad=False)
             for k, p in module.named_parameters(recurse=False)
         },
-        **{k: b.clone() for k, b in module.named_buffers(recurse=False)},
+        **{k: b.clone() for k, b in module.named_buffers(recurse=False) if not k.endswith("_filter")},
     }
 
 
@@ -250,6 +252,78 @@ def nvlabs_discriminator(discriminator: Discriminator, frozen: int = 0) -> Store
         c_dim=config.c_dim,
         img_resolution=config.resolution,
         img_channels=config.image_channels,
+    )
+
+
+def alias_free_generator(generator: AliasFreeGenerator, fp16: bool = False, **arguments: float) -> Stored:
+    """An alias-free generator; ``arguments`` are what its synthesis network was made with."""
+    config, layers = generator.config, {}
+    pair = lambda size: np.broadcast_to(np.asarray(size), [2])  # noqa: E731 - pickled as a NumPy array
+    source, first = generator.synthesis.input, bands(config)[0]
+    layers["input"] = Stored(
+        "SynthesisInput",
+        _own(source),
+        {"affine": _linear(source.affine)},
+        w_dim=config.w_dim,
+        channels=first.channels,
+        size=pair(first.size),
+        sampling_rate=np.float64(first.rate),
+        bandwidth=np.float64(first.cutoff),
+    )
+    for layer in generator.synthesis.layers:
+        d = layer.design
+        filters = {"up_filter": layer.up_filter, "down_filter": layer.down_filter}
+        layers[d.name] = Stored(
+            "SynthesisLayer",
+            {**_own(layer), **{name: taps for name, taps in filters.items() if taps is not None}},
+            {"affine": _linear(layer.affine)},
+            is_torgb=d.is_image,
+            is_critically_sampled=d.is_critical,
+            use_fp16=fp16,
+            in_channels=d.input.channels,
+            out_channels=d.output.channels,
+            in_size=pair(d.input.size),
+            out_size=pair(d.output.size),
+            in_sampling_rate=d.input.rate,
+            out_sampling_rate=d.output.rate,
+            tmp_sampling_rate=d.rate,
+            in_cutoff=np.float64(d.input.cutoff),
+            out_cutoff=np.float64(d.output.cutoff),
+            in_half_width=np.float64(d.input.half_width),
+            out_half_width=np.float64(d.output.half_width),
+            conv_kernel=d.conv_size,
+            conv_clamp=config.conv_clamp,
+            magnitude_ema_beta=0.999,
+            up_factor=d.up,
+            up_taps=d.up_taps,
+            down_factor=d.down,
+            down_taps=d.down_taps,
+            down_radial=d.radial,
+            padding=[*d.padding, *d.padding],
+        )
+    synthesis = Stored(
+        "SynthesisNetwork",
+        {},
+        layers,
+        num_ws=config.n_ws,
+        num_layers=len(config.channels),
+        num_critical=config.n_critical,
+        margin_size=config.margin,
+        output_scale=config.output_scale,
+        num_fp16_res=4 if fp16 else 0,
+        layer_names=list(layers)[1:],
+    )
+    synthesis.state["_init_kwargs"] = EasyDict(arguments)
+    return Stored(
+        "Generator",
+        {},
+        {"synthesis": synthesis, "mapping": _mapping(generator.mapping, config.n_ws)},
+        z_dim=config.z_dim,
+        c_dim=config.c_dim,
+        w_dim=config.w_dim,
+        img_resolution=config.resolution,
+        img_channels=config.image_channels,
+        num_ws=config.n_ws,
     )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 Taps = Float[Tensor, " t"] | Float[Tensor, "t t"]
 
 
-def lowpass(taps: int, cutoff: float, width: float, rate: float, radial: bool = False) -> Taps | None:
+def lowpass(taps: int, cutoff: float, width: float, rate: int, radial: bool = False) -> Taps | None:
     """Kaiser-windowed low-pass filter, sum 1; None for a single tap.
 
     ``cutoff`` and ``width`` (of the transition band) are frequencies, ``rate`` samples per unit. Separable:
@@ -48,8 +48,8 @@ def kaiser_beta(taps: int, width: float) -> float:
 
 def filtered_leaky_relu(
     x: Float[Tensor, "n c h w"],
-    up_filter: Taps | None,
-    down_filter: Taps | None,
+    up_filter: Float[Tensor, " u"] | None,
+    down_filter: Float[Tensor, " d"] | Float[Tensor, "d d"] | None,
     up: int,
     down: int,
     padding: tuple[int, int],
@@ -75,8 +75,8 @@ def filtered_leaky_relu(
 
 def filtered_leaky_relu_reference(
     x: Float[Tensor, "n c h w"],
-    up_filter: Taps | None,
-    down_filter: Taps | None,
+    up_filter: Float[Tensor, " u"] | None,
+    down_filter: Float[Tensor, " d"] | Float[Tensor, "d d"] | None,
     up: int,
     down: int,
     padding: tuple[int, int],

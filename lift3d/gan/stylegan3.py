@@ -150,7 +150,7 @@ class SynthesisNetwork(nn.Module):
         ws: Float[Tensor, "n l w_dim"],
         transform: Motion | None = None,
         decay: float | None = None,
-    ) -> Float[Tensor, "n 3 h w"]:
+    ) -> Float[Tensor, "n c h w"]:
         """``transform``: of ``motion``, for all images or one each; ``decay``: see ``SynthesisLayer``."""
         if ws.shape[1] != self.config.n_ws:
             raise ConfigError(f"ws has {ws.shape[1]} layers, this generator has {self.config.n_ws}")
@@ -174,7 +174,7 @@ class AliasFreeGenerator(StyleGenerator):
 
     def draw(
         self, ws: Float[Tensor, "n l w_dim"], transform: Motion | None = None
-    ) -> Float[Tensor, "n 3 h w"]:
+    ) -> Float[Tensor, "n c h w"]:
         """The images of ws; ``transform``: of ``motion``."""
         return self.synthesis(ws, transform)
 
@@ -188,5 +188,5 @@ class AliasFreeGenerator(StyleGenerator):
         c: Float[Tensor, "n c"] | None = None,
         psi: float = 1.0,
         cutoff: int | None = None,
-    ) -> Float[Tensor, "n 3 h w"]:
+    ) -> Float[Tensor, "n c h w"]:
         return self.synthesis(self.ws(z, c, psi, cutoff))

@@ -356,12 +356,6 @@ def test_other_kinds_are_named_with_their_remedy(write, tmp_path: Path, tiny_mod
             files.dumps((network,) * 3, protocol),
             r"is a TensorFlow pickle: convert it with `python legacy.py",
         )
-    layer = files.Stored("SynthesisInput", {}, {})
-    free = files.nvlabs_generator(generator())
-    free.child("synthesis").state["_modules"] = {"input": layer, "L0_36_16": layer}
-    refused(
-        files.dumps(files.snapshot(free)), r"is an alias-free StyleGAN3 generator .* give a StyleGAN2 pickle"
-    )
     other = files.Stored("TriPlaneGenerator", {}, {}, img_resolution=64)
     refused(files.dumps(files.snapshot(other)), "is a 'TriPlaneGenerator', no StyleGAN2 generator")
     refused(
