@@ -89,7 +89,7 @@ def filtered_leaky_relu_reference(
     n, c, h, w = x.shape
     spread = x.new_zeros(n, c, h * up, w * up)
     spread[:, :, ::up, ::up] = x
-    x = _correlate(F.pad(spread, [*padding, *padding]), up_filter, up**2)
+    x = _correlate(F.pad(spread, [*padding, *padding]), up_filter, float(up**2))
     x = F.leaky_relu(x, slope)
     if clamp is not None:
         x = x.clamp(-clamp, clamp)
@@ -122,5 +122,6 @@ def _correlate(x: Tensor, taps: Taps | None, gain: float = 1.0) -> Tensor:
     """Every channel filtered, where the filter lies inside."""
     if taps is None:
         return x * gain
+    taps = taps.to(x)
     square = torch.outer(taps, taps) if taps.ndim == 1 else taps
-    return F.conv2d(x, (square.to(x) * gain).expand(x.shape[1], 1, -1, -1), groups=x.shape[1])
+    return F.conv2d(x, (square * gain).expand(x.shape[1], 1, -1, -1), groups=x.shape[1])

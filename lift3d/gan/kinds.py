@@ -4,6 +4,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TypeVar
 
+from torch import nn
+
 from lift3d.checkpoint import listed
 from lift3d.errors import CheckpointError, ConfigError
 from lift3d.gan.alias_free import AliasFreeConfig
@@ -23,7 +25,7 @@ def build_generator(config: AnyGeneratorConfig) -> StyleGenerator:
     return next(network for settings, network in _KINDS.values() if type(config) is settings)(config)
 
 
-def describe_generator(generator: StyleGenerator) -> dict:
+def describe_generator(generator: nn.Module) -> dict:
     """Its kind and settings, which ``generator_config`` and ``new_generator`` read."""
     for kind, (_, network) in _KINDS.items():
         if type(generator) is network:
