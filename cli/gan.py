@@ -12,8 +12,10 @@ from lift3d.errors import ConfigError, CorruptFile
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from lift3d.gan.files.load import LoadedGan
+    from lift3d.gan.generator import StyleGenerator
 
 MAX_SEEDS = 10_000
 BATCH = 8  # images drawn at a time
@@ -25,7 +27,7 @@ raw = click.option(
 
 @click.group()
 def gan() -> None:
-    """Train a small StyleGAN2; convert GAN files of other programs, or draw samples from them."""
+    """Train a small StyleGAN2; convert StyleGAN2 and StyleGAN3 files of other programs, or draw samples."""
 
 
 @gan.command()
@@ -155,10 +157,10 @@ def convert(file: Path, out: Path, half: bool, raw: bool, overwrite: bool) -> No
     loaded = _load(file, raw)
     dtype = torch.float16 if half else torch.float32
     save_gan(out, loaded.generator, loaded.discriminator, loaded.license, dtype, source=file.name)
-    config = loaded.generator.config
     critic = "no discriminator" if loaded.discriminator is None else "its discriminator"
     click.echo(
-        f"{out}: {config.resolution}px StyleGAN2 and {critic}, from {loaded.kind}; license: {loaded.license}"
+        f"{out}: {loaded.generator.resolution}px {loaded.generator.family} and {critic}, from {loaded.kind}; "
+        f"license: {loaded.license}"
     )
 
 
@@ -173,6 +175,12 @@ def convert(file: Path, out: Path, half: bool, raw: bool, overwrite: bool) -> No
     "--trunc", type=float, default=0.7, show_default=True, help="Truncation, 0 (the mean) to 1 (none)."
 )
 @click.option("--class", "label", type=int, help="Class to draw, where the GAN has classes.")
+@click.option(
+    "--translate",
+    metavar="X,Y",
+    help="StyleGAN3: move what is drawn to the right and down, in image sides, like 0.1,0.",
+)
+@click.option("--rotate", type=float, metavar="DEGREES", help="StyleGAN3: first turn it counter-clockwise.")
 @raw
 @options.overwrite
 def sample(
@@ -182,6 +190,8 @@ def sample(
     columns: int,
     trunc: float,
     label: int | None,
+    translate: str | None,
+    rotate: float | None,
     raw: bool,
     overwrite: bool,
 ) -> None:
@@ -200,14 +210,37 @@ def sample(
     options.require_new(out, overwrite)
     generator = _load(file, raw).generator
     condition = _condition(generator.config.c_dim, label)
+    motion = _motion(generator, translate, rotate)
     pictures = []
     for i in range(0, len(numbers), BATCH):
         z = torch.cat([sample_z(generator, 1, number) for number in numbers[i : i + BATCH]])
         c = None if condition is None else torch.tensor(condition).expand(len(z), -1)
-        images = sample_images(generator, z, trunc, c=c).expand(-1, 3, -1, -1)
+        images = sample_images(generator, z, trunc, c, **motion).expand(-1, 3, -1, -1)
         pictures += list(to_picture(images_to_colors(images)))
     save_png(out, grid([pictures[i : i + columns] for i in range(0, len(pictures), columns)]))
     click.echo(f"{out}: {len(pictures)} samples")
+
+
+def _motion(
+    generator: "StyleGenerator", translate: str | None, rotate: float | None
+) -> dict[str, "torch.Tensor"]:
+    """What --translate and --rotate mean for ``draw``."""
+    from lift3d.gan.stylegan3 import motion
+
+    if translate is None and rotate is None:
+        return {}
+    if generator.family != "StyleGAN3":
+        raise ConfigError(
+            f"--translate and --rotate move the input of a StyleGAN3, but this GAN is a {generator.family}: "
+            "leave them out"
+        )
+    try:
+        x, y = (float(part) for part in (translate or "0,0").split(","))
+    except ValueError as error:
+        raise ConfigError(f"--translate is {translate!r}, expected two numbers like 0.1,-0.2") from error
+    if not all(math.isfinite(number) for number in (x, y, rotate or 0.0)):
+        raise ConfigError(f"--translate or --rotate is not finite: {x}, {y}, {rotate}")
+    return {"transform": motion((x, y), rotate or 0.0)}
 
 
 def _load(file: Path, raw: bool) -> "LoadedGan":

@@ -104,12 +104,14 @@ def _gan(file: Path, as_json: bool) -> None:
     if as_json:
         return click.echo(json.dumps(asdict(about)))
     click.echo(
-        f"{file}: StyleGAN2, {about.resolution} x {about.resolution} pixels, {_size(file.stat().st_size)}"
+        f"{file}: {about.family}, {about.resolution} x {about.resolution} pixels, "
+        f"{_size(file.stat().st_size)}"
     )
+    order = f"4 to {about.resolution} pixels" if about.family == "StyleGAN2" else "layer by layer"
     rows = [
         ("kind", about.kind),
         ("source", about.source or "not stated"),
-        ("channels", f"{', '.join(map(str, about.channels))} (4 to {about.resolution} pixels)"),
+        ("channels", f"{', '.join(map(str, about.channels))} ({order})"),
         ("architecture", about.architecture),
         ("latents", f"z {about.z_dim}, w {about.w_dim}, {about.n_mapping_layers} mapping layers"),
         ("conditional", f"yes, {about.c_dim} numbers" if about.c_dim else "no"),

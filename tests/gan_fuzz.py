@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 from gan_files import (
+    alias_free_generator,
     dumps,
     nvlabs_discriminator,
     nvlabs_generator,
@@ -33,9 +34,11 @@ from gan_files import (
 from gan_probe import memory, reset_peak
 
 from lift3d.errors import Lift3DError
+from lift3d.gan.alias_free import AliasFreeConfig
 from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig, channels_for
 from lift3d.gan.files.load import load, save_gan
 from lift3d.gan.stylegan2 import Discriminator, Generator
+from lift3d.gan.stylegan3 import AliasFreeGenerator
 
 SMALL = ((3, 2), 4, 2)  # channels, width of z and w, mapping layers
 FULL = (channels_for(256, 16384, 512), 512, 8)
@@ -73,10 +76,17 @@ def originals(channels: tuple[int, ...], width: int, layers: int, full: bool) ->
     found = {"pickle4": dumps(stored, 4), "archive": saved(checkpoint)}
     if full:
         return found
+    config = AliasFreeConfig((*channels, 2), 8, width, width, n_mapping_layers=layers, margin=2)
+    free = AliasFreeGenerator(config).requires_grad_(False)
+    stored_free = snapshot(alias_free_generator(free), nvlabs_discriminator(d))
     with tempfile.TemporaryDirectory() as folder:
-        save_gan(Path(folder) / "a.safetensors", g, d)
-        native = (Path(folder) / "a.safetensors").read_bytes()
-    return found | {"pickle2": dumps(stored, 2), "legacy": saved(checkpoint, legacy=True), "native": native}
+        path = Path(folder) / "a.safetensors"
+        save_gan(path, g, d)
+        native = path.read_bytes()
+        save_gan(path, free, d)
+        found |= {"native": native, "native-alias-free": path.read_bytes()}
+    found |= {"pickle2": dumps(stored, 2), "legacy": saved(checkpoint, legacy=True)}
+    return found | {f"alias-free{protocol}": dumps(stored_free, protocol) for protocol in (2, 4)}
 
 
 # --- mutations: bytes in place -----------------------------------------------------------------------------

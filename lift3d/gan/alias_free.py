@@ -14,7 +14,7 @@ import numpy as np
 from lift3d.errors import ConfigError
 from lift3d.gan.config import MAX_RESOLUTION, check_common, check_number, check_positive
 
-_MAX_FACTOR = 64  # between the rates of one layer
+_MAX_FACTOR = 16  # between the rates of one layer
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class AliasFreeConfig:
     def __post_init__(self) -> None:
         check_common(self)
         for name in ("z_dim", "w_dim", "filter_size"):
-            check_number(name, getattr(self, name), 1, 64 if name == "filter_size" else 1 << 16)
+            check_number(name, getattr(self, name), 1, 32 if name == "filter_size" else 1 << 16)
         check_number("a number of layers", len(self.channels), 2, 64)
         check_number("n_critical", self.n_critical, 1, len(self.channels) - 1)
         check_number("resolution", self.resolution, 8, MAX_RESOLUTION)
@@ -174,7 +174,10 @@ def _check_bands(config: AliasFreeConfig) -> None:
     n = len(config.channels)
     with np.errstate(all="ignore"):
         highest = config.resolution / 2 / config.first_cutoff, config.first_stopband / config.resolution
-        if not (1 <= highest[0] <= MAX_RESOLUTION and highest[1] <= 1 and 0.5 <= config.first_stopband):
+        usable = 1 <= highest[0] <= MAX_RESOLUTION and highest[1] <= 1 and 0.5 <= config.first_stopband
+        if config.last_stopband_rel > 16:
+            raise ConfigError(f"last_stopband_rel is {config.last_stopband_rel}, expected at most 16")
+        if not usable:
             raise ConfigError(
                 f"first_cutoff {config.first_cutoff} and first_stopband {config.first_stopband} do not suit "
                 f"a resolution of {config.resolution}"

@@ -49,6 +49,7 @@ class Liftable(Protocol):
 class StyleGenerator(nn.Module):
     """z -> w -> ws -> image with ``mapping`` and ``synthesis``; subclasses add ``draw`` and ``affines``."""
 
+    family: str  # "StyleGAN2" or "StyleGAN3"
     mapping: MappingNetwork
     synthesis: nn.Module
 

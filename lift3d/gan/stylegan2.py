@@ -159,6 +159,8 @@ class SynthesisNetwork(nn.Module):
 class Generator(StyleGenerator):
     """z -> image, as ``synthesis(broadcast(mapping(z)))``."""
 
+    family = "StyleGAN2"
+
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.config = config

@@ -163,6 +163,8 @@ class SynthesisNetwork(nn.Module):
 class AliasFreeGenerator(StyleGenerator):
     """z -> image, as ``synthesis(broadcast(mapping(z)))``. It has no noise inputs."""
 
+    family = "StyleGAN3"
+
     def __init__(self, config: AliasFreeConfig) -> None:
         super().__init__()
         self.config = config

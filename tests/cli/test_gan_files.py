@@ -13,8 +13,10 @@ from PIL import Image
 
 from lift3d.cli.main import main
 from lift3d.gan import describe, load
+from lift3d.gan.alias_free import AliasFreeConfig
 from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig
 from lift3d.gan.stylegan2 import Discriminator, Generator
+from lift3d.gan.stylegan3 import AliasFreeGenerator
 
 G = GeneratorConfig((4, 3), z_dim=5, w_dim=5, n_mapping_layers=2)
 
@@ -155,3 +157,48 @@ def test_info_of_a_damaged_gan_file_is_one_sentence(folder: Path) -> None:
     result = CliRunner().invoke(main, ["info", "cut.pkl"])
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
     assert "cut.pkl is truncated" in result.stderr or "cut.pkl is damaged" in result.stderr
+
+
+# --- StyleGAN3 -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alias_free(folder: Path) -> str:
+    """A file of configuration R."""
+    config = AliasFreeConfig((6, 6, 4), 16, 5, 5, conv_size=1, radial=True, margin=4)
+    record = files.alias_free_generator(files.scrambled(AliasFreeGenerator(config)))
+    critic = files.scrambled(Discriminator(DiscriminatorConfig((4, 3, 3))))
+    Path("r.pkl").write_bytes(files.dumps(files.snapshot(record, files.nvlabs_discriminator(critic))))
+    return "r.pkl"
+
+
+def test_alias_free_files_are_shown_and_converted(alias_free: str) -> None:
+    lines = info(alias_free).splitlines()
+    assert lines[0].startswith("r.pkl: StyleGAN3, 16 x 16 pixels, ")
+    said = {line[:14].strip(): line[15:] for line in lines[1:]}
+    assert (said["channels"], said["architecture"]) == ("6, 6, 4 (layer by layer)", "R")
+    result = run("convert", alias_free, "r.safetensors")
+    assert "r.safetensors: 16px StyleGAN3 and its discriminator, from nvlabs; license: none" in result.stdout
+    z = torch.randn(2, 5)
+    assert torch.equal(load("r.safetensors").generator(z), load(alias_free).generator(z))
+    assert (
+        json.loads(CliRunner().invoke(main, ["info", "r.safetensors", "--json"]).stdout)["kind"] == "lift3d"
+    )
+
+
+def test_alias_free_samples_move_and_turn(alias_free: str) -> None:
+    def drawn(*options: object) -> np.ndarray:
+        result = run("sample", alias_free, "--seeds", 3, "--out", "a.png", "--overwrite", *options)
+        assert result.exit_code == 0, result.output
+        return pixels("a.png")[2:18, 2:18].astype(int)
+
+    still = drawn()
+    assert np.abs(drawn("--rotate", 90) - np.rot90(still)).max() <= 1
+    assert np.array_equal(drawn("--translate", "0,0"), still)
+    both = drawn("--translate", "-0.25,0", "--rotate", 90)
+    assert np.abs(both - np.rot90(still)).max() > 5
+    refused = ("--seeds", 3, "--out", "b.png")
+    assert "expected two numbers like 0.1,-0.2" in failure("sample", alias_free, *refused, "--translate", "a")
+    assert "is not finite" in failure("sample", alias_free, *refused, "--rotate", "inf")
+    message = failure("sample", "nv.pkl", *refused, "--rotate", 10)
+    assert "--translate and --rotate move the input of a StyleGAN3, but this GAN is a StyleGAN2" in message
