@@ -1,4 +1,4 @@
-"""A random StyleGAN2 of 16 x 16 pixels and a preset that lifts it in seconds."""
+"""Random GANs of 16 x 16 pixels and a preset that lifts it in seconds."""
 
 from dataclasses import replace
 
@@ -6,8 +6,10 @@ import torch
 
 from lift3d.config.presets import TINY
 from lift3d.config.schema import BatchConfig, Preset, Schedule
+from lift3d.gan.alias_free import AliasFreeConfig
 from lift3d.gan.files.load import LoadedGan
 from lift3d.gan.stylegan2 import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
+from lift3d.gan.stylegan3 import AliasFreeGenerator
 
 PRESET: Preset = replace(
     TINY,
@@ -37,3 +39,12 @@ def other_gan(
         "tiny",
         "",
     )
+
+
+def alias_free_gan(seed: int = 0) -> LoadedGan:
+    """A StyleGAN3 of configuration R with random weights, and a discriminator."""
+    torch.manual_seed(seed)
+    config = AliasFreeConfig((8, 8, 8, 8), 16, z_dim=12, w_dim=16, margin=4, conv_size=1, radial=True)
+    generator = AliasFreeGenerator(config).requires_grad_(False).eval()
+    discriminator = Discriminator(DiscriminatorConfig((8, 8, 8))).requires_grad_(False).eval()
+    return LoadedGan(generator, discriminator, generator.w_avg, "lift3d", "tiny", "")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_gan import PRESET, other_gan, tiny_gan
+from tiny_gan import PRESET, alias_free_gan, other_gan, tiny_gan
 
 from lift3d.config.presets import LSUN_CAR, TINY
 from lift3d.errors import CheckpointError, ConfigError, TrainingDiverged
@@ -62,6 +62,19 @@ def test_the_saved_model_is_the_returned_one(finished):
     assert again.config == PRESET
     for name, tensor in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor), name
+
+
+def test_an_alias_free_gan_is_lifted_like_any_other(tmp_path):
+    gan = alias_free_gan()
+    before = {name: tensor.clone() for name, tensor in gan.generator.state_dict().items()}
+    model = pretrain(PRESET, gan, tmp_path, checkpoint_every=2)
+    again = load(tmp_path)
+    assert again.generator.config == gan.generator.config
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+    assert all(torch.equal(again.generator.state_dict()[name], tensor) for name, tensor in before.items())
+    sample = again.sample([3])[0]
+    assert again.project(sample.w, sample.image[None]).shape == (1, 3, 16, 16)
 
 
 @pytest.mark.parametrize("reports", [1, 2, 3, 5])
