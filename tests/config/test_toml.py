@@ -156,9 +156,12 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         read_category(tmp_path / "latin.toml")
 
 
+def guide_examples() -> list[str]:
+    return re.findall(r"```toml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+
+
 def guide_example() -> str:
-    (text,) = re.findall(r"```toml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-    return text
+    return guide_examples()[0]
 
 
 def test_the_example_of_the_guide_says_what_it_claims(write) -> None:
@@ -198,3 +201,9 @@ def test_the_example_of_the_guide_trains(write, tmp_path: Path, monkeypatch: pyt
     assert Preset.from_json(shown.stdout).name == tomllib.loads(text)["name"]
     without = CliRunner().invoke(main, ["pretrain", "--dataset", str(path), "--out", str(tmp_path / "b")])
     assert "needs its GAN: pass the file you have with --gan PATH" in without.stderr
+
+
+def test_the_recipes_of_the_guide_are_presets(write) -> None:
+    presets = {preset.name: preset for preset in (read_category(write(text)) for text in guide_examples())}
+    assert presets.keys() == {"dogs", "afhqv2", "ffhqu"}
+    assert presets["ffhqu"].view_prior.std[3] > 0 and presets["ffhqu"].truncation == 0.5
