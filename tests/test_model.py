@@ -1,6 +1,7 @@
 """``LiftedGAN``: files, lifting, projection and rendering."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from tiny_gan import PRESET, tiny_gan
 
 from lift3d.errors import CheckpointError, ConfigError, CorruptFile
 from lift3d.gan.files.load import save_gan
+from lift3d.gan.generator import Liftable
 from lift3d.model import LiftedGAN, VolumeRenderer, load
 from lift3d.networks.fields import ellipsoid_sdf
 from lift3d.render.mesh import render_mesh
@@ -176,3 +178,39 @@ def test_a_mirrored_image_is_one_of_the_mirrored_view_and_light() -> None:
     wrong = render_mesh(mesh, Cameras.from_view(cameras.mirrored(view)), Lights.from_vector(light), 48, white)
     assert (images[0].flip(1) - images[1]).abs().mean() < 2e-3
     assert (images[0].flip(1) - wrong.colors[0, 0]).abs().mean() > 2e-2
+
+
+class OwnGenerator(torch.nn.Module):
+    """The least that lifting asks of a GAN."""
+
+    z_dim, w_dim, h_dim, resolution = 4, 4, 4, 16
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(4, 3 * 16 * 16))
+        self.register_buffer("w_avg", torch.zeros(4))
+
+    def to_w(self, z: torch.Tensor) -> torch.Tensor:
+        return 2 * z
+
+    def to_image(self, w: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(w @ self.weight).unflatten(1, (3, 16, 16))
+
+    def offset(self, step: torch.Tensor) -> torch.Tensor:
+        return step
+
+    def styles(self, w: torch.Tensor) -> torch.Tensor:
+        return w
+
+
+def test_any_module_with_the_members_of_liftable_is_lifted(tmp_path: Path) -> None:
+    generator = OwnGenerator()
+    assert isinstance(generator, Liftable)
+    model = LiftedGAN(PRESET, generator).eval()
+    samples = model.sample([1, 2], truncation=0.5)
+    assert torch.allclose(samples.w, samples.z) and samples.image.shape == (2, 3, 16, 16)
+    step = model.gan_encoder(samples.image) - model.gan_encoder(samples.image.flip(3))
+    assert torch.equal(model.offset(samples.image, samples.image.flip(3)), step)
+    assert model.project(samples.w[0], samples.image).shape == (2, 3, 16, 16)
+    with pytest.raises(ConfigError, match="the generator is of class OwnGenerator, which files cannot hold"):
+        model.save(tmp_path / "model.safetensors")

@@ -188,7 +188,7 @@ def test_descriptions_of_generators() -> None:
     assert about["kind"] == "stylegan3" and about["conv_size"] == 1
     assert new_generator({**about, "channels": list(about["channels"])}, "file").config == R
     assert type(build_generator(GeneratorConfig((4, 4)))) is Generator
-    with pytest.raises(ConfigError, match="the generator is a Linear, which files cannot hold"):
+    with pytest.raises(ConfigError, match="the generator is of class Linear, which files cannot hold"):
         describe_generator(torch.nn.Linear(2, 2))
 
 
