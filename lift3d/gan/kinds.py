@@ -31,8 +31,8 @@ def describe_generator(generator: nn.Module) -> dict:
         if type(generator) is network:
             return {"kind": kind, **asdict(generator.config)}
     raise ConfigError(
-        f"the generator is of class {type(generator).__name__}, which files cannot hold: they hold StyleGAN2 and "
-        "StyleGAN3"
+        f"the generator is of class {type(generator).__name__}, which files cannot hold: they hold "
+        "StyleGAN2 and StyleGAN3"
     )
 
 
