@@ -1,12 +1,16 @@
 """How much of a face is in the normals of a lifted model, and in the images that they are learned from?
 
 Relief is what normals keep when their blurred map is taken away. It is compared with that of the benchmark's
-heads, by slope (1: as strong) and correlation: head by head at the true views, for the model; and as the mean
-over heads, for images. There, photometric stereo (Woodham 1980) at the vertices of the model's mean shape
-finds normals from brightness under thousands of lights, as views and lights are known or as
-``pseudo_labels/labeler.py`` reads them:
+heads, by slope (1: as strong) and correlation, in two ways:
 
-    python benchmarks/relief.py --model demo
+* *head by head*, in camera space: what is individual counts. Rows: the joint forward pass at its predicted
+  view and at the true one, the same with the mean code in place of each head's own, heads after refinement
+  (``--refined`` images, one a head), and the mean true head, which knows no head but all views.
+* *mean against mean*, as normals at the vertices of the model's mean shape: what heads have in common counts.
+  Rows: the forward pass, and images, in which photometric stereo (Woodham 1980) finds normals from brightness
+  under thousands of lights, as views and lights are known or as ``pseudo_labels/labeler.py`` reads them.
+
+    python benchmarks/relief.py --model demo --refined 8
 """
 
 import argparse
@@ -16,7 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lift3d.evaluation.benchmark import benchmark_renders
+from lift3d.evaluation.benchmark import Prediction, Predictor, baselines, benchmark_renders, to_camera
 from lift3d.masks.background import background_masks
 from lift3d.model import LiftedGAN, MeshRenderer, load
 from lift3d.pseudo_labels.labeler import new_labeler
@@ -27,9 +31,10 @@ from lift3d.scene.geometry import normalize, visibility
 from lift3d.scene.images import colors_to_images, to_bytes
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
-from lift3d.synthetic.render import HeadRender
+from lift3d.synthetic.render import VIEWS_PER_HEAD, HeadRender
 from lift3d.train.data import draw_samples
 from lift3d.train.joint import UNLABELED_SEED
+from lift3d.train.refine import refine
 
 SIZE, CHUNK = 64, 64
 LIT = 0.15  # cosine to the light from which a point's brightness is used
@@ -53,22 +58,44 @@ def report(name: str, found: Tensor, true: Tensor) -> None:
     print(f"{name}: slope {slope:.3f}, correlation {correlation:.3f}", flush=True)
 
 
-def of_model(model: LiftedGAN, heads: list[HeadRender]) -> None:
-    """Relief of lifted heads at their true views."""
+def lifted_at(view: str, code: Tensor | None, model: LiftedGAN) -> Predictor:
+    """The forward pass at its "predicted" or at the "true" view, with its own or with a given code."""
+
+    @torch.no_grad()
+    def predict(_: int, head: HeadRender) -> Prediction:
+        image = colors_to_images(head.image[None])
+        own = model.image_encoder(image)[0] if code is None else code
+        at = head.view if view == "true" else model.view_encoder(image)[0]
+        return rendered(model, own, at, model.light_encoder(image)[0])
+
+    return predict
+
+
+def refined(model: LiftedGAN) -> Predictor:
+    """Heads after shading-based refinement of the one image, from predicted view and light."""
+
+    def predict(_: int, head: HeadRender) -> Prediction:
+        image = colors_to_images(head.image[None])
+        instance = refine(model, image, background_masks(to_bytes(image), model.background[0]))
+        return rendered(instance.into(model), instance.code[0], instance.view[0], instance.light[0])
+
+    return predict
+
+
+def rendered(model: LiftedGAN, code: Tensor, view: Tensor, light: Tensor) -> Prediction:
+    """Maps of one code from one view."""
+    cameras, lights = Cameras.from_view(view[None]), Lights.from_vector(light[None])
+    return Prediction(model.render(code, cameras, lights, SIZE, MeshRenderer(resolution=SIZE)), view, light)
+
+
+def head_by_head(name: str, predictions: list[Prediction], heads: list[HeadRender]) -> None:
+    """Relief of every prediction against that of its head, both in camera space."""
     found, true = [], []
-    for head in heads:
-        code = model.image_encoder(colors_to_images(head.image[None]))[0]
-        out = model.render(
-            code,
-            Cameras.from_view(head.view),
-            Lights.from_vector(head.light),
-            SIZE,
-            MeshRenderer(resolution=SIZE),
-        )
-        both = out.mask & head.mask[None]
-        found.append(relief(out.normals, both))
-        true.append(relief(head.normal[None], both))
-    report("lifted heads", torch.cat(found), torch.cat(true))
+    for prediction, head in zip(predictions, heads, strict=True):
+        both = prediction.maps.mask & head.mask[None]
+        found.append(relief(to_camera(prediction.maps.normals, prediction.view[None]), both))
+        true.append(relief(to_camera(head.normal[None], head.view[None]), both))
+    report(f"head by head: {name}", torch.cat(found), torch.cat(true))
 
 
 def photometric_stereo(
@@ -103,20 +130,19 @@ def photometric_stereo(
     return normalize(found[:, 1:])
 
 
-def mean_normals(mesh: Mesh, heads: list[HeadRender]) -> Float[Tensor, "v 3"]:
-    """Mean true normals of heads at the vertices of the mean shape."""
-    points, normals = torch.from_numpy(mesh.vertices), torch.from_numpy(mesh.normals)
+def mean_normals(
+    mesh: Mesh, normals: Float[Tensor, "n h w 3"], masks: Bool[Tensor, "n h w"], views: Float[Tensor, "n 6"]
+) -> Float[Tensor, "v 3"]:
+    """Mean of normal maps and of their mirror images at the vertices of the mean shape."""
+    points, outwards = torch.from_numpy(mesh.vertices), torch.from_numpy(mesh.normals)
     total = torch.zeros_like(points)
-    for head in heads:
-        layers = torch.cat((head.normal, head.mask[..., None].float()), -1).permute(2, 0, 1)
-        for x, pose, side in (
-            (layers, head.view[None], 1.0),
-            (layers.flip(-1), mirrored(head.view[None]), -1.0),
-        ):
+    for normal, mask, view in zip(normals, masks, views, strict=True):
+        layers = torch.cat((normal, mask[..., None].float()), -1).permute(2, 0, 1)
+        for x, pose, side in ((layers, view[None], 1.0), (layers.flip(-1), mirrored(view[None]), -1.0)):
             camera = Cameras.from_view(pose)
             grid = camera.project(points[None], SIZE) / SIZE * 2 - 1
             at = F.grid_sample(x[None], grid[:, None], align_corners=False)[0, :, 0]
-            weight = visibility(normals, points, camera.origins) * (at[3] > 0.9)
+            weight = visibility(outwards, points, camera.origins) * (at[3] > 0.9)
             total += weight[:, None] * at[:3].T * torch.tensor([side, 1.0, 1.0])
     return normalize(total)
 
@@ -127,13 +153,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="demo")
     parser.add_argument("--samples", type=int, default=4096)
+    parser.add_argument("--refined", type=int, default=8, help="images that are refined, one a head")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     model = load(args.model)
-    heads = [render for _, render in benchmark_renders()]
-    of_model(model, heads)
+    renders = benchmark_renders()
+    heads = [render for _, render in renders]
+    codes = [model.image_encoder(colors_to_images(head.image[None])) for head in heads]
+    mean_code = torch.cat(codes).mean(0)
+    for name, predictor in {
+        "forward pass": lifted_at("predicted", None, model),
+        "forward pass, true view": lifted_at("true", None, model),
+        "mean code": lifted_at("predicted", mean_code, model),
+        "mean true head, true view": baselines()["mean head, true pose"],
+    }.items():
+        predictions = [predictor(*render) for render in renders]
+        head_by_head(name, predictions, heads)
+        if name == "forward pass, true view":
+            forward = predictions
+    some = [heads[i] for i in range(0, len(heads), VIEWS_PER_HEAD)][: args.refined]
+    if some:
+        for name, predictor in (
+            ("forward pass", lifted_at("predicted", None, model)),
+            ("refined", refined(model)),
+        ):
+            with torch.enable_grad():
+                head_by_head(f"{name}, first {len(some)}", [predictor(0, head) for head in some], some)
 
     unlabeled = draw_samples(model, args.samples, UNLABELED_SEED)
     labeler = new_labeler(model, unlabeled)
@@ -145,10 +192,14 @@ def main() -> None:
     def seen(normals: Float[Tensor, "v 3"]) -> Float[Tensor, "p 3"]:
         return relief(normalize(interpolate(normals, faces, front)), front.mask)
 
-    true = seen(mean_normals(mesh, heads))
+    stack = lambda name: torch.stack([getattr(head, name) for head in heads])  # noqa: E731
+    known = stack("view"), stack("light")
+    true = seen(mean_normals(mesh, stack("normal"), stack("mask"), known[0]))
+    maps = [prediction.maps for prediction in forward]
+    lifted = torch.cat([m.normals for m in maps]), torch.cat([m.mask for m in maps])
+    report("mean against mean: forward pass, true view", seen(mean_normals(mesh, *lifted, known[0])), true)
     images = to_bytes(colors_to_images(torch.stack([h.image for h in heads])))
     masks = background_masks(images, model.background[0])
-    known = torch.stack([h.view for h in heads]), torch.stack([h.light for h in heads])
     for name, data in (
         ("renders of heads, views and lights known", (images, masks, *known)),
         ("renders of heads, read", (images, masks, *labeler.label(images, masks))),
@@ -157,7 +208,7 @@ def main() -> None:
             (unlabeled.images, unlabeled.masks, *labeler.label(unlabeled.images, unlabeled.masks)),
         ),
     ):
-        report(name, seen(photometric_stereo(mesh, *data)), true)
+        report(f"mean against mean: {name}", seen(photometric_stereo(mesh, *data)), true)
 
 
 if __name__ == "__main__":

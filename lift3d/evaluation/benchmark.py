@@ -105,8 +105,8 @@ def measure(
     true = lambda field: torch.stack([getattr(t, field) for t in truth])  # noqa: E731
     view, true_view = torch.stack([p.view for p in predictions]), true("view")
     shape = metrics.geometry_errors(
-        stack("depth"), _to_camera(stack("normals"), view), stack("mask"),
-        true("depth"), _to_camera(true("normal"), true_view), true("mask"),
+        stack("depth"), to_camera(stack("normals"), view), stack("mask"),
+        true("depth"), to_camera(true("normal"), true_view), true("mask"),
     )  # fmt: skip
     row = {
         "side_x100": metrics.mean(shape.side).value,
@@ -129,7 +129,8 @@ def measure(
     return Row(name, **row)
 
 
-def _to_camera(normals: Float[Tensor, "n h w 3"], view: Float[Tensor, "n 6"]) -> Float[Tensor, "n h w 3"]:
+def to_camera(normals: Float[Tensor, "n h w 3"], view: Float[Tensor, "n 6"]) -> Float[Tensor, "n h w 3"]:
+    """World-frame normals of n images in the frames of their views."""
     return torch.einsum("nij,nhwj->nhwi", Cameras.from_view(view).rotation, normals)
 
 

@@ -1,0 +1,261 @@
+"""Shading-based refinement of one image (GAN2X supplement, Tables 5 and 6): the joint model predicts fields,
+code, view and light, and all of them are then fitted to that image alone.
+
+b images of s x s pixels, r pixels of each. A pixel is shaded where its ray first hits the surface, one point
+a pixel, so that normals and material see many pixels in every step. Shading alone says nothing of the outline
+and of sides that are not seen: the mask and the joint model do. Colors are in [0, 1], channels last.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from lift3d import losses
+from lift3d.masks.background import interior
+from lift3d.model import LiftedGAN
+from lift3d.networks.fields import condition
+from lift3d.observer import Observer, SilentObserver
+from lift3d.render.ray_sampling import stratified
+from lift3d.render.surface_hits import first_hits
+from lift3d.scene.cameras import Cameras
+from lift3d.scene.geometry import normalize, ray_sphere
+from lift3d.scene.images import images_to_colors
+from lift3d.scene.lights import Lights
+from lift3d.scene.shading import shade
+from lift3d.scene.surface import Surface, sdf_and_gradient, smooth_normal
+from lift3d.train.runner import Group, Log, Losses, new_optimizer, optimize
+
+N_ANCHORS, N_ANCHORS_A_STEP = 2000, 96  # points where the joint model's signed distances are remembered
+ANCHOR_STD = 0.03  # their distance from its surface, world units
+FACING = 0.1  # cosine to the camera below which a point of the surface counts as unseen
+N_OUTLINE, N_OUTLINE_SAMPLES = 128, 20  # pixels around the outline in a step, samples along their rays
+OUTLINE_SHARPNESS = 60.0  # 1 / world units: how fast the outline fades
+OUTLINE_REACH = 4  # pixels on both sides of the outline
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """How an image is refined; weights are relative to the L1 distance of colors."""
+
+    n_steps: int = 150
+    n_pixels: int = 512  # of an image in a step
+    fields: float = 1e-3  # learning rates (Adam): F_s and F_m
+    code: float = 1e-3
+    view: float = 1e-3
+    light: float = 3e-3
+    cooldown: float = 0.5  # last fraction of the steps in which the rates fall linearly to 0
+    smooth_near: float = 1.0  # lambda_reg1, between neighbors
+    smooth_far: float = 0.5  # the same between any two pixels
+    beta: float = 5e-4  # of the chromaticity-based smoothness
+    eikonal: float = 0.1
+    outline: float = 0.2  # lambda_m
+    seen: float = 2.0  # distance from the joint model's signed distances where the camera sees the surface
+    unseen: float = 5.0  # and where it does not
+    prior: tuple[float, float] = (1.0, 0.1)  # squared distance from the predicted view and light
+
+
+class Instance(nn.Module):
+    """Fields, code, view and light of b images of one object."""
+
+    def __init__(
+        self,
+        model: LiftedGAN,
+        code: Float[Tensor, "b c"],
+        view: Float[Tensor, "b 6"],
+        light: Float[Tensor, "b 5"],
+    ) -> None:
+        super().__init__()
+        self.shape, self.material = copy.deepcopy(model.shape), copy.deepcopy(model.material)
+        self.code, self.view, self.light = (nn.Parameter(x.detach().clone()) for x in (code, view, light))
+        self.open_bands = float(model.open_bands)
+        self.requires_grad_(True)
+
+    def surface(self) -> Surface:
+        """The refined fields, as callables."""
+        return condition(self.shape, self.material, self.code, self.open_bands)
+
+    def into(self, model: LiftedGAN) -> LiftedGAN:
+        """A copy of ``model`` with these fields, without gradients; it shares all other networks."""
+        refined = copy.copy(model)
+        refined._modules = dict(model._modules)
+        refined.shape, refined.material = (copy.deepcopy(x) for x in (self.shape, self.material))
+        for field in (refined.shape, refined.material):
+            field.requires_grad_(False)
+        return refined
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the fields are fitted to, and what they must not forget."""
+
+    colors: Float[Tensor, "b s s 3"]
+    mask: Bool[Tensor, "b s s"]
+    inside: Bool[Tensor, "b s s"]  # without pixels that the background shares
+    outline: Bool[Tensor, "b s s"]  # pixels within ``OUTLINE_REACH`` of the mask's border
+    view: Float[Tensor, "b 6"]  # predicted
+    light: Float[Tensor, "b 5"]
+    anchors: Float[Tensor, "b a 3"]  # points near the joint model's surface
+    anchor_sdf: Float[Tensor, "b a"]  # its signed distances there
+    anchor_seen: Bool[Tensor, "b a"]
+
+
+def new_target(
+    instance: Instance, images: Float[Tensor, "b 3 s s"], masks: Bool[Tensor, "b s s"], rng: torch.Generator
+) -> Target:
+    """The target of images in [-1, 1] and of an instance that is still as the joint model predicts it."""
+    masks = masks.to(images.device)
+    near, reach = masks[:, None].float(), OUTLINE_REACH
+    grown, shrunk = (sign * F.max_pool2d(sign * near, 2 * reach + 1, 1, reach) > 0.5 for sign in (1, -1))
+    surface, view = instance.surface(), instance.view.detach()
+    outwards = normalize(torch.randn(len(images), N_ANCHORS, 3, generator=rng)).to(images)
+    t, _ = first_hits(surface, outwards, -outwards)
+    points = outwards * (1 - t[..., None])
+    normal = smooth_normal(sdf_and_gradient(surface, points, create_graph=False)[2]).detach()
+    to_camera = normalize(Cameras.from_view(view).origins[:, None] - points)
+    points = points + ANCHOR_STD * torch.randn(points.shape, generator=rng).to(points)
+    with torch.no_grad():
+        sdf = surface.sdf(points)[0][..., 0]
+    return Target(
+        images_to_colors(images),
+        masks,
+        interior(masks),
+        (grown & ~shrunk)[:, 0],
+        view.clone(),
+        instance.light.detach().clone(),
+        points,
+        sdf,
+        (normal * to_camera).sum(-1) > FACING,
+    )
+
+
+def refine_groups(instance: Instance, config: RefineConfig) -> list[Group]:
+    """What trains: both fields, the code, the view and the light."""
+    fields = [*instance.shape.parameters(), *instance.material.parameters()]
+    return [
+        Group(fields, config.fields),
+        Group([instance.code], config.code),
+        Group([instance.view], config.view),
+        Group([instance.light], config.light),
+    ]
+
+
+def refine_loss(instance: Instance, target: Target, config: RefineConfig, rng: torch.Generator) -> Losses:
+    """One step: colors and smooth albedo of random pixels and their neighbors, the outline, and the joint
+    model's signed distances, most of all on the unseen side.
+    """
+    surface, size = instance.surface(), target.mask.shape[-1]
+    pixels = _with_neighbors(_pick(target.inside, config.n_pixels // 2, rng), size, rng)
+    observed, known = _at(target.colors, pixels), _at(target.inside, pixels)
+    origins, directions = _rays(instance.view, pixels, size)
+    t, hit = first_hits(surface, origins, directions)
+    points = origins + t[..., None] * directions
+    _, feature, gradient = sdf_and_gradient(surface, points, create_graph=True)
+    normal = smooth_normal(gradient)
+    material = surface.material(points, normal, feature)
+    colors = shade(normal, -directions, material, Lights.from_vector(instance.light)[:, None])
+    counts = known & hit
+    half = pixels.shape[1] // 2
+    near = torch.arange(half, device=pixels.device)
+    far = torch.randperm(2 * half, generator=rng).to(pixels.device)
+
+    def smooth(i: Int64[Tensor, " p"], j: Int64[Tensor, " p"]) -> Float[Tensor, ""]:
+        albedo, seen = material.albedo, observed
+        return losses.pair_smoothness(
+            albedo[:, i], albedo[:, j], seen[:, i], seen[:, j], counts[:, i] & counts[:, j], config.beta
+        )
+
+    k = torch.randint(target.anchors.shape[1], (N_ANCHORS_A_STEP,), generator=rng).to(pixels.device)
+    weight = torch.where(target.anchor_seen[:, k], config.seen, config.unseen)
+    change = (surface.sdf(target.anchors[:, k])[0][..., 0] - target.anchor_sdf[:, k]).abs()
+    away = [
+        (now - then).square().sum(-1).mean()
+        for now, then in ((instance.view, target.view), (instance.light, target.light))
+    ]
+    terms = {
+        "l1": losses.l1(colors, observed, counts[..., None]),
+        "near": config.smooth_near * smooth(near, near + half),
+        "far": config.smooth_far * smooth(torch.arange(2 * half, device=pixels.device), far),
+        "eikonal": config.eikonal * losses.eikonal(gradient),
+        "outline": config.outline * _outline(instance, surface, target, rng),
+        "joint": (weight * change).mean(),
+        "prior": config.prior[0] * away[0] + config.prior[1] * away[1],
+    }
+    return {"total": sum(terms.values()), **terms}
+
+
+def refine(
+    model: LiftedGAN,
+    images: Float[Tensor, "b 3 s s"],
+    masks: Bool[Tensor, "b s s"],
+    config: RefineConfig = RefineConfig(),
+    view: Float[Tensor, "b 6"] | None = None,
+    light: Float[Tensor, "b 5"] | None = None,
+    seed: int = 0,
+    observer: Observer | None = None,
+) -> Instance:
+    """Images in [-1, 1] of one object, refined from what ``model`` predicts of them.
+
+    ``view`` and ``light`` replace its predictions where something better is known, as pseudo-labels are."""
+    with torch.no_grad():
+        code = model.image_encoder(images)
+        view = model.view_encoder(images) if view is None else view
+        light = model.light_encoder(images) if light is None else light
+    instance, rng = Instance(model, code, view, light), torch.Generator().manual_seed(seed)
+    target = new_target(instance, images, masks, rng)
+    optimize(
+        new_optimizer(refine_groups(instance, config)),
+        lambda step: refine_loss(instance, target, config, rng),
+        0,
+        config.n_steps,
+        observer or SilentObserver(),
+        Log(None),
+        {"stage": 0, "phase": "refine"},
+        lambda step: None,
+        config.n_steps,
+        config.cooldown,
+    )
+    return instance.requires_grad_(False)
+
+
+def _outline(instance: Instance, surface: Surface, target: Target, rng: torch.Generator) -> Float[Tensor, ""]:
+    """Cross-entropy of the mask and of how close rays come to the surface, around the outline (as in IDR,
+    Yariv et al. 2020, eq. 7).
+    """
+    pixels = _pick(target.outline, N_OUTLINE, rng)
+    origins, directions = _rays(instance.view, pixels, target.mask.shape[-1])
+    near, far, _ = ray_sphere(origins.detach(), directions.detach())
+    t = stratified(near, far, N_OUTLINE_SAMPLES, None)
+    with torch.no_grad():
+        points = origins[..., None, :] + t[..., None] * directions[..., None, :]
+        closest = surface.sdf(points.flatten(1, 2))[0].view_as(t).argmin(-1, keepdim=True)
+    sdf = surface.sdf(origins + t.gather(-1, closest) * directions)[0][..., 0]
+    return F.binary_cross_entropy_with_logits(-OUTLINE_SHARPNESS * sdf, _at(target.mask, pixels).to(sdf))
+
+
+def _pick(where: Bool[Tensor, "b s s"], n: int, rng: torch.Generator) -> Int64[Tensor, "b n"]:
+    """Numbers of n random pixels of each image, counted row by row."""
+    return torch.multinomial(where.flatten(1).float().cpu() + 1e-9, n, True, generator=rng).to(where.device)
+
+
+def _with_neighbors(
+    pixels: Int64[Tensor, "b n"], size: int, rng: torch.Generator
+) -> Int64[Tensor, "b two_n"]:
+    """The pixels, then for each of them the one to the right or the one below."""
+    right = (torch.rand(pixels.shape, generator=rng) < 0.5).to(pixels.device)
+    return torch.cat((pixels, torch.where(right, pixels + 1, pixels + size).clamp_max(size * size - 1)), 1)
+
+
+def _at(maps: Tensor, pixels: Int64[Tensor, "b n"]) -> Tensor:
+    """Values of maps [b, s, s, ...] at pixels."""
+    return maps.flatten(1, 2)[torch.arange(len(pixels), device=pixels.device)[:, None], pixels]
+
+
+def _rays(
+    view: Float[Tensor, "b 6"], pixels: Int64[Tensor, "b n"], size: int
+) -> tuple[Float[Tensor, "b n 3"], Float[Tensor, "b n 3"]]:
+    """Origins and directions of the pixels' rays; gradients reach the view."""
+    return Cameras.from_view(view).rays(torch.stack((pixels % size, pixels // size), -1) + 0.5, size)
