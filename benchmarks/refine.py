@@ -1,0 +1,111 @@
+"""Heads of the benchmark, one image of each: the joint forward pass against shading-based refinement.
+
+    python benchmarks/refine.py --model demo --heads 32 --labels --pictures refined.png
+
+``--labels`` starts from the views and lights of ``pseudo_labels/labeler.py`` instead of E_v's and E_l's.
+Prints the rows of ``lift3d eval``, relief head by head in camera space (relief.py), specular radiance where
+highlights are (evaluation/specular.py), and seconds an image. Pictures, a row a head: image, then normals
+and albedo of truth, forward pass and refinement.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parent))
+from relief import SIZE, head_by_head, rendered
+
+from lift3d import pictures
+from lift3d.evaluation.benchmark import SPLIT, Prediction, measure
+from lift3d.evaluation.specular import specular_rows
+from lift3d.masks.background import background_masks
+from lift3d.model import load
+from lift3d.pseudo_labels.labeler import new_labeler
+from lift3d.scene.images import colors_to_images, to_bytes
+from lift3d.synthetic.render import HeadRender, render_head
+from lift3d.train.data import draw_samples
+from lift3d.train.joint import UNLABELED_SEED
+from lift3d.train.refine import RefineConfig, refine
+
+N_SHOWN = 8
+
+
+def tell(name: str, predictions: list[Prediction], heads: list[HeadRender]) -> None:
+    """All figures of one way to predict."""
+    given = iter(predictions)
+    row = measure(name, lambda *_: next(given), list(enumerate(heads)))
+    print(
+        f"{name}: SIDE {row.side_x100:.3f}, MAD {row.mad_deg:.2f}, IoU {row.mask_iou:.3f}, albedo "
+        f"{row.albedo:.4f} ({row.albedo_scaled:.4f} scaled), specular {row.specular:.3f}, view "
+        f"{row.view_deg:.2f}, light {row.light_deg:.2f}"
+    )
+    head_by_head(name, predictions, heads)
+    for s in specular_rows(predictions, heads):
+        print(
+            f"  specular, {s.name}: error {s.error:.4f}, correlation {s.correlation:.3f}, ratio {s.ratio:.2f}"
+        )
+
+
+def sheet(path: str, heads: list[HeadRender], columns: list[list[Prediction]]) -> None:
+    """Pictures of the first heads."""
+    rows = []
+    for i, head in enumerate(heads[:N_SHOWN]):
+        maps = [(head.normal, head.albedo, head.mask)]
+        maps += [(c[i].maps.normals[0], c[i].maps.albedo[0], c[i].maps.mask[0]) for c in columns]
+        row = [to_bytes(head.image * 2 - 1).numpy()]
+        for normal, albedo, mask in maps:
+            row.append(pictures.normals_to_rgb(normal.numpy(), mask.numpy()))
+            row.append(to_bytes(torch.where(mask[..., None], albedo, torch.ones(())) * 2 - 1).numpy())
+        rows.append(row)
+    pictures.save_png(path, pictures.grid(rows))
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--heads", type=int, default=32)
+    parser.add_argument("--labels", action="store_true")
+    parser.add_argument("--steps", type=int, default=RefineConfig.n_steps)
+    parser.add_argument("--pictures", help="a PNG file")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    model = load(args.model)
+    heads = [render_head(SPLIT, i, SIZE)[0] for i in range(args.heads)]
+    images = colors_to_images(torch.stack([head.image for head in heads]))
+    masks = background_masks(to_bytes(images), model.background[0])
+    with torch.no_grad():
+        codes = model.image_encoder(images)
+        views, lights = model.view_encoder(images), model.light_encoder(images)
+    forward = [rendered(model, *of) for of in zip(codes, views, lights, strict=True)]
+    tell("forward pass", forward, heads)
+    if args.labels:
+        unlabeled = draw_samples(model, model.config.n_unlabeled, UNLABELED_SEED)
+        views, lights = new_labeler(model, unlabeled).label(to_bytes(images), masks)
+        read = [rendered(model, *of) for of in zip(codes, views, lights, strict=True)]
+        tell("forward pass, views and lights read", read, heads)
+
+    def refined(i: int) -> Prediction:
+        one = slice(i, i + 1)
+        instance = refine(
+            model, images[one], masks[one], RefineConfig(n_steps=args.steps), views[one], lights[one]
+        )
+        own: list[Tensor] = [instance.code[0], instance.view[0], instance.light[0]]
+        return rendered(instance.into(model), *own)
+
+    start = time.perf_counter()
+    after = [refined(i) for i in range(len(heads))]
+    seconds = (time.perf_counter() - start) / len(heads)
+    tell("refined", after, heads)
+    print(f"{seconds:.1f} s an image, {args.threads} threads")
+    if args.pictures:
+        sheet(args.pictures, heads, [forward, after])
+
+
+if __name__ == "__main__":
+    main()
