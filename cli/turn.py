@@ -1,0 +1,57 @@
+"""``lift3d turn``: a film of a head that turns while its light moves."""
+
+from pathlib import Path
+
+import click
+
+from lift3d.cli import options
+from lift3d.cli.progress import RichObserver
+
+
+@click.command()
+@options.model
+@click.option(
+    "--seed", "seeds", default="0", show_default=True, help="Seed; two or more, such as 3,7, to morph."
+)
+@click.option("--trunc", type=float, help="Truncation of the GAN's latents, 0 to 1.  [default: the model's]")
+@click.option("--out", type=options.PATH, required=True, help="A .gif, .mp4, or .png strip.")
+@click.option(
+    "--path",
+    default="both",
+    show_default=True,
+    metavar="turntable|swing|light|both|morph",
+    help="What moves: a full turn, a swinging head, the light, head and light; or one head becomes another.",
+)
+@click.option("--size", type=int, default=256, show_default=True, help="Pixels per side.")
+@click.option("--fps", type=float, default=20.0, show_default=True, help="Frames per second.")
+@click.option("--seconds", type=float, default=4.0, show_default=True, help="Length.")
+@click.option("--with-gan", is_flag=True, help="Show the projection through the 2D GAN beside the render.")
+@options.overwrite
+@options.compute
+def turn(
+    model: str,
+    seeds: str,
+    trunc: float | None,
+    out: Path,
+    path: str,
+    size: int,
+    fps: float,
+    seconds: float,
+    with_gan: bool,
+    overwrite: bool,
+    device: str,
+    threads: int | None,
+) -> None:
+    """Film a head that turns while its light moves."""
+    from lift3d import load
+    from lift3d.cli.export import _numbers
+    from lift3d.export.film import check_film, film, write_film
+
+    check_film(out, fps)
+    options.require_new(out, overwrite)
+    lifted = load(model).to(options.use_device(device, threads))
+    with RichObserver() as observer:
+        samples = lifted.sample(_numbers(seeds), trunc)
+        frames = list(film(lifted, samples, path, round(fps * seconds), size, with_gan, observer))
+    write_film(out, frames, fps)
+    click.echo(f"{out}: {len(frames)} frames, {out.stat().st_size / 1e6:.1f} MB")
