@@ -32,3 +32,21 @@ def encode(x: Float[Tensor, "*s d"], n_frequencies: int, open_bands: float = 1.0
     angles = (x[..., None, :] * scales[:, None]).flatten(-2)
     weights = weights.repeat_interleave(x.shape[-1])
     return torch.cat((x, angles.sin() * weights, angles.cos() * weights), -1)
+
+
+def pull_back(
+    encoded: Float[Tensor, "*s e"], cotangent: Float[Tensor, "*s e"], n_frequencies: int
+) -> Float[Tensor, "*s d"]:
+    """The cotangent of the coordinates, from the encoding itself and the cotangent of it: J^T cotangent.
+
+    The derivative of one half of a band is the other half, times the band's scale.
+    """
+    n_inputs = encoded.shape[-1] // (1 + 2 * n_frequencies)
+    if n_frequencies == 0:
+        return cotangent
+    sizes = (n_inputs, n_inputs * n_frequencies, n_inputs * n_frequencies)
+    raw, of_sin, of_cos = cotangent.split(sizes, -1)
+    _, sin, cos = encoded.split(sizes, -1)
+    scales = math.pi * 2.0 ** torch.arange(n_frequencies, device=encoded.device, dtype=encoded.dtype)
+    bands = (cos * of_sin - sin * of_cos).unflatten(-1, (n_frequencies, n_inputs))
+    return raw + (bands * scales[:, None]).sum(-2)

@@ -6,12 +6,18 @@ ellipsoid plus a learned residual that starts at zero: the convex prior of the e
 whatever the width of the network.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from lift3d.networks.encoding import encode, encoded_size
+from lift3d.networks import softplus_mlp
+from lift3d.networks.encoding import encode, encoded_size, pull_back
+from lift3d.networks.softplus_mlp import SoftplusMLP
 from lift3d.scene.shading import Material
 from lift3d.scene.surface import Surface
 
@@ -26,6 +32,15 @@ def ellipsoid_sdf(points: Float[Tensor, "*s 3"], radii: Float[Tensor, "3"]) -> F
     k0 = (points / radii).square().sum(-1, keepdim=True).add(1e-12).sqrt()
     k1 = (points / radii.square()).square().sum(-1, keepdim=True).add(1e-12).sqrt()
     return k0 * (k0 - 1.0) / k1
+
+
+def ellipsoid_gradient(points: Float[Tensor, "*s 3"], radii: Float[Tensor, "3"]) -> Float[Tensor, "*s 3"]:
+    """Spatial gradient of ``ellipsoid_sdf``."""
+    a, b = points / radii, points / radii.square()
+    k0 = a.square().sum(-1, keepdim=True).add(1e-12).sqrt()
+    k1 = b.square().sum(-1, keepdim=True).add(1e-12).sqrt()
+    along_k0, along_k1 = a / radii / k0, b / radii.square() / k1
+    return ((2.0 * k0 - 1.0) * along_k0 - k0 * (k0 - 1.0) / k1 * along_k1) / k1
 
 
 class ConditionalMLP(nn.Module):
@@ -46,10 +61,17 @@ class ConditionalMLP(nn.Module):
 
     def forward(self, x: Float[Tensor, "b p i"], code: Float[Tensor, "b c"]) -> Float[Tensor, "b p h"]:
         h = x
-        biases = self.biases(code).chunk(len(self.layers), -1)
-        for i, (layer, bias) in enumerate(zip(self.layers, biases, strict=True)):
-            h = self.act(layer(torch.cat((h, x), -1) if i == self.skip else h) + bias[:, None])
+        for i, (weight, bias) in enumerate(zip(*self.folded(code), strict=True)):
+            h = self.act(F.linear(torch.cat((h, x), -1) if i == self.skip else h, weight) + bias[:, None])
         return h
+
+    def folded(
+        self, code: Float[Tensor, "b c"]
+    ) -> tuple[tuple[Float[Tensor, "h _"], ...], tuple[Float[Tensor, "b h"], ...]]:
+        """Weights with their norms in them, and every layer's bias of each code."""
+        biases = self.biases(code).chunk(len(self.layers), -1)
+        biases = tuple(layer.bias + bias for layer, bias in zip(self.layers, biases, strict=True))
+        return tuple(layer.weight for layer in self.layers), biases
 
 
 def _linear(n_in: int, n_out: int) -> nn.Linear:
@@ -73,7 +95,7 @@ class SDFField(nn.Module):
         beta: float = 100.0,
     ) -> None:
         super().__init__()
-        self.n_frequencies = n_frequencies
+        self.n_frequencies, self.beta = n_frequencies, beta
         self.register_buffer("radii", torch.tensor(radii))
         skip = n_layers // 2
         n_in = encoded_size(n_frequencies)
@@ -88,6 +110,42 @@ class SDFField(nn.Module):
         """Signed distances and the last hidden layer; ``open_bands`` as in encoding.py."""
         feature = self.body(encode(points, self.n_frequencies, open_bands), code)
         return ellipsoid_sdf(points, self.radii) + self.head(feature), feature
+
+    def of(self, code: Float[Tensor, "b c"], open_bands: float = 1.0) -> "CodedSDF":
+        """The fast twin of ``forward`` for given codes."""
+        mlp = SoftplusMLP(*self.body.folded(code), self.head.weight[0], self.body.skip)
+        return CodedSDF(self, open_bands, softplus_mlp.unit_sharpness(mlp, self.beta))
+
+
+@dataclass(frozen=True)
+class CodedSDF:
+    """F_s for given codes: norms and codes are folded into its parameters once."""
+
+    field: SDFField
+    open_bands: float
+    mlp: SoftplusMLP  # its hidden layers are beta times those of the field
+
+    def __call__(
+        self, points: Float[Tensor, "b p 3"]
+    ) -> tuple[Float[Tensor, "b p 1"], Float[Tensor, "b p h"]]:
+        """Signed distance and feature; differentiable as often as one likes."""
+        value = softplus_mlp.value if torch.is_grad_enabled() else softplus_mlp.value_only
+        v, h = value(self.mlp, encode(points, self.field.n_frequencies, self.open_bands))
+        return self._distance(points, v), h / self.field.beta
+
+    def with_gradient(
+        self, points: Float[Tensor, "b p 3"]
+    ) -> tuple[Float[Tensor, "b p 1"], Float[Tensor, "b p h"], Float[Tensor, "b p 3"]]:
+        """Signed distance, feature and spatial gradient; differentiable once."""
+        encoded = encode(points, self.field.n_frequencies, self.open_bands)
+        v, h, g = softplus_mlp.value_and_gradient(self.mlp, encoded)
+        gradient = ellipsoid_gradient(points, self.field.radii) + pull_back(
+            encoded, g, self.field.n_frequencies
+        )
+        return self._distance(points, v), h / self.field.beta, gradient
+
+    def _distance(self, points: Float[Tensor, "b p 3"], v: Float[Tensor, "b p"]) -> Float[Tensor, "b p 1"]:
+        return ellipsoid_sdf(points, self.field.radii) + (v[..., None] + self.field.head.bias)
 
 
 class MaterialField(nn.Module):
@@ -114,7 +172,26 @@ class MaterialField(nn.Module):
     ) -> Material:
         """Material of surface points. All bands are open: a crude shape needs its texture."""
         x = torch.cat((encode(points, self.n_frequencies), normal, feature), -1)
-        raw = torch.sigmoid(self.head(self.body(x, code)))
+        return self._material(self.body(x, code))
+
+    def of(self, code: Float[Tensor, "b c"]) -> Callable[[Tensor, Tensor, Tensor], Material]:
+        """The fast twin of ``forward`` for given codes: the same of points, normals and features."""
+        weights, biases = self.body.folded(code)
+
+        def evaluate(
+            points: Float[Tensor, "b p 3"], normal: Float[Tensor, "b p 3"], feature: Float[Tensor, "b p f"]
+        ) -> Material:
+            x = torch.cat((encode(points, self.n_frequencies), normal), -1)
+            near, far = weights[0].split((x.shape[-1], feature.shape[-1]), 1)
+            h = F.linear(feature, far).add_(F.linear(x, near)).add_(biases[0][:, None]).relu_()
+            for weight, bias in zip(weights[1:], biases[1:], strict=True):
+                h = F.linear(h, weight).add_(bias[:, None]).relu_()
+            return self._material(h)
+
+        return evaluate
+
+    def _material(self, h: Float[Tensor, "b p h"]) -> Material:
+        raw = torch.sigmoid(self.head(h))
         low, high = SHININESS_RANGE
         return Material(raw[..., :3], raw[..., 3:4], low + (high - low) * raw[..., 4:5])
 
@@ -130,10 +207,34 @@ def condition(
 
     F_m sees points and normals where the network has learned them, so its material moves with the shape.
     """
-    flip = code.new_ones(len(code), 1, 3)
-    if mirror is not None:
-        flip = torch.cat((mirror[:, None, None], flip[..., 1:]), -1)
+    flip = _flip(code, mirror)
+    sdf, reflectance = shape.of(code, open_bands), material.of(code)
+
+    def sdf_gradient(points: Float[Tensor, "b p 3"]) -> tuple[Tensor, Tensor, Tensor]:
+        distance, feature, gradient = sdf.with_gradient(points * flip)
+        return distance, feature, gradient * flip
+
+    return Surface(
+        lambda x: sdf(x * flip), lambda x, n, feature: reflectance(x * flip, n * flip, feature), sdf_gradient
+    )
+
+
+def condition_reference(
+    shape: SDFField,
+    material: MaterialField,
+    code: Float[Tensor, "b c"],
+    open_bands: float = 1.0,
+    mirror: Float[Tensor, " b"] | None = None,
+) -> Surface:
+    """Readable twin of ``condition``, by the fields' own ``forward`` and automatic differentiation."""
+    flip = _flip(code, mirror)
     return Surface(
         lambda x: shape(x * flip, code, open_bands),
         lambda x, n, feature: material(x * flip, n * flip, feature, code),
     )
+
+
+def _flip(code: Float[Tensor, "b c"], mirror: Float[Tensor, " b"] | None) -> Float[Tensor, "b 1 3"]:
+    """The factors of coordinates that mirror some objects at x = 0."""
+    flip = code.new_ones(len(code), 1, 3)
+    return flip if mirror is None else torch.cat((mirror[:, None, None], flip[..., 1:]), -1)

@@ -6,7 +6,7 @@ generator.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 
@@ -40,3 +40,23 @@ def from_weights(
     c0, c1 = cdf.gather(-1, right - 1), cdf.gather(-1, right)
     t0, t1 = t.gather(-1, right - 1), t.gather(-1, right)
     return t0 + ((u - c0) / (c1 - c0).clamp_min(1e-9)).clamp_max(1.0) * (t1 - t0)
+
+
+def interpolated(
+    t: Float[Tensor, "*r m"], values: Float[Tensor, "*r m"], at: Float[Tensor, "*r k"]
+) -> Float[Tensor, "*r k"]:
+    """Values at other distances, linear between the samples (t sorted), and beyond them as on the outermost
+    interval.
+    """
+    right = torch.searchsorted(t, at.contiguous()).clamp(1, t.shape[-1] - 1)
+    t0, t1, v0, v1 = (x.gather(-1, i) for x in (t, values) for i in (right - 1, right))
+    return v0 + (v1 - v0) * (at - t0) / (t1 - t0).clamp_min(1e-9)
+
+
+def listed(chosen: Bool[Tensor, "b k"]) -> Int64[Tensor, "b p"]:
+    """Indices of what is chosen in each row, in order; p is the largest count of a row, or 1 if that is 0.
+
+    A row with fewer is filled up with indices of what is not chosen.
+    """
+    count = max(1, int(chosen.sum(-1).max()))
+    return torch.argsort(chosen.to(torch.uint8), dim=-1, descending=True, stable=True)[:, :count]

@@ -14,19 +14,27 @@ divide by the accumulated weight and are shaded once per light (``render_maps``)
 one evaluation of the fields.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from lift3d.render.maps import Maps, shade_maps
-from lift3d.render.ray_sampling import from_weights, stratified
+from lift3d.render.ray_sampling import from_weights, interpolated, listed, stratified
 from lift3d.scene.cameras import Cameras, pixel_grid
 from lift3d.scene.geometry import ray_sphere
 from lift3d.scene.lights import Lights
 from lift3d.scene.shading import Material, shade
 from lift3d.scene.surface import Surface, sdf_and_gradient, smooth_normal
+
+REACH = (
+    6.0  # widths 1 / s of the density beyond which a sample is left out: at most exp(-6) = 0.25 % of opacity
+)
+TOLERANCE = 0.25  # of interpolated signed distances, in intervals between coarse samples
+WITNESSES = 16  # one in so many of the samples left out still takes part in the eikonal loss
 
 
 @dataclass(frozen=True)
@@ -41,22 +49,30 @@ class SamplingConfig:
 
 @dataclass(frozen=True)
 class RaySamples:
-    """Everything known at the interval midpoints along rays."""
+    """Everything known at p interval midpoints of each object, those that carry weight, ray by ray.
 
-    t: Float[Tensor, "b r n"]
-    weights: Float[Tensor, "b r n"]
-    gradient: Float[Tensor, "b r n 3"]  # of the signed distance, not normalized
-    normal: Float[Tensor, "b r n 3"]
+    ``gradient`` goes on with some of the samples without weight, picked at random. Each row stands for
+    ``share`` samples, so the mean over all is estimated without bias; those with weight have a share of 1.
+    """
+
+    n_rays: int
+    ray: Int64[Tensor, "b p"]  # which one, 0 .. r - 1
+    t: Float[Tensor, "b p"]
+    weights: Float[Tensor, "b p"]
+    normal: Float[Tensor, "b p 3"]
     material: Material
+    gradient: Float[Tensor, "b q 3"]  # of the signed distance, not normalized; q >= p
+    share: Float[Tensor, "b q"]
 
     @property
     def opacity(self) -> Float[Tensor, "b r"]:
         """Accumulated weight."""
-        return self.weights.sum(-1)
+        return self.weights.new_zeros(len(self.ray), self.n_rays).scatter_add(1, self.ray, self.weights)
 
-    def composite(self, values: Float[Tensor, "b r n c"]) -> Float[Tensor, "b r c"]:
+    def composite(self, values: Float[Tensor, "b p c"]) -> Float[Tensor, "b r c"]:
         """Weighted sum along the rays."""
-        return (self.weights[..., None] * values).sum(-2)
+        total = values.new_zeros(len(values), self.n_rays, values.shape[-1])
+        return total.scatter_add(1, _rows(self.ray, values), self.weights[..., None] * values)
 
 
 def alphas(
@@ -90,15 +106,33 @@ def place_samples(
     directions: Float[Tensor, "b r 3"],
     config: SamplingConfig,
     generator: torch.Generator | None,
-) -> Float[Tensor, "b r m"]:
-    """Sorted distances: coarse over the chord of the unit sphere, fine where the coarse ones found weight."""
+) -> tuple[Float[Tensor, "b r m"], Float[Tensor, "b r m"], Float[Tensor, "b r"]]:
+    """Sorted distances: coarse over the chord of the unit sphere, fine where the coarse ones found weight.
+
+    Also the signed distance there, interpolated between the coarse samples, and the length of its intervals.
+    """
     near, far, _ = ray_sphere(origins, directions)
     coarse = stratified(near, far, config.n_coarse, generator)
     points = origins[..., None, :] + coarse[..., None] * directions[..., None, :]
     sdf = surface.sdf(points.flatten(1, 2))[0].reshape(coarse.shape)
     weights = weights_from_alphas(alphas_from_ends(sdf, config.coarse_sharpness))
     fine = from_weights(coarse, weights, config.n_fine, generator)
-    return torch.cat((coarse, fine), -1).sort(-1).values if config.keep_coarse else fine
+    t = torch.cat((coarse, fine), -1).sort(-1).values if config.keep_coarse else fine
+    return t, interpolated(coarse, sdf, t), (far - near) / config.n_coarse
+
+
+@torch.no_grad()
+def may_carry_weight(
+    sdf: Float[Tensor, "b r n"], sharpness: Float[Tensor, ""] | float, tolerance: Float[Tensor, "b r"]
+) -> Bool[Tensor, "b r n"]:
+    """Which samples can have a weight to speak of, from signed distances that are good to ``tolerance``.
+
+    A logistic density has all but exp(-REACH) of its mass within REACH / s of the surface: what lies farther
+    outside is empty, and what comes after a sample that lies farther inside is hidden.
+    """
+    reach = (REACH / sharpness + tolerance)[..., None]
+    lowest_before = F.pad(sdf, (1, 0), value=math.inf)[..., :-1].cummin(-1).values
+    return (sdf.abs() <= reach) & (lowest_before >= -reach)
 
 
 def trace(
@@ -109,33 +143,63 @@ def trace(
     config: SamplingConfig,
     generator: torch.Generator | None = None,
     create_graph: bool = False,
+    sparse: bool = True,
 ) -> RaySamples:
     """Samples, weights, normals and material along rays.
 
     ``create_graph`` keeps the graph of the SDF and its gradient (training); without it, call under
     ``no_grad``. Distances are constants: gradients reach cameras through the points and directions.
+    ``sparse`` leaves out what cannot carry weight (``may_carry_weight``); its twin looks at every sample.
     """
-    t = place_samples(surface, origins, directions, config, generator)
+    t, estimate, spacing = place_samples(surface, origins, directions, config, generator)
     delta = t[..., 1:] - t[..., :-1]
     t = t[..., :-1] + delta / 2
-    points = (origins[..., None, :] + t[..., None] * directions[..., None, :]).flatten(1, 2)
-    sdf, feature, gradient = sdf_and_gradient(surface, points, create_graph)
-    normal = smooth_normal(gradient)
-    material = surface.material(points, normal, feature)
-    grid = t.shape
-
-    def rows(x: Tensor) -> Tensor:
-        return x.reshape(*grid, x.shape[-1])
-
-    slope = (rows(gradient) * directions[..., None, :]).sum(-1)
-    weights = weights_from_alphas(alphas(sdf.reshape(grid), -torch.relu(-slope), delta, sharpness))
-    return RaySamples(
-        t,
-        weights,
-        rows(gradient),
-        rows(normal),
-        Material(rows(material.albedo), rows(material.specular), rows(material.shininess)),
+    b, r, n = t.shape
+    chosen = torch.ones_like(t, dtype=torch.bool)
+    if sparse:
+        estimate = (estimate[..., 1:] + estimate[..., :-1]) / 2
+        chosen = may_carry_weight(estimate, sharpness, TOLERANCE * spacing)
+    index, n_used, share = _with_witnesses(chosen.flatten(1), generator if create_graph else None)
+    ray, t = index // n, t.flatten(1).gather(1, index)
+    points = origins.gather(1, _rows(ray, origins)) + t[..., None] * directions.gather(
+        1, _rows(ray, directions)
     )
+    sdf, feature, gradient = sdf_and_gradient(surface, points, create_graph)
+
+    used = slice(n_used)
+    index, ray, t, points = index[:, used], ray[:, used], t[:, used], points[:, used]
+    normal = smooth_normal(gradient[:, used])
+    slope = (gradient[:, used] * directions.gather(1, _rows(ray, directions))).sum(-1)
+    alpha = alphas(sdf[:, used, 0], -torch.relu(-slope), delta.flatten(1).gather(1, index), sharpness)
+    alpha = alpha.new_zeros(b, r * n).scatter(1, index, alpha)
+    weights = weights_from_alphas(alpha.view(b, r, n)).flatten(1).gather(1, index)
+    material = surface.material(points, normal, feature[:, used])
+    return RaySamples(r, ray, t, weights, normal, material, gradient, share)
+
+
+def _with_witnesses(
+    chosen: Bool[Tensor, "b k"], generator: torch.Generator | None
+) -> tuple[Int64[Tensor, "b q"], int, Float[Tensor, "b q"]]:
+    """Indices of the chosen ones, their number p, and the shares of ``RaySamples``.
+
+    With a generator, one in ``WITNESSES`` of those left out follows; each stands for equally many.
+    """
+    index = listed(chosen)
+    n_used, k = index.shape[1], chosen.shape[1]
+    share = torch.ones_like(index, dtype=torch.float32)
+    n_left = k - n_used
+    if generator is None or not n_left:
+        return index, n_used, share
+    count = -(-n_left // WITNESSES)
+    order = torch.rand(chosen.shape, generator=generator).to(chosen.device)
+    witnesses = order.scatter(1, index, 2.0).argsort(-1)[:, :count]  # what is used comes last
+    share = torch.cat((share, torch.full_like(witnesses, n_left / count, dtype=share.dtype)), 1)
+    return torch.cat((index, witnesses), 1), n_used, share
+
+
+def _rows(index: Int64[Tensor, "b p"], like: Float[Tensor, "b _ c"]) -> Int64[Tensor, "b p c"]:
+    """Indices of rows of ``like``, for ``gather`` and ``scatter``."""
+    return index[..., None].expand(-1, -1, like.shape[-1])
 
 
 def render_rays(
@@ -144,8 +208,8 @@ def render_rays(
     """Colors of rays under one light per object [b]: each sample is shaded, then composited over the
     background (a constant, or colors [b, r, 3]).
     """
-    to_camera = -directions[..., None, :].expand_as(samples.normal)
-    colors = shade(samples.normal, to_camera, samples.material, lights.per_point(2))
+    to_camera = -directions.gather(1, _rows(samples.ray, directions))
+    colors = shade(samples.normal, to_camera, samples.material, lights.per_point(1))
     return samples.composite(colors) + (1.0 - samples.opacity[..., None]) * background
 
 
@@ -170,7 +234,8 @@ def render_maps(
     rays = (x.split(chunk, 1) for x in _all_rays(cameras, pixels, size))
     for origins, directions in zip(*rays, strict=True):
         s = trace(surface, origins, directions, sharpness, config)
-        position = origins[..., None, :] + s.t[..., None] * directions[..., None, :]
+        rows = _rows(s.ray, origins)
+        position = origins.gather(1, rows) + s.t[..., None] * directions.gather(1, rows)
         values = torch.cat(
             (position, s.normal, s.material.albedo, s.material.specular, s.material.shininess), -1
         )

@@ -11,6 +11,9 @@ from torch import Tensor
 from lift3d.scene.shading import Material
 
 SDF = Callable[[Float[Tensor, "b p 3"]], tuple[Float[Tensor, "b p 1"], Float[Tensor, "b p h"]]]
+SDFGradient = Callable[
+    [Float[Tensor, "b p 3"]], tuple[Float[Tensor, "b p 1"], Float[Tensor, "b p h"], Float[Tensor, "b p 3"]]
+]
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,28 @@ class Surface:
 
     sdf: SDF  # points -> signed distance, feature
     material: Callable[[Tensor, Tensor, Tensor], Material]  # points, unit normals, feature -> material
+    sdf_gradient: SDFGradient | None = (
+        None  # the same and its spatial gradient, differentiable, if it is known
+    )
 
 
 def sdf_and_gradient(
     surface: Surface, points: Float[Tensor, "b p 3"], create_graph: bool
 ) -> tuple[Float[Tensor, "b p 1"], Float[Tensor, "b p h"], Float[Tensor, "b p 3"]]:
-    """Signed distance, feature and spatial gradient by automatic differentiation.
+    """Signed distance, feature and spatial gradient; differentiable once more with ``create_graph``.
+
+    By the surface's own ``sdf_gradient``, or else by automatic differentiation.
+    """
+    if surface.sdf_gradient is None:
+        return sdf_and_gradient_reference(surface, points, create_graph)
+    with torch.set_grad_enabled(create_graph and torch.is_grad_enabled()):
+        return surface.sdf_gradient(points)
+
+
+def sdf_and_gradient_reference(
+    surface: Surface, points: Float[Tensor, "b p 3"], create_graph: bool
+) -> tuple[Float[Tensor, "b p 1"], Float[Tensor, "b p h"], Float[Tensor, "b p 3"]]:
+    """Readable twin of ``sdf_and_gradient``, by automatic differentiation of ``surface.sdf``.
 
     Without ``create_graph`` the graph is used up: detach the results, or call this under ``no_grad``.
     """

@@ -198,8 +198,9 @@ def exploit_loss(
 
     ball = normalize(torch.randn(len(index), N_BALL, 3, generator=rng))
     ball = (ball * torch.rand(len(index), N_BALL, 1, generator=rng) ** (1 / 3)).to(image)
-    gradient = torch.cat((traced.gradient.flatten(1, 2), _gradient(model, code, ball, mirror)), 1)
-    terms = {"l1": losses.l1(color, rays.target), "eikonal": losses.eikonal(gradient)}
+    gradient = torch.cat((traced.gradient, _gradient(model, code, ball, mirror)), 1)
+    share = F.pad(traced.share, (0, N_BALL), value=1.0)
+    terms = {"l1": losses.l1(color, rays.target), "eikonal": losses.eikonal(gradient, share)}
     total = terms["l1"] + weights.eikonal * terms["eikonal"]
     if (
         batch.n_surface_pixels and not is_patch
@@ -363,9 +364,7 @@ def _shade_hits(
 def _gradient(
     model: LiftedGAN, code: Tensor, points: Float[Tensor, "b p 3"], mirror: Tensor | None
 ) -> Float[Tensor, "b p 3"]:
-    points = points.requires_grad_(True)
-    sdf, _ = model.surface(code, mirror).sdf(points)
-    return torch.autograd.grad(sdf.sum(), points, create_graph=True)[0]
+    return sdf_and_gradient(model.surface(code, mirror), points, create_graph=True)[2]
 
 
 def _smoothness(
