@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lift3d.networks.encoding import encode, encoded_size, window
+from lift3d.networks.encoding import encode, encoded_size, pull_back, window
 
 POINTS = torch.rand(2, 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
 
@@ -53,3 +53,13 @@ def test_bands_open_one_after_the_other() -> None:
 
 def test_the_channels_of_other_inputs_are_counted() -> None:
     assert encode(torch.zeros(7, 2), 3).shape[-1] == encoded_size(3, 2) == 14
+
+
+@pytest.mark.parametrize("n", [0, 1, 4])
+@pytest.mark.parametrize("open_bands", [0.3, 1.0])
+def test_a_cotangent_is_pulled_back_as_by_automatic_differentiation(n: int, open_bands: float) -> None:
+    points = POINTS.clone().requires_grad_(True)
+    encoded = encode(points, n, open_bands)
+    cotangent = torch.linspace(-1, 1, encoded.numel(), dtype=torch.float64).view_as(encoded)
+    (expected,) = torch.autograd.grad((encoded * cotangent).sum(), points)
+    torch.testing.assert_close(pull_back(encode(POINTS, n, open_bands), cotangent, n), expected)

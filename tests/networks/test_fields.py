@@ -10,6 +10,8 @@ from lift3d.networks.fields import (
     MaterialField,
     SDFField,
     condition,
+    condition_reference,
+    ellipsoid_gradient,
     ellipsoid_sdf,
 )
 from lift3d.scene.geometry import normalize
@@ -147,6 +149,35 @@ def test_the_window_closes_bands_of_the_shape_but_not_of_the_material() -> None:
     assert not torch.allclose(narrow.sdf(points)[0], wide.sdf(points)[0])
     one, other = (s.material(points, normalize(points), feature) for s in (narrow, wide))
     assert torch.equal(one.albedo, other.albedo) and torch.equal(one.shininess, other.shininess)
+
+
+def test_the_gradient_of_the_ellipsoid_is_that_of_automatic_differentiation() -> None:
+    radii, points = torch.tensor(RADII, dtype=torch.float64), rand(50, 3, seed=4).requires_grad_(True)
+    (expected,) = torch.autograd.grad(ellipsoid_sdf(points, radii).sum(), points)
+    torch.testing.assert_close(ellipsoid_gradient(points, radii), expected)
+
+
+@pytest.mark.parametrize("mirror", [None, -1.0])
+@pytest.mark.parametrize("n_layers", [1, 2, 5])
+def test_a_surface_is_its_readable_twin_with_all_derivatives(n_layers: int, mirror: float | None) -> None:
+    shape, material = fields(n_layers=n_layers)
+    code, points = rand(2, N_CODE, seed=0).requires_grad_(True), 0.7 * rand(2, 9, 3, seed=1)
+    points.requires_grad_(True)
+    signs = None if mirror is None else points.new_tensor([mirror, 1.0]).detach()
+    wanted = [points, code, *shape.parameters(), *material.parameters()]
+    found = []
+    for twin in (condition, condition_reference):
+        surface = twin(shape, material, code, 0.6, signs)
+        sdf, feature, gradient = sdf_and_gradient(surface, points, create_graph=True)
+        m = surface.material(points, smooth_normal(gradient), feature)
+        loss = (gradient.norm(dim=-1) - 1).square().sum() + sdf.square().sum() + feature.sin().sum()
+        loss = loss + m.albedo.square().sum() + m.specular.sin().sum() + m.shininess.mean()
+        values = [sdf, feature, gradient, m.albedo, m.specular, m.shininess]
+        found.append(values + list(torch.autograd.grad(loss, wanted, materialize_grads=True)))
+        with torch.no_grad():
+            found[-1] += [*surface.sdf(points), *sdf_and_gradient(surface, points, create_graph=False)]
+    for fast, readable in zip(*found, strict=True):
+        torch.testing.assert_close(fast, readable, atol=1e-7, rtol=1e-6)  # torch's softplus drops exp(-20)
 
 
 @pytest.mark.parametrize("mirror", [None, -1.0])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lift3d.render import ray_sampling
-from lift3d.render.ray_sampling import from_weights, stratified
+from lift3d.render.ray_sampling import from_weights, interpolated, listed, stratified
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -102,3 +102,20 @@ def test_rounding_of_the_last_quantile_does_not_leave_the_ray(monkeypatch: pytes
     weights[:, -1] = 0.0  # so thin a last interval that the rounding of the sum shows in it
     t = torch.linspace(0, 1, 41).expand(2000, 41)
     assert from_weights(t, weights, 1, None).max() <= 1
+
+
+def test_interpolation_is_exact_on_lines_and_on_the_samples() -> None:
+    t = torch.rand(3, 6, generator=seeded(), dtype=torch.float64).sort(-1).values
+    at = 3 * torch.rand(3, 20, generator=seeded(1), dtype=torch.float64) - 1  # also beyond the samples
+    torch.testing.assert_close(interpolated(t, 2 - 3 * t, at), 2 - 3 * at)
+    values = torch.rand(3, 6, generator=seeded(2), dtype=torch.float64)
+    torch.testing.assert_close(interpolated(t, values, t), values)
+    flat = torch.ones(1, 4)  # a ray without length
+    assert interpolated(flat, 5 * flat, flat).isfinite().all()
+
+
+def test_a_list_has_what_is_chosen_in_order_then_others() -> None:
+    chosen = torch.tensor([[False, True, False, True], [False, False, True, False]])
+    assert listed(chosen).tolist() == [[1, 3], [2, 0]]
+    assert listed(~torch.ones_like(chosen)).tolist() == [[0], [0]]
+    assert listed(torch.ones_like(chosen)).tolist() == [[0, 1, 2, 3]] * 2

@@ -169,6 +169,39 @@ def test_trace_samples_the_midpoints_and_takes_a_generator() -> None:
     assert not torch.equal(plain.t, traced.t)
 
 
+@pytest.mark.parametrize("sharpness", [20.0, 55.0, 400.0])
+@pytest.mark.parametrize("keep_coarse", [True, False])
+def test_what_is_left_out_carries_no_weight(sharpness: float, keep_coarse: bool) -> None:
+    origins, directions = rays()
+    lights, config = Lights.from_vector(LIGHTS[:2]), SamplingConfig(24, 12, keep_coarse)
+    shape = Ellipsoid(0.5, 0.72, 0.6)
+    sparse, dense = (
+        volume.trace(shape.surface, origins, directions, sharpness, config, sparse=s) for s in (True, False)
+    )
+    assert sparse.t.shape[1] < 0.8 * dense.t.shape[1] or sharpness < 100
+    assert (sparse.opacity - dense.opacity).abs().max() < 2 * math.exp(
+        -volume.REACH
+    ) + 4e-4  # and empty intervals
+    colors = [volume.render_rays(x, directions, lights, 0.25) for x in (sparse, dense)]
+    assert (colors[0] - colors[1]).abs().max() < 3e-3
+
+
+def test_witnesses_estimate_the_mean_over_all_samples() -> None:
+    origins, directions = rays()
+    shape, config = Ellipsoid(0.5, 0.72, 0.6), SamplingConfig(24, 12)
+    dense = volume.trace(shape.surface, origins, directions, 200.0, config, torch.Generator(), sparse=False)
+    length = lambda x: x.gradient.norm(dim=-1)  # noqa: E731
+    exact, means = length(dense).mean(), []
+    for seed in range(8):
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            traced = volume.trace(shape.surface, origins, directions, 200.0, config, generator, True)
+        assert traced.t.shape[1] < traced.gradient.shape[1] < 0.5 * dense.t.shape[1]
+        assert traced.share.sum(-1).tolist() == pytest.approx([dense.t.shape[1]] * 2)
+        means.append((length(traced) * traced.share).sum() / traced.share.sum())
+    assert abs(torch.stack(means).mean() - exact) < 5e-3 * exact
+
+
 # --- analytic shapes
 
 

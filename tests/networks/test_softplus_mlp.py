@@ -1,0 +1,103 @@
+"""The fused softplus network against its readable twins, and at the limits of single precision."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lift3d.networks import softplus_mlp
+from lift3d.networks.softplus_mlp import SoftplusMLP
+
+E_IN, N_HIDDEN = 9, 12
+
+
+def network(n_layers: int, skip: int | None, b: int = 2, dtype: torch.dtype = torch.float64) -> SoftplusMLP:
+    """Random parameters that require gradients."""
+    generator = torch.Generator().manual_seed(n_layers)
+
+    def rand(*shape: int) -> Tensor:
+        values = torch.randn(*shape, generator=generator, dtype=torch.float64) / shape[-1] ** 0.5
+        return values.to(dtype).requires_grad_(True)
+
+    widths = [(N_HIDDEN if i else E_IN) + (E_IN if i == skip else 0) for i in range(n_layers)]
+    biases = tuple(rand(b, N_HIDDEN) for _ in range(n_layers))
+    return SoftplusMLP(tuple(rand(N_HIDDEN, w) for w in widths), biases, rand(N_HIDDEN), skip)
+
+
+def inputs(b: int = 2, p: int = 7, dtype: torch.dtype = torch.float64) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(b, p, E_IN, generator=generator, dtype=torch.float64).to(dtype).requires_grad_(True)
+
+
+NETWORKS = [(1, None), (1, 0), (2, 1), (4, 2), (8, 4)]
+
+
+@pytest.mark.parametrize(("n_layers", "skip"), NETWORKS)
+@pytest.mark.parametrize("used", [(1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1)])
+def test_one_pass_is_automatic_differentiation(
+    n_layers: int, skip: int | None, used: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(softplus_mlp, "BLOCK", 6)  # 3 points of each object at a time
+    mlp, x = network(n_layers, skip), inputs()
+    wanted = [x, mlp.head, *mlp.weights, *mlp.biases]
+    found = []
+    for twin in (softplus_mlp.value_and_gradient, softplus_mlp.value_and_gradient_reference):
+        outputs = twin(mlp, x)
+        generator = torch.Generator().manual_seed(3)
+        loss = torch.zeros((), dtype=torch.float64)
+        for output, factor in zip(outputs, used, strict=True):
+            weight = torch.randn(output.shape, generator=generator, dtype=torch.float64)
+            loss = loss + factor * (weight * output).sin().sum() if factor else loss
+        gradients = torch.autograd.grad(loss, wanted, materialize_grads=True)
+        found.append([*outputs, *gradients])
+    for fast, readable in zip(*found, strict=True):
+        torch.testing.assert_close(fast, readable, atol=1e-12, rtol=1e-10)
+
+
+def test_one_pass_has_the_derivatives_of_finite_differences() -> None:
+    mlp, x = network(3, 1), inputs(2, 2)
+
+    def outputs(x: Tensor, head: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        return softplus_mlp.value_and_gradient(SoftplusMLP(rest[:3], rest[3:], head, 1), x)
+
+    assert torch.autograd.gradcheck(outputs, (x, mlp.head, *mlp.weights, *mlp.biases))
+
+
+@pytest.mark.parametrize(("n_layers", "skip"), NETWORKS)
+def test_values_alone_are_the_same_values(n_layers: int, skip: int | None) -> None:
+    mlp, x = network(n_layers, skip), inputs()
+    for found, expected in zip(softplus_mlp.value_only(mlp, x), softplus_mlp.value(mlp, x), strict=True):
+        torch.testing.assert_close(found, expected)
+        assert not found.requires_grad
+
+
+@pytest.mark.parametrize("beta", [5.0, 100.0])
+@pytest.mark.parametrize(("n_layers", "skip"), NETWORKS)
+def test_a_sharper_softplus_is_one_of_other_parameters(n_layers: int, skip: int | None, beta: float) -> None:
+    mlp, x = network(n_layers, skip), inputs()
+    h = x
+    for i, (weight, bias) in enumerate(zip(mlp.weights, mlp.biases, strict=True)):
+        h = F.linear(torch.cat((h, x), -1) if i == skip else h, weight) + bias[:, None]
+        h = F.softplus(h, beta, threshold=1e9)
+    value, hidden = softplus_mlp.value(softplus_mlp.unit_sharpness(mlp, beta), x)
+    torch.testing.assert_close(value, h @ mlp.head)
+    torch.testing.assert_close(hidden / beta, h)
+
+
+def test_single_precision_keeps_softplus_and_its_slope_everywhere() -> None:
+    z = torch.cat((torch.linspace(-200, 200, 4001), torch.tensor([-1e30, 1e30, 0.0])))[None]
+    value, slope = softplus_mlp._softplus(z.clone())
+    torch.testing.assert_close(value, F.softplus(z.double()).float(), atol=5e-6, rtol=1e-6)
+    torch.testing.assert_close(slope, torch.sigmoid(z.double()).float(), atol=1e-7, rtol=0)
+
+
+def test_single_precision_has_the_gradients_of_double_precision() -> None:
+    """At beta = 100, where pre-activations are in the hundreds and the second derivative is sharp."""
+    found = []
+    for dtype in (torch.float64, torch.float32):
+        mlp, x = network(8, 4, dtype=dtype), inputs(2, 500, dtype)
+        value, _, gradient = softplus_mlp.value_and_gradient(softplus_mlp.unit_sharpness(mlp, 100.0), x)
+        loss = (gradient.norm(dim=-1) - 1).square().mean() + value.square().mean()
+        found.append([g.double() for g in torch.autograd.grad(loss, [*mlp.weights, *mlp.biases, mlp.head])])
+    for exact, single in zip(*found, strict=True):
+        assert (single - exact).norm() < 1e-4 * exact.norm()
