@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/train_steps.py --preset celeba-hq
     OMP_NUM_THREADS=1 python benchmarks/train_steps.py --preset demo --model demo
 
-Both structures train the same networks on the same pixels with the same losses (L1 and, in exploit, eikonal),
-encoders and Adam included. What no renderer changes (perceptual distance, view-light consistency) is left out.
+Both structures train the same networks on the same pixels with the same losses (L1 and, in exploit,
+eikonal), encoders and Adam included. What no renderer changes (perceptual distance, view-light consistency)
+is left out.
 The reference (after Totoro97/NeuS, ``up_sample`` and ``render_core``) places samples in four rounds of
 evaluations, evaluates F_s once for its value and once more for its gradient, and differentiates and shades
 every sample, by automatic differentiation in single precision. They take turns, and the minimum of several
