@@ -1,6 +1,10 @@
 """The program ``lift3d``: its commands, and the one place where errors become sentences."""
 
 import errno
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -18,12 +22,12 @@ from lift3d.errors import Lift3DError
 
 
 class Interrupted(click.ClickException):
-    """Ctrl-C, with the exit code that shells expect."""
+    """Ctrl-C or SIGTERM, with the exit code that shells and schedulers expect: 128 + the signal's number."""
 
-    exit_code = 130
-
-    def __init__(self) -> None:
-        super().__init__("interrupted; what was finished is kept, and --resume continues it")
+    def __init__(self, number: int) -> None:
+        word = "terminated" if number == signal.SIGTERM else "interrupted"
+        super().__init__(f"{word}; what was finished is kept, and --resume continues it")
+        self.exit_code = 128 + number
 
     def show(self, file: object = None) -> None:
         click.echo(f"\n{self.message}", err=True)
@@ -33,17 +37,37 @@ class Program(click.Group):
     """A group whose commands fail with one sentence for everything that a user can cause and repair."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Runs the command."""
+        """Runs the command; SIGTERM stops it as Ctrl-C does."""
         try:
-            return super().invoke(ctx)
+            with _sigterm_interrupts() as received:
+                return super().invoke(ctx)
         except Lift3DError as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt as error:
-            raise Interrupted from error
+            raise Interrupted(signal.SIGTERM if received else signal.SIGINT) from error
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of our output has gone: click ends quietly
                 raise
             raise click.ClickException(_sentence(error)) from error
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[list[int]]:
+    """SIGTERM raises KeyboardInterrupt in the block; the list then holds the signal's number."""
+    received: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
+        yield received
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _sentence(error: OSError) -> str:

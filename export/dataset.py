@@ -34,7 +34,7 @@ from lift3d import __version__
 from lift3d.errors import ConfigError, Lift3DError
 from lift3d.export.hdf5.reader import describe, open_dataset
 from lift3d.export.hdf5.schema import MAPS, MESH_ARRAYS, MESH_ROWS, Dimensions, stored
-from lift3d.export.hdf5.skeleton import create
+from lift3d.export.hdf5.skeleton import create_locked
 from lift3d.export.hdf5.writer import DatasetWriter
 from lift3d.model import RENDERERS, MeshRenderer, Renderer, Samples
 from lift3d.observer import Observer, SilentObserver
@@ -164,13 +164,7 @@ def write_dataset(
     path, observer, start = Path(path), observer or SilentObserver(), time.perf_counter()
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume contradict each other; give one of them")
-    if path.exists() and not overwrite:
-        if not resume:
-            raise ConfigError(f"{path} exists; --resume continues it, --overwrite replaces it")
-        _check_same(model, plan, path)
-    else:
-        _create(model, plan, path)
-    run = _Run(model, plan, DatasetWriter(path))
+    run = _Run(model, plan, _writer(model, plan, path, overwrite, resume))
     before = int(run.writer.done.sum())
     if before:
         observer.message(f"{path}: {before} of {plan.n} samples are there already")
@@ -316,8 +310,24 @@ def _joined(parts: tuple[dict[str, NDArray], list[Future]]) -> dict[str, NDArray
     return arrays | {name: np.concatenate([image[name] for image in images]) for name in images[0]}
 
 
-def _create(model: Model, plan: DatasetPlan, path: Path) -> None:
-    """An empty file for the plan."""
+def _writer(model: Model, plan: DatasetPlan, path: Path, overwrite: bool, resume: bool) -> DatasetWriter:
+    """The file at ``path``, new or to be continued, locked before it is looked at."""
+    if not path.exists() or overwrite:
+        return DatasetWriter(path, locked=_create(model, plan, path, overwrite))
+    if not resume:
+        raise ConfigError(f"{path} exists; --resume continues it, --overwrite replaces it")
+    describe(path)  # refuses what is no dataset
+    writer = DatasetWriter(path)
+    try:
+        _check_same(model, plan, path)
+    except BaseException:
+        writer.close()
+        raise
+    return writer
+
+
+def _create(model: Model, plan: DatasetPlan, path: Path, overwrite: bool) -> int:
+    """An empty file for the plan; a descriptor that holds its lock."""
     with torch.no_grad():
         first = model.sample([plan.gan_seed(0)], plan.truncation)
     rows = max(4 * MESH_ROWS, 16 * plan.mesh_resolution**2)  # a sphere has 4.5 resolution^2 vertices
@@ -339,7 +349,8 @@ def _create(model: Model, plan: DatasetPlan, path: Path) -> None:
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "license": model.config.license,
     }
-    create(path, stored(plan.maps, plan.gan, plan.meshes), dimensions, attributes, model.background)
+    specs = stored(plan.maps, plan.gan, plan.meshes)
+    return create_locked(path, specs, dimensions, attributes, model.background, overwrite)
 
 
 def _config(model: Model, plan: DatasetPlan) -> dict:

@@ -1,22 +1,18 @@
 """Small files appear at their path whole or not at all."""
 
-import os
 from pathlib import Path
 
 from lift3d.errors import ConfigError, Lift3DError
+from lift3d.whole_file import replacing
 
 
 def write_whole(path: Path | str, data: bytes) -> None:
     """Write a file in one rename; what was there is replaced."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
+        with replacing(path) as file:
+            file.write(data)
     except OSError as error:
         raise Lift3DError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def require_suffix(path: Path | str, suffix: str) -> Path:

@@ -7,9 +7,7 @@ finite numbers.
 
 import errno
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -18,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from lift3d.errors import CheckpointError, CorruptFile
+from lift3d.whole_file import replacing
 
 _MAX_TEXT = 1_000_000  # characters of JSON: parsed, they take up to a hundred times their size
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -31,16 +30,10 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], about: dict) -> 
     path = Path(path)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     data = save(contiguous, {"lift3d": json.dumps(about)})
-    partial = path.with_name(path.name + ".partial")
     try:
-        with open(partial, "wb") as file:
+        with replacing(path) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
         if error.errno in _FULL:
             remedy = f"the disk is full; make {len(data) / 1e6:.0f} MB of room and run the command again"
         else:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lift3d.errors import ConfigError
 from lift3d.scene.images import to_picture, to_uint8
+from lift3d.whole_file import replacing
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
 Color = tuple[int, int, int]  # sRGB, 0..255
@@ -162,7 +163,8 @@ def save_png(path: Path | str, picture: Picture) -> None:
     """Write a picture; folders are made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path, format="PNG")
+    with replacing(path) as file:
+        Image.fromarray(picture).save(file, format="PNG")
 
 
 def plot_curves(

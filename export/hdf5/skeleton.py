@@ -15,23 +15,38 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-from lift3d.errors import Lift3DError
+from lift3d.errors import ConfigError, Lift3DError
 from lift3d.export.hdf5 import layout
 from lift3d.export.hdf5.layout import ChunkIndex
+from lift3d.export.hdf5.lock import lock, lock_at
 from lift3d.export.hdf5.schema import FORMAT, FORMAT_VERSION, DatasetSpec, Dimensions
+from lift3d.whole_file import replacing
 
 LEVEL = 1  # of ISA-L's 0..3: the size of zlib level 1, five times as fast; 2 and 3 gain nothing on our images
 
 
 def create(
     path: Path, specs: Sequence[DatasetSpec], dimensions: Dimensions, attributes: Mapping[str, str],
-    background: tuple[float, float, float],
+    background: tuple[float, float, float], overwrite: bool = True,
 ) -> None:  # fmt: skip
-    """Put a complete file without samples at ``path``, in place of any other. ``attributes``: of the root."""
-    partial = path.with_name(f".{path.name}.partial")
+    """Put a complete file without samples at ``path``. ``attributes``: of the root.
+
+    Raises ``ConfigError`` where a file is there and ``overwrite`` is False, or is being written.
+    """
+    os.close(create_locked(path, specs, dimensions, attributes, background, overwrite))
+
+
+def create_locked(
+    path: Path, specs: Sequence[DatasetSpec], dimensions: Dimensions, attributes: Mapping[str, str],
+    background: tuple[float, float, float], overwrite: bool,
+) -> int:  # fmt: skip
+    """``create``, and a descriptor that has held the file's lock since before the file was at its path."""
+    locked = -1
     try:
-        with open(partial, "w+b") as file, h5py.File.in_memory(libver="earliest") as h5:
+        with lock_at(path), replacing(path, overwrite) as file, h5py.File.in_memory(libver="earliest") as h5:
             define(h5, specs, dimensions, attributes, background)
+            lock(file.fileno(), path)
+            locked = os.dup(file.fileno())
             h5.flush()
             file.write(h5.id.get_file_image())
             for spec in specs:
@@ -40,13 +55,15 @@ def create(
             _put(file, layout.END_OF_FILE, end)
             file.flush()
             os.posix_fallocate(file.fileno(), 0, end)  # patching in place needs no space later
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    except BaseException as error:
+        if locked >= 0:
+            os.close(locked)
+        if isinstance(error, FileExistsError):
+            raise ConfigError(f"{path} exists; --resume continues it, --overwrite replaces it") from error
+        if isinstance(error, OSError):
+            raise cannot_write(path, error) from error
+        raise
+    return locked
 
 
 def define(
@@ -94,15 +111,6 @@ def deflate(chunks: Iterable[NDArray]) -> tuple[list[bytes], float]:
             data = np.ascontiguousarray(data.reshape(-1, chunk.itemsize).T)
         blobs.append(isal_zlib.compress(data, LEVEL))
     return blobs, time.perf_counter() - start
-
-
-def _sync_folder(path: Path) -> None:
-    """Make a rename durable."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def cannot_write(path: Path, error: OSError, state: str = "") -> Lift3DError:

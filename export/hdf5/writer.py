@@ -9,7 +9,6 @@ file opens with plain ``h5py`` and its done samples are whole: after SIGKILL, on
 power cut as far as fdatasync keeps its promise. The next writer cuts off what an interrupted commit appended.
 """
 
-import fcntl
 import math
 import os
 import queue
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from lift3d.errors import ConfigError, Lift3DError
 from lift3d.export.hdf5 import layout
 from lift3d.export.hdf5.layout import ChunkIndex
+from lift3d.export.hdf5.lock import lock, require_same
 from lift3d.export.hdf5.schema import MESH_ROWS, SPECS, UNCHECKED, DatasetSpec, Dimensions, checksum
 from lift3d.export.hdf5.skeleton import cannot_write, define, deflate
 
@@ -74,23 +74,24 @@ class DatasetWriter:
     """The samples of a file that ``create`` made: fill the missing ones in any order, each once.
 
     Compression and commits run in the background; their errors are raised by the next ``write`` or by
-    ``close``. One writer per file, which is locked; readers may open it meanwhile.
+    ``close``. One writer per file, which is locked; readers may open it meanwhile. ``locked``: what
+    ``create_locked`` gave.
     """
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, threads: int | None = None, locked: int | None = None) -> None:
         self.path = Path(path)
+        self._fd = -1
         try:
+            self._fd = os.open(self.path, os.O_RDWR) if locked is None else locked
+            lock(self._fd, self.path)
             self._targets = _read_targets(self.path)
-            self._fd = os.open(self.path, os.O_RDWR)
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
-        try:
-            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._fd)
-            raise ConfigError(
-                f"{self.path} is being written by another process; wait for it or choose another file"
-            ) from error
+            require_same(self._fd, self.path)
+        except BaseException as error:
+            if self._fd >= 0:
+                os.close(self._fd)
+            if isinstance(error, OSError):
+                raise cannot_write(self.path, error) from error
+            raise
         self.done = self._read_rows("done").astype(bool)
         self._taken = self.done.copy()  # and what is on its way
         self._end = int.from_bytes(os.pread(self._fd, 8, layout.END_OF_FILE), "little")
@@ -143,10 +144,13 @@ class DatasetWriter:
         self._queue.put(None)
         self._thread.join()
         self._pool.shutdown()
-        os.fsync(self._fd)
-        os.close(self._fd)
-        self._fd = -1
-        self._raise_error()
+        fd, self._fd = self._fd, -1
+        try:
+            os.fsync(fd)
+            self._raise_error()
+            require_same(fd, self.path)
+        finally:
+            os.close(fd)
 
     def _raise_error(self) -> None:
         if isinstance(self._error, OSError):
@@ -191,7 +195,8 @@ class DatasetWriter:
                 return
 
     def _commit(self, samples: Sequence[_Sample]) -> None:
-        """Make samples part of the file (module docstring)."""
+        """Make samples part of the file (module docstring), if it still is the one at its path."""
+        require_same(self._fd, self.path)
         payload: list[bytes] = []
         patches: list[tuple[int, bytes]] = []
         end, free = self._end, dict(self._free)

@@ -79,7 +79,12 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     assert "No such command 'lift'" in result.stderr
 
 
-def test_ctrl_c_in_a_terminal_leaves_a_file_that_resume_continues(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sent", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_signal_leaves_a_file_that_resume_continues(
+    tiny_model: Path, tmp_path: Path, sent: signal.Signals, code: int, word: str
+) -> None:
     out = tmp_path / "faces.h5"
     command = [
         sys.executable,
@@ -115,10 +120,10 @@ def test_ctrl_c_in_a_terminal_leaves_a_file_that_resume_continues(tiny_model: Pa
     deadline = time.monotonic() + 240
     while process.poll() is None and time.monotonic() < deadline and not (out.exists() and len(_done(out))):
         time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     stdout, stderr = process.communicate(timeout=240)
-    assert process.returncode == 130, stderr
-    assert "interrupted" in stderr and "Traceback" not in stderr
+    assert process.returncode == code, stderr
+    assert f"{word}; what was finished is kept" in stderr and "Traceback" not in stderr
     done = len(_done(out))
     assert 0 < done < 200
     assert f"{done} of 200 samples" in stdout

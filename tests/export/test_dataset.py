@@ -4,6 +4,7 @@ import json
 import resource
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -259,6 +260,40 @@ def test_resume_starts_where_there_is_nothing(tmp_path: Path) -> None:
 def test_overwrite_replaces(copy: Path) -> None:
     report = write_dataset(Blobs(), replace(PLAN, n=1, gan=False), copy, overwrite=True)
     assert report.done == report.planned == 1 == len(open_dataset(copy))
+
+
+def test_starts_at_the_same_time(written: Path, tmp_path: Path) -> None:
+    """One run writes the file; each of the others that meets it ends with one sentence."""
+    path, n = tmp_path / "race.h5", 4
+
+    def start(overwrite: bool) -> str:
+        try:
+            return str(write_dataset(Blobs(), PLAN, path, overwrite=overwrite).done)
+        except Lift3DError as error:
+            return str(error)
+
+    for overwrite in (False, True):
+        with ThreadPoolExecutor(n) as pool:
+            ends = list(pool.map(start, [overwrite] * n))
+        assert "3" in ends
+        for sentence in set(ends) - {"3"}:
+            known = (" exists; ", " is being written by ", " was removed or replaced")
+            assert any(words in sentence for words in known), sentence
+        assert overwrite or ends.count("3") == 1
+        assert verify(path).ok and len(open_dataset(path)) == 3
+        for name, array in contents(path).items():
+            np.testing.assert_array_equal(array, contents(written)[name], err_msg=name)
+        assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_device_is_not_replaced(tmp_path: Path, overwrite: bool) -> None:
+    (tmp_path / "link.h5").symlink_to("/dev/null")
+    with pytest.raises(
+        ConfigError, match="link.h5 (is no regular file and is not replaced|exists; --resume)"
+    ):
+        write_dataset(Blobs(), PLAN, tmp_path / "link.h5", overwrite=overwrite)
+    assert (tmp_path / "link.h5").is_char_device()
 
 
 # --- refusals -----------------------------------------------------------------------------------

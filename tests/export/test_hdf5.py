@@ -24,7 +24,7 @@ from lift3d.export.hdf5 import layout
 from lift3d.export.hdf5.layout import ChunkIndex
 from lift3d.export.hdf5.reader import describe, open_dataset, read_array
 from lift3d.export.hdf5.schema import MESH_ROWS, ROOT_ATTRIBUTES, SCHEMA, UNCHECKED, checksum, stored
-from lift3d.export.hdf5.skeleton import create
+from lift3d.export.hdf5.skeleton import create, create_locked
 from lift3d.export.hdf5.verify import verify
 from lift3d.export.hdf5.writer import DatasetWriter, write_reference
 
@@ -319,6 +319,49 @@ def test_two_writers(copy: Path) -> None:
         child = subprocess.run([sys.executable, "-c", other, str(copy)], capture_output=True, text=True)
     assert child.stdout == f"{N}\n"  # reading is allowed
     assert "being written by another process" in child.stderr
+
+
+def test_the_lock_survives_readers_in_the_writing_process(copy: Path) -> None:
+    with DatasetWriter(copy):
+        open_dataset(copy)[0]  # opens and closes the file: a POSIX lock would be gone
+        for write_again in (DatasetWriter, lambda path: make(path, 1)):
+            with pytest.raises(ConfigError, match="copy.h5 is being written by another process; wait for it"):
+                write_again(copy)
+    DatasetWriter(copy).close()
+
+
+def test_a_new_file_is_locked_before_it_is_at_its_path(tmp_path: Path) -> None:
+    path, lengths = tmp_path / "new.h5", dimensions(1)
+    locked = create_locked(path, SPECS, lengths, ATTRIBUTES, WHITE, overwrite=False)
+    with pytest.raises(ConfigError, match="is being written by another process"):
+        DatasetWriter(path)
+    with DatasetWriter(path, locked=locked) as writer:
+        writer.write(0, arrays(0, lengths))
+    with pytest.raises(ConfigError, match="new.h5 exists; --resume continues it, --overwrite replaces it"):
+        create(path, SPECS, lengths, ATTRIBUTES, WHITE, overwrite=False)
+    assert check(path, lengths) == 1 and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("loss", ["removed", "replaced", "moved"])
+@pytest.mark.parametrize("commits_after", [True, False])
+def test_a_file_that_is_lost_beside_its_writer(tmp_path: Path, loss: str, commits_after: bool) -> None:
+    """Nothing is written to a file that has no name, and no run that lost its file ends well."""
+    path = tmp_path / "lost.h5"
+    lengths = make(path, 2)
+    with pytest.raises(Lift3DError, match="lost.h5 was removed or replaced while it was being written"):
+        with DatasetWriter(path) as writer:
+            if loss == "removed":
+                path.unlink()
+            elif loss == "replaced":
+                (tmp_path / "other").write_bytes(b"other")
+                os.replace(tmp_path / "other", path)
+            else:
+                path.rename(tmp_path / "elsewhere.h5")
+            if commits_after:
+                writer.write(0, arrays(0, lengths))
+    assert not writer.done.any()
+    if loss == "replaced":
+        assert path.read_bytes() == b"other"
 
 
 def test_wrong_samples(tmp_path: Path) -> None:

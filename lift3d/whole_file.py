@@ -1,0 +1,62 @@
+"""Files appear at their path whole or not at all.
+
+Content is written to a new file beside its destination, under a name that no other process can have, and
+moved there in one rename. A symbolic link is followed: what it points to is replaced, the link stays.
+"""
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from lift3d.errors import ConfigError
+
+
+@contextmanager
+def replacing(path: Path | str, overwrite: bool = True) -> Iterator[BinaryIO]:
+    """A new file, open for writing and reading, that takes the place of ``path`` when the block ends.
+
+    If the block or the disk fails, ``path`` is as it was and nothing else is left. Raises ``ConfigError``
+    where ``path`` is there and no regular file, ``FileExistsError`` where it is there at the end and
+    ``overwrite`` is False, and whatever ``OSError`` the system gives.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise ConfigError(f"{path} is no regular file and is not replaced; choose another path")
+    partial = target.with_name(
+        f".{secrets.token_hex(8)}.partial"
+    )  # short: the target's name may be of any length
+    try:
+        with open(partial, "x+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(partial, target) if overwrite else _move_to_new(partial, target)
+        _sync_folder(target.parent)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def _move_to_new(source: Path, target: Path) -> None:
+    """Rename that never replaces; file systems without hard links leave an instant for another process."""
+    try:
+        os.link(source, target)
+        source.unlink()
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP) or target.exists():
+            raise
+        os.replace(source, target)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,82 @@
+"""Files that appear whole: names, links, devices, failures, and two writers at once."""
+
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from lift3d.errors import ConfigError
+from lift3d.whole_file import replacing
+
+
+def write(path: Path, data: bytes, overwrite: bool = True) -> None:
+    with replacing(path, overwrite) as file:
+        file.write(data)
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_names_as_long_as_the_system_allows(tmp_path: Path, overwrite: bool) -> None:
+    path = tmp_path / ("n" * 255)
+    write(path, b"whole", overwrite)
+    assert path.read_bytes() == b"whole" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write(path, b"old")
+    with pytest.raises(ZeroDivisionError), replacing(path) as file:
+        file.write(b"new")
+        raise ZeroDivisionError
+    with pytest.raises(FileExistsError):
+        write(path, b"new", overwrite=False)
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    link, target = tmp_path / "link", tmp_path / "target"
+    link.symlink_to("target")
+    for data in (b"first", b"second"):  # the target is missing, then there
+        write(link, data)
+        assert link.is_symlink() and target.read_bytes() == data and not target.is_symlink()
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_devices_pipes_and_folders_are_not_replaced(tmp_path: Path, overwrite: bool) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/null")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "link", "folder", "/dev/null"):
+        with pytest.raises(
+            ConfigError, match=f"{name} is no regular file and is not replaced; choose another"
+        ):
+            write(tmp_path / name, b"x", overwrite)
+    assert {path.name for path in tmp_path.iterdir()} == {"pipe", "link", "folder"}
+
+
+def test_one_of_many_writers_at_once_makes_a_new_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+
+    def attempt(i: int) -> bytes | None:
+        try:
+            write(path, bytes([i]) * 100_000, overwrite=False)
+        except FileExistsError:
+            return None
+        return bytes([i]) * 100_000
+
+    with ThreadPoolExecutor(8) as pool:
+        written = [data for data in pool.map(attempt, range(8)) if data]
+    assert [path.read_bytes()] == written and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("code", ["EPERM", "EOPNOTSUPP"])
+def test_file_systems_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(getattr(errno, code), code)
+
+    monkeypatch.setattr(os, "link", refuse)
+    write(tmp_path / "file", b"whole", overwrite=False)
+    with pytest.raises(OSError, match=code):
+        write(tmp_path / "file", b"other", overwrite=False)
+    assert (tmp_path / "file").read_bytes() == b"whole" and len(list(tmp_path.iterdir())) == 1
