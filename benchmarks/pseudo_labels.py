@@ -59,7 +59,7 @@ def main() -> None:
     start = LiftedGAN(model.config, model.generator)
     for name, shape in (("on the ellipsoid", start), ("on the lifted shape", model)):
         start_time = time.perf_counter()
-        labeler = new_labeler(shape, unlabeled)
+        labeler = new_labeler(shape, unlabeled.images, unlabeled.masks)
         seconds = time.perf_counter() - start_time
         report(f"{name} ({seconds:.0f} s)", *labeler.label(images, masks), renders)
     x = to_float(images)

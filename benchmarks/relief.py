@@ -183,7 +183,7 @@ def main() -> None:
                 head_by_head(f"{name}, first {len(some)}", [predictor(0, head) for head in some], some)
 
     unlabeled = draw_samples(model, args.samples, UNLABELED_SEED)
-    labeler = new_labeler(model, unlabeled)
+    labeler = new_labeler(model, unlabeled.images, unlabeled.masks)
     mesh = labeler.mesh
     faces = torch.from_numpy(mesh.faces)
     scene = get_rasterizer("auto").prepare(torch.from_numpy(mesh.vertices), faces)

@@ -68,8 +68,14 @@ def read_tensors(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, path: str | Path) -> None:
     """Copies every tensor named ``prefix...`` into the module, which has exactly these."""
+    copy_tensors(module.state_dict(), tensors, prefix, path)
+
+
+def copy_tensors(
+    own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], prefix: str, path: str | Path
+) -> None:
+    """``fill`` for tensors by their names instead of a module's."""
     given = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-    own = module.state_dict()
     problem = misfit(own, {name: tuple(tensor.shape) for name, tensor in given.items()})
     if problem:
         raise CheckpointError(f"{path} {problem}")

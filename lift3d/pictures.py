@@ -1,11 +1,11 @@
-"""Pictures of maps, grids, contact sheets and curves.
+"""Pictures of maps, grids and contact sheets.
 
 A *picture* is a uint8 array [h, w, 3], sRGB. Maps are float arrays [h, w, ...] with an optional boolean mask
 [h, w]; outside of it (and where a value is not finite) a picture shows the background, white by default.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +19,13 @@ from lift3d.whole_file import replacing
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
 Color = tuple[int, int, int]  # sRGB, 0..255
-Point = tuple[float | int, float | int]
 
 WHITE: Color = (255, 255, 255)
 INK: Color = (40, 40, 40)
-FRAME: Color = (200, 200, 200)
 
 # Dark violet to light yellow: OKLab lightness rises evenly from 0.25 to 0.92, hue turns from 300 to 95.
 _ANCHORS = bytes.fromhex("2b0c4d 282f6a 194f7e 086e8a 248c8f 52a78e 86bf8a c0d487 fbe48d")
 _MAP = np.frombuffer(_ANCHORS, np.uint8).reshape(-1, 3) / 255.0
-
-# Okabe and Ito's colors, which the color-blind can tell apart.
-_CURVES = tuple(
-    tuple(bytes.fromhex(color)) for color in "0072b2 d55e00 009e73 cc79a7 e69f00 56b4e9 000000".split()
-)
 
 
 def image_to_rgb(
@@ -165,116 +158,6 @@ def save_png(path: Path | str, picture: Picture) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         Image.fromarray(picture).save(file, format="PNG")
-
-
-def plot_curves(
-    series: Mapping[str, Sequence[Point]],
-    size: tuple[int, int] = (640, 360),
-    title: str = "",
-    log_y: bool = False,
-) -> Picture:
-    """Named curves of (x, y) points on shared axes, ``size`` = (width, height) pixels, with a legend.
-
-    A value that is not finite (or not positive, with ``log_y``) breaks its curve.
-    """
-    curves = {name: _segments(points, log_y) for name, points in series.items()}
-    points = [p for segments in curves.values() for segment in segments for p in segment]
-    x_axis = _Axis([p[0] for p in points], log=False)
-    y_axis = _Axis([p[1] for p in points], log=log_y)
-
-    s = 2  # drawn twice as large, then averaged down: smooth lines
-    font = ImageFont.load_default(11 * s)
-    canvas = Image.new("RGB", (size[0] * s, size[1] * s), WHITE)
-    draw = ImageDraw.Draw(canvas)
-    y_labels = [(t, y_axis.text(t)) for t in y_axis.ticks]
-    left = (14 + max(draw.textlength(text, font=font) for _, text in y_labels) / s) * s
-    margin = max(14.0 * s, 4 * s + draw.textlength(x_axis.text(x_axis.high), font=font) / 2)
-    right, top, bottom = size[0] * s - margin, (26 if title else 12) * s, (size[1] - 24) * s
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        return left + x_axis.fraction(x) * (right - left), bottom - y_axis.fraction(y) * (bottom - top)
-
-    for tick in x_axis.ticks:
-        x = place(tick, y_axis.low)[0]
-        draw.line((x, top, x, bottom), fill=(235, 235, 235), width=s)
-        draw.text((x, bottom + 4 * s), x_axis.text(tick), fill=INK, font=font, anchor="ma")
-    for tick, text in y_labels:
-        y = place(x_axis.low, tick)[1]
-        draw.line((left, y, right, y), fill=(235, 235, 235), width=s)
-        draw.text((left - 5 * s, y), text, fill=INK, font=font, anchor="rm")
-    draw.rectangle((left, top, right, bottom), outline=FRAME, width=s)
-    draw.text(((left + right) / 2, 6 * s), title, fill=INK, font=font, anchor="ma")
-    for i, segments in enumerate(curves.values()):
-        color = _CURVES[i % len(_CURVES)]
-        for segment in segments:
-            spots = [place(x, y) for x, y in segment]
-            draw.line(spots, fill=color, width=2 * s, joint="curve")
-            if len(spots) == 1:
-                (x, y), r = spots[0], 2 * s
-                draw.ellipse((x - r, y - r, x + r, y + r), fill=color)
-    _legend(draw, list(curves), font, right, top, s)
-    return np.array(canvas.resize(size, Image.Resampling.BOX))
-
-
-class _Axis:
-    """Range, round ticks and placement of one axis; works on log10 of the values if ``log``."""
-
-    def __init__(self, values: Sequence[float], log: bool) -> None:
-        self.log = log
-        values = [math.log10(v) for v in values] if log else list(values)
-        low, high = (min(values), max(values)) if values else (0.0, 1.0)
-        if high - low <= 1e-9 * max(abs(low), abs(high)):
-            low, high = low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2
-        if log:
-            low, high = math.floor(low + 1e-9), math.ceil(high - 1e-9)
-            step = max(1, math.ceil((high - low) / 6))
-        else:
-            magnitude = 10.0 ** math.floor(math.log10((high - low) / 4))
-            step = next(k * magnitude for k in (1, 2, 5, 10) if k * magnitude * 6 >= high - low)
-        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-        self.step = step
-        positions = [float(k * step) for k in range(first, last + 1)]
-        self.ticks = [10.0**p for p in positions] if log else positions
-        self.low, self.high = self.ticks[0], self.ticks[-1]
-
-    def fraction(self, value: float) -> float:
-        """0 at the low end, 1 at the high end."""
-        low, high, at = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
-        return (at - low) / (high - low)
-
-    def text(self, tick: float) -> str:
-        """A tick's label."""
-        if self.log or abs(tick) >= 1e7 or 0 < abs(self.step) < 1e-4:
-            return f"{tick:.4g}"
-        if self.step >= 1000 and self.step % 1000 == 0:
-            return f"{tick / 1000:.0f}k" if tick else "0"
-        return f"{tick:.{max(0, -math.floor(math.log10(self.step) + 1e-9))}f}"
-
-
-def _segments(points: Sequence[Point], log_y: bool) -> list[list[tuple[float, float]]]:
-    """The runs of points that can be drawn."""
-    segments: list[list[tuple[float, float]]] = [[]]
-    for x, y in points:
-        if math.isfinite(x) and math.isfinite(y) and (y > 0 or not log_y):
-            segments[-1].append((float(x), float(y)))
-        elif segments[-1]:
-            segments.append([])
-    return [segment for segment in segments if segment]
-
-
-def _legend(
-    draw: ImageDraw.ImageDraw, names: list[str], font: object, right: float, top: int, s: int
-) -> None:
-    """Names with a stroke in their color, in the upper right corner."""
-    if not names:
-        return
-    width = max(draw.textlength(name, font=font) for name in names) + 34 * s
-    box = (right - width - 6 * s, top + 6 * s, right - 6 * s, top + (12 + 15 * len(names)) * s)
-    draw.rectangle(box, fill=WHITE, outline=FRAME, width=s)
-    for i, name in enumerate(names):
-        y = box[1] + (10 + 15 * i) * s
-        draw.line((box[0] + 6 * s, y, box[0] + 22 * s, y), fill=_CURVES[i % len(_CURVES)], width=2 * s)
-        draw.text((box[0] + 28 * s, y), name, fill=INK, font=font, anchor="lm")
 
 
 def _on_background(colors: np.ndarray, mask: np.ndarray | None, background: Color) -> np.ndarray:

@@ -23,17 +23,19 @@ CONFINED = {
     "embreex": "lift3d.render.rasterize.embree",
     "nvdiffrast": "lift3d.render.rasterize.nvdiffrast",
     "lpips": "lift3d.networks.perceptual",
+    "matplotlib": "lift3d.plots",
     "cv2": "lift3d.masks.grabcut",
 }
 # Rooms from the bottom up: a part may import its own layer and those below; the longest name counts.
 LAYERS = (
     ("lift3d.errors", "lift3d.observer", "lift3d.downloads", "lift3d.checkpoint", "lift3d.whole_file"),
     ("lift3d.scene",),
-    ("lift3d.render", "lift3d.networks", "lift3d.gan", "lift3d.losses", "lift3d.pictures"),
+    ("lift3d.render", "lift3d.networks", "lift3d.gan", "lift3d.losses", "lift3d.pictures", "lift3d.plots"),
     ("lift3d.config", "lift3d.synthetic", "lift3d.evaluation.metrics"),
     ("lift3d.masks", "lift3d.gan.published"),
     ("lift3d.model",),
-    ("lift3d.pseudo_labels", "lift3d.train"),
+    ("lift3d.pseudo_labels",),
+    ("lift3d.train",),
     ("lift3d.evaluation",),
     ("lift3d.export",),
     ("lift3d.cli",),

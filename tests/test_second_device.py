@@ -108,10 +108,10 @@ def test_training_and_its_resumption(
     monkeypatch.setattr(runner, "LOG_EVERY", 1)
     preset = replace(PRESET, joint=replace(PRESET.joint, n_stages=1))
     with pytest.raises(Stop):
-        pretrain(preset, tiny_gan(), tmp_path, StopInExploit(), device=device, checkpoint_every=1)
-    model = pretrain(preset, tiny_gan(), tmp_path, device=device, resume=True, checkpoint_every=1)
+        pretrain(preset, tiny_gan(), tmp_path, StopInExploit(), device=device, checkpoint_seconds=0.0)
+    model = pretrain(preset, tiny_gan(), tmp_path, device=device, resume=True, checkpoint_seconds=0.0)
     assert all(isinstance(p.data, OnDevice) for p in model.parameters())
     assert {"stage-0-intrinsics.png", "stage-0-projections.png"} <= {p.name for p in tmp_path.iterdir()}
-    whole = pretrain(preset, tiny_gan(), tmp_path / "whole", checkpoint_every=1)
+    whole = pretrain(preset, tiny_gan(), tmp_path / "whole", checkpoint_seconds=0.0)
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor.cpu(), whole.state_dict()[name], atol=1e-5, rtol=1e-5, msg=name)

@@ -55,6 +55,8 @@ class FeatureDistance(nn.Module):
     summed over channels (so in [0, 4]), averaged over pixels and over levels.
     """
 
+    name = "discriminator"  # what checkpoints call it
+
     def __init__(self, features: Features) -> None:
         super().__init__()
         self.features = features
@@ -72,6 +74,7 @@ class LpipsDistance(nn.Module):
 
     def __init__(self, backbone: str = "vgg") -> None:
         super().__init__()
+        self.name = f"lpips-{backbone}"  # what checkpoints call it
         if backbone not in ("vgg", "alex", "squeeze"):
             raise ConfigError(f"LPIPS: unknown backbone {backbone!r}, expected 'vgg', 'alex' or 'squeeze'")
         try:

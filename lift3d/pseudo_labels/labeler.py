@@ -17,7 +17,6 @@ from lift3d.pseudo_labels.lights import find_lights
 from lift3d.pseudo_labels.views import CHUNK, Template, register
 from lift3d.scene.images import to_float
 from lift3d.scene.mesh import Mesh
-from lift3d.train.data import Rerendered, SampleSet
 
 N_CELLS = 64  # grid cells a side of the mean shape
 
@@ -39,40 +38,16 @@ class Labeler:
         return views, find_lights(self.mesh, self.config.light_prior, images, masks, views) + self.offset
 
 
-@dataclass(frozen=True)
-class PseudoLabels:
-    """Views and lights of the projections, and of p unlabeled samples, that nothing was rendered from."""
-
-    views: Float[Tensor, "n m 6"]
-    lights: Float[Tensor, "n m 5"]
-    unlabeled: SampleSet
-    unlabeled_views: Float[Tensor, "p 6"]
-    unlabeled_lights: Float[Tensor, "p 5"]
-
-
 @torch.no_grad()
-def new_labeler(model: LiftedGAN, unlabeled: SampleSet) -> Labeler:
-    """The unlabeled samples, registered on the shape of their mean code. Views are nearly linear in w, so
-    truncation by psi leaves psi times the prior's spread. The prior also settles the mean of their lights.
+def new_labeler(model: LiftedGAN, images: UInt8[Tensor, "n 3 s s"], masks: Bool[Tensor, "n s s"]) -> Labeler:
+    """Images of unlabeled samples, registered on the shape of their mean code. Views are nearly linear in w,
+    so truncation by psi leaves psi times the prior's spread. The prior also settles the mean of their lights.
     """
-    codes = [model.image_encoder(to_float(x.to(model.device))) for x in unlabeled.images.split(CHUNK)]
+    codes = [model.image_encoder(to_float(x.to(model.device))) for x in images.split(CHUNK)]
     mesh = model.geometry(torch.cat(codes).mean(0), N_CELLS)
     prior = model.config.view_prior
     prior = replace(prior, std=tuple(model.config.truncation * s for s in prior.std))
-    template = register(mesh, prior, unlabeled.images, unlabeled.masks)
-    raw = Labeler(model.config, mesh, template, torch.zeros(5, device=unlabeled.images.device))
-    mean = raw.label(unlabeled.images, unlabeled.masks)[1].mean(0)
+    template = register(mesh, prior, images, masks)
+    raw = Labeler(model.config, mesh, template, torch.zeros(5, device=images.device))
+    mean = raw.label(images, masks)[1].mean(0)
     return replace(raw, offset=model.config.light_prior.mean().to(mean) - mean)
-
-
-def label(model: LiftedGAN, rerendered: Rerendered, unlabeled: SampleSet) -> PseudoLabels:
-    """Pseudo-labels after the projections of a stage."""
-    labeler = new_labeler(model, unlabeled)
-    unlabeled_views, unlabeled_lights = labeler.label(unlabeled.images, unlabeled.masks)
-    views, lights = labeler.label(
-        rerendered.projected.flatten(0, 1), rerendered.projected_masks.flatten(0, 1)
-    )
-    n_m = rerendered.views.shape[:2]
-    return PseudoLabels(
-        views.unflatten(0, n_m), lights.unflatten(0, n_m), unlabeled, unlabeled_views, unlabeled_lights
-    )

@@ -15,6 +15,7 @@ from lift3d.masks.background import interior
 from lift3d.masks.sources import MaskSource, mask_source
 from lift3d.model import LiftedGAN
 from lift3d.observer import Observer
+from lift3d.pseudo_labels.labeler import new_labeler
 from lift3d.render.mesh import render_mesh
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.geometry import visibility
@@ -52,6 +53,17 @@ class Rerendered:
     projected_masks: Bool[Tensor, "n m s s"] | None = None
 
 
+@dataclass(frozen=True)
+class PseudoLabels:
+    """Views and lights of the projections, and of p unlabeled samples, that nothing was rendered from."""
+
+    views: Float[Tensor, "n m 6"]
+    lights: Float[Tensor, "n m 5"]
+    unlabeled: SampleSet
+    unlabeled_views: Float[Tensor, "p 6"]
+    unlabeled_lights: Float[Tensor, "p 5"]
+
+
 def draw_samples(model: LiftedGAN, n: int, first_seed: int, masks: MaskSource | None = None) -> SampleSet:
     """Samples of seeds first_seed..first_seed + n - 1 at the preset's truncation; ``masks`` defaults to the
     preset's source.
@@ -69,12 +81,19 @@ def draw_samples(model: LiftedGAN, n: int, first_seed: int, masks: MaskSource | 
 
 @torch.no_grad()
 def rerender(
-    model: LiftedGAN, samples: SampleSet, m: int, rng: torch.Generator, observer: Observer, first: bool
+    model: LiftedGAN,
+    samples: SampleSet,
+    m: int,
+    rng: torch.Generator,
+    observer: Observer,
+    *,
+    one_shape: bool,
+    predict: bool,
 ) -> Rerendered:
     """m views and lights per sample from the priors, rendered from the current surface and material.
 
-    In the ``first`` stage all codes still have the same (prior) shape: its mesh is found once and only
-    repainted."""
+    ``one_shape``: all codes still have the prior's, whose mesh is found once and only repainted. ``predict``
+    as in ``own_view_and_light``."""
     config = model.config
     n = len(samples.w)
     inside = interior(samples.masks)
@@ -85,14 +104,14 @@ def rerender(
     geometry = None
     for i in range(n):
         code = model.image_encoder(to_float(samples.images[i : i + 1].to(model.device)))[0]
-        if geometry is None or not first:
+        if geometry is None or not one_shape:
             geometry = model.geometry(code, TRAINING_MESH)
         cameras = Cameras.from_view(views[i].to(model.device))
         lamps = Lights.from_vector(lights[i, :, None].to(model.device))
         mesh = model.evaluate_material(geometry, code)
         if config.transfer_residual:
             image = to_float(samples.images[i].to(model.device))
-            view, light = own_view_and_light(model, samples, torch.tensor([i]), first)
+            view, light = own_view_and_light(model, samples, torch.tensor([i]), predict)
             mesh = with_residual(mesh, image, inside[i].to(model.device), view[0], light[0])
         out = render_mesh(mesh, cameras, lamps, config.size, model.background)
         pseudo.append(to_bytes(out.colors[:, 0].permute(0, 3, 1, 2) * 2 - 1).cpu())
@@ -104,12 +123,12 @@ def rerender(
 
 @torch.no_grad()
 def own_view_and_light(
-    model: LiftedGAN, samples: SampleSet, index: Int64[Tensor, " k"], first: bool
+    model: LiftedGAN, samples: SampleSet, index: Int64[Tensor, " k"], predict: bool
 ) -> tuple[Float[Tensor, "k 6"], Float[Tensor, "k 5"]]:
-    """View and light of some samples' own images: what E_v and E_l predict; in the first stage those of
-    ``samples``, or else the prior's means.
+    """View and light of some samples' own images: what E_v and E_l ``predict``, or else those of ``samples``,
+    or else the prior's means.
     """
-    if not first:
+    if predict:
         images = to_float(samples.images[index].to(model.device))
         return model.view_encoder(images), model.light_encoder(images)
     view = torch.tensor(model.config.view_prior.mean).expand(len(index), 6)
@@ -159,9 +178,11 @@ def project(
     rerendered: Rerendered,
     observer: Observer,
     masks: MaskSource | None = None,
-    stage: int = 0,
+    folder: str = "stage-0",
 ) -> Rerendered:
-    """The projections of all pseudo images through the trained E_w; ``masks`` as in ``draw_samples``."""
+    """The projections of all pseudo images through the trained E_w; ``masks`` as in ``draw_samples``, where
+    the names stand in a ``folder``.
+    """
     observer.start("projecting", len(samples.w))
     projected = []
     for w, image, pseudo in zip(samples.w, samples.images, rerendered.pseudo, strict=True):
@@ -175,7 +196,20 @@ def project(
     observer.finish()
     images = torch.stack(projected)
     n, m = images.shape[:2]
-    names = [f"stage-{stage}/{samples.first_seed + i}-{j}" for i in range(n) for j in range(m)]
+    names = [f"{folder}/{samples.first_seed + i}-{j}" for i in range(n) for j in range(m)]
     found = (masks or mask_source(model.config))(images.flatten(0, 1), names)
     found = found.unflatten(0, (n, m))
     return replace(rerendered, projected=images, projected_masks=found)
+
+
+def label(model: LiftedGAN, rerendered: Rerendered, unlabeled: SampleSet) -> PseudoLabels:
+    """Pseudo-labels after the projections of a stage."""
+    labeler = new_labeler(model, unlabeled.images, unlabeled.masks)
+    unlabeled_views, unlabeled_lights = labeler.label(unlabeled.images, unlabeled.masks)
+    views, lights = labeler.label(
+        rerendered.projected.flatten(0, 1), rerendered.projected_masks.flatten(0, 1)
+    )
+    n_m = rerendered.views.shape[:2]
+    return PseudoLabels(
+        views.unflatten(0, n_m), lights.unflatten(0, n_m), unlabeled, unlabeled_views, unlabeled_lights
+    )

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lift3d import pictures
+from lift3d import pictures, plots
 from lift3d.model import LiftedGAN, MeshRenderer
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import to_float
@@ -91,5 +91,5 @@ def curves(log: Path, folder: Path) -> None:
             if name != "gradient" and value > 0:
                 phases.setdefault(phase, {}).setdefault(name, []).append((x, value))
     for phase, series in phases.items():
-        picture = pictures.plot_curves(series, (900, 480), phase, log_y=True)
+        picture = plots.curves(series, (900, 480), phase, log_y=True)
         pictures.save_png(folder / f"curves-{phase}.png", picture)

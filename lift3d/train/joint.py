@@ -1,72 +1,86 @@
-"""Joint pre-training: stages of explore -> rerender -> align -> project -> exploit (method.md, section 3).
+"""Joint pre-training: stages of explore -> rerender -> align -> project -> exploit (method.md, section 3), as
+a list of phases for the runner.
 
-A run directory holds ``state.safetensors`` (exact resume), ``stage-data.safetensors`` (the stage's pseudo
-images and projections), ``log.jsonl``, ``curves-<phase>.png``, contact sheets per stage, and at the end
-``model.safetensors``."""
+A run directory holds, beside the files of runner.py, ``curves-<phase>.png``, contact sheets and a model per
+stage, and at the end ``model.safetensors``."""
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import torch
 
 from lift3d.config.schema import Preset, Schedule
-from lift3d.errors import CheckpointError, ConfigError
-from lift3d.gan.files.load import LoadedGan, fill, read_tensors, write_tensors
+from lift3d.errors import ConfigError
+from lift3d.gan.files.load import LoadedGan
 from lift3d.gan.published import check_gan
 from lift3d.gan.stylegan2 import Discriminator
 from lift3d.masks.sources import MaskSource, mask_source, with_masks
 from lift3d.model import LiftedGAN
 from lift3d.networks.perceptual import get_perceptual
 from lift3d.observer import Observer, SilentObserver
-from lift3d.pseudo_labels.labeler import PseudoLabels, label, new_labeler
-from lift3d.train import figures, stages
-from lift3d.train.data import Rerendered, SampleSet, draw_samples, project, rerender
-from lift3d.train.runner import Group, Log, Losses, new_optimizer, optimize
+from lift3d.pseudo_labels.labeler import new_labeler
+from lift3d.train import align, exploit, explore, figures
+from lift3d.train.data import PseudoLabels, Rerendered, SampleSet, draw_samples, label, project, rerender
+from lift3d.train.phase import Losses, Phase, State, Step
+from lift3d.train.pixels import Smoothing
+from lift3d.train.runner import CHECKPOINT_SECONDS, LOG, STATE, Runner
 
-FORMAT = "lift3d.pretraining/2"
-STATE, STAGE_DATA, MODEL, LOG = (
-    "state.safetensors",
-    "stage-data.safetensors",
-    "model.safetensors",
-    "log.jsonl",
-)
-PHASES = ("explore", "rerender", "align", "project", "exploit")
+MODEL = "model.safetensors"
 UNLABELED_SEED = 500_000_000  # of the first of the samples in ``Preset.n_unlabeled``
 PATCH_FEATURES = 3  # discriminator blocks of the perceptual distance on patches
+LABELS = "pseudo_labels."  # what the names of their tensors start with
+AfterStage = Callable[[LiftedGAN, int], dict[str, float]]  # scalars for the log
 
 
 @dataclass(frozen=True)
-class Position:
-    """Where a run stands: ``step`` steps of ``phase`` of ``stage`` are done."""
+class Stage:
+    """What one stage does: its steps and its assumptions."""
 
-    stage: int = 0
-    phase: str = PHASES[0]
-    step: int = 0
+    number: int
+    n_stages: int
+    n_explore: int
+    n_latent: int
+    n_align: int
+    n_exploit: int
+    open_bands: tuple[float, float]  # before its first step of the fields, and by how much each raises it
+    from_prior: (
+        bool  # the shape is still the prior, E_I, E_v and E_l know nothing: E_I trains from step 1 on,
+    )
+    # own views and lights are the known ones, and symmetry is assumed
+    masked: bool  # E_w's target is cut out
+    consistency: float  # weight of the view and light of projections in step 2
 
-    def next(self) -> "Position":
-        """The start of the following phase."""
-        i = PHASES.index(self.phase) + 1
-        return Position(self.stage, PHASES[i]) if i < len(PHASES) else Position(self.stage + 1)
+    @property
+    def title(self) -> str:
+        """For people, who count from 1."""
+        return f"stage {self.number + 1} of {self.n_stages}"
 
 
-@dataclass
-class Run:
-    """A run and everything it needs to go on."""
+@dataclass(frozen=True)
+class Lift:
+    """What all stages of a training share."""
 
     model: LiftedGAN
     discriminator: Discriminator
     schedule: Schedule
-    out: Path
-    observer: Observer
-    rng: torch.Generator
-    seed: int
+    samples: SampleSet
+    labeled: Callable[
+        [], SampleSet
+    ]  # the samples with views and lights, where they are known before E_v, E_l
+    unlabeled: SampleSet | None
+    perceptual: torch.nn.Module
     masks: MaskSource
-    position: Position = Position()
-    optimizer: torch.optim.Adam | None = None
-    rerendered: Rerendered | None = None
-    pseudo_labels: PseudoLabels | None = None
-    checkpoint_every: int = 500  # steps
+    observer: Observer
+    out: Path
+
+    @property
+    def smoothing(self) -> Smoothing:
+        """Of steps 1 and 3."""
+        s = self.schedule
+        return Smoothing(s.smooth_albedo, s.smooth_specular, self.model.config.weights.beta)
 
 
 def check_run(preset: Preset, out: str | Path, resume: bool = False, overwrite: bool = False) -> Schedule:
@@ -94,8 +108,8 @@ def pretrain(
     resume: bool = False,
     overwrite: bool = False,
     seed: int = 0,
-    checkpoint_every: int = 500,
-    after_stage: Callable[[LiftedGAN, int], dict[str, float]] | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    after_stage: AfterStage | None = None,
     device: torch.device | str = "cpu",
     masks: str | Path | None = None,
 ) -> LiftedGAN:
@@ -115,223 +129,158 @@ def pretrain(
     source = mask_source(preset, masks, out / "to-mask")
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    run = Run(
-        LiftedGAN(preset, gan.generator).to(device),
-        gan.discriminator.to(device),
-        schedule,
-        out,
-        observer,
-        torch.Generator().manual_seed(seed),
-        seed,
-        source,
-        checkpoint_every=checkpoint_every,
-    )
+    model = LiftedGAN(preset, gan.generator).to(device).requires_grad_(False)
+    discriminator = gan.discriminator.to(device)
+    perceptual = get_perceptual(
+        "auto", lambda x: discriminator.features(x, PATCH_FEATURES), observer=observer
+    ).to(device)
+    own = {k: v for k, v in model.state_dict().items() if not k.startswith("generator.")}
+    settings = json.loads(preset.to_json()) | {"seed": seed, "perceptual": perceptual.name}
+    rng = torch.Generator().manual_seed(seed)
+    runner = Runner(out, own, settings, rng, observer, checkpoint_seconds)
+    if not resume:
+        (out / MODEL).unlink(missing_ok=True)
+    runner.begin(resume)
     unlabeled = None
     if preset.n_unlabeled:
         on_background = mask_source(replace(preset, masks="background"))
-        unlabeled = draw_samples(run.model, preset.n_unlabeled, UNLABELED_SEED, on_background)
-    if resume:
-        load_state(run, unlabeled)
-    else:
-        for name in (STATE, STAGE_DATA, MODEL, LOG):
-            (out / name).unlink(missing_ok=True)
-        save_state(run)  # a run that waits for masks can be resumed
-    samples = draw_samples(run.model, schedule.n_samples, 1_000_000 * (seed + 1), source)
-    if unlabeled is not None and run.position.stage == 0:
-        views, lights = new_labeler(run.model, unlabeled).label(samples.images, samples.masks)
-        samples = replace(samples, views=views, lights=lights)
-    perceptual = get_perceptual(
-        "auto", lambda x: gan.discriminator.features(x, PATCH_FEATURES), observer=observer
+        unlabeled = draw_samples(model, preset.n_unlabeled, UNLABELED_SEED, on_background)
+    samples = draw_samples(model, schedule.n_samples, 1_000_000 * (seed + 1), source)
+
+    @cache
+    def labeled() -> SampleSet:
+        if unlabeled is None:
+            return samples
+        labeler = new_labeler(model, unlabeled.images, unlabeled.masks)
+        views, lights = labeler.label(samples.images, samples.masks)
+        return replace(samples, views=views, lights=lights)
+
+    lift = Lift(
+        model, discriminator, schedule, samples, labeled, unlabeled, perceptual, source, observer, out
     )
-    perceptual = perceptual.to(device)
-    log = Log(out / LOG)
-    while run.position.stage < schedule.n_stages:
-        position = run.position
-        advance(run, samples, unlabeled, perceptual, log)
-        run.position, run.optimizer = position.next(), None
-        if run.position.phase == "exploit":
-            figures.projections(
-                run.model, samples, run.rerendered, out / f"stage-{position.stage}-projections.png"
+    runner.run([p for stage in joint_stages(preset, schedule) for p in phases(lift, stage, after_stage)])
+    model.save(out / MODEL)
+    return model
+
+
+def joint_stages(preset: Preset, schedule: Schedule) -> list[Stage]:
+    """The stages of a joint schedule. Encoding bands open linearly over all steps of the fields (1 and 3)."""
+    n_stages, (low, high) = schedule.n_stages, schedule.open_bands
+    n_explore = [schedule.explore_first] + [schedule.explore] * (n_stages - 1)
+    rise = (high - low) / max(1, sum(n_explore) + n_stages * schedule.exploit - 1)
+    stages, done = [], 0
+    for number in range(n_stages):
+        first = number == 0
+        stages.append(
+            Stage(
+                number, n_stages, n_explore[number], schedule.latent if first else 0, schedule.align,
+                schedule.exploit, (low + rise * done, rise), from_prior=first,
+                masked=first or preset.background is None,
+                consistency=0.0 if first else preset.weights.consistency,
             )
-        if run.position.stage > position.stage:
-            finish_stage(run, samples, log, after_stage)
-        save_state(run)
-    run.model.save(out / MODEL)
-    return run.model
+        )  # fmt: skip
+        done += n_explore[number] + schedule.exploit
+    return stages
 
 
-def finish_stage(
-    run: Run,
-    samples: SampleSet,
-    log: Log,
-    after_stage: Callable[[LiftedGAN, int], dict[str, float]] | None,
-) -> None:
-    """Pictures, curves, measurements and the model of the stage that has just ended."""
-    stage = run.position.stage - 1
-    figures.intrinsics(run.model, samples, run.out / f"stage-{stage}-intrinsics.png")
-    figures.curves(run.out / LOG, run.out)
-    if after_stage is not None:
-        log.add(after_stage(run.model, stage))
-        means = log.flush(stage=stage, phase="evaluation", step=0)
-        run.observer.message(", ".join(f"{k} {v:.3f}" for k, v in means.items()))
-    run.model.save(run.out / f"model-stage-{stage}.safetensors")
+def phases(lift: Lift, stage: Stage, after_stage: AfterStage | None = None) -> list[Phase]:
+    """The five phases of a stage."""
+    model, observer, m = lift.model, lift.observer, lift.schedule.n_rerendered
+    own = lift.labeled if stage.from_prior else lambda: lift.samples
 
-
-def advance(
-    run: Run, samples: SampleSet, unlabeled: SampleSet | None, perceptual: torch.nn.Module, log: Log
-) -> None:
-    """Runs the current phase to its end."""
-    model, schedule, stage, phase = run.model, run.schedule, run.position.stage, run.position.phase
-    if phase == "rerender":
-        run.rerendered = rerender(
-            model, samples, schedule.n_rerendered, run.rng, run.observer, first=stage == 0
+    def rerendered(state: State) -> dict[str, torch.Tensor]:
+        made = rerender(
+            model, own(), m, state.rng, observer, one_shape=stage.from_prior, predict=not stage.from_prior
         )
-        run.pseudo_labels = None
-        return save_stage_data(run)
-    if phase == "project":
-        run.rerendered = project(model, samples, run.rerendered, run.observer, run.masks, stage)
-        if unlabeled is not None:
-            run.pseudo_labels = label(model, run.rerendered, unlabeled)
-        return save_stage_data(run)
-    steps = _steps(schedule, stage, phase)
-    n_latent = schedule.latent if (stage, phase) == (0, "align") else 0
+        return {k: v for k, v in vars(made).items() if v is not None}
 
-    def loss(step: int) -> Losses:
-        model.open_bands.fill_(open_bands(schedule, stage, phase, step))
-        if phase == "explore":
-            return stages.explore_loss(model, samples, schedule, stage, run.rng)
-        if phase == "align":
-            if step < n_latent:
-                return stages.latent_loss(model, unlabeled, run.rerendered, run.rng)
-            return stages.align_loss(model, samples, run.rerendered, run.discriminator, stage, run.rng)
-        return stages.exploit_loss(
-            model, samples, run.rerendered, schedule, perceptual, stage, run.rng, run.pseudo_labels
+    def projected(state: State) -> dict[str, torch.Tensor]:
+        folder = f"stage-{stage.number}"
+        made = project(model, lift.samples, _rerendered(state), observer, lift.masks, folder)
+        tensors = {k: getattr(made, k) for k in ("projected", "projected_masks")}
+        if lift.unlabeled is not None:
+            found = vars(label(model, made, lift.unlabeled))
+            tensors |= {LABELS + k: v for k, v in found.items() if k != "unlabeled"}
+        return tensors
+
+    def show(state: State) -> dict[str, float]:
+        path = lift.out / f"stage-{stage.number}-projections.png"
+        figures.projections(model, lift.samples, _rerendered(state), path)
+        return {}
+
+    def finish(state: State) -> dict[str, float]:
+        """Pictures, curves, measurements and the model of the stage that has just ended."""
+        figures.intrinsics(model, lift.samples, lift.out / f"stage-{stage.number}-intrinsics.png")
+        figures.curves(lift.out / LOG, lift.out)
+        model.save(lift.out / f"model-stage-{stage.number}.safetensors")
+        return {} if after_stage is None else after_stage(model, stage.number)
+
+    def phase(kind: str, *arguments: object, **options: object) -> Phase:
+        where = {"stage": stage.number, "phase": kind}
+        return Phase(
+            f"{stage.title}, {kind}", kind, where, *arguments, cooldown=model.config.rates.cooldown, **options
         )
 
-    def checkpoint(step: int) -> None:
-        run.position = Position(stage, phase, step)
-        save_state(run)
-
-    groups = phase_groups(model, phase, stage)
-    model.requires_grad_(False)
-    for group in groups:
-        for parameter in group.parameters:
-            parameter.requires_grad_(True)
-    if run.optimizer is None:
-        run.optimizer = new_optimizer(groups)
-    where = {"stage": stage, "phase": phase}
-    optimize(
-        run.optimizer,
-        loss,
-        run.position.step,
-        steps,
-        run.observer,
-        log,
-        where,
-        checkpoint,
-        run.checkpoint_every,
-        model.config.rates.cooldown,
-    )
-    model.requires_grad_(False)
+    return [
+        phase(
+            "explore", stage.n_explore, explore.explore_groups(model, stage.from_prior),
+            lambda state: _explore(lift, stage, own(), state),
+        ),
+        phase("rerender", collect=rerendered),
+        phase(
+            "align", stage.n_latent + stage.n_align, align.align_groups(model),
+            lambda state: _align(lift, stage, state),
+        ),
+        phase("project", collect=projected, report=show),
+        phase(
+            "exploit", stage.n_exploit, exploit.exploit_groups(model),
+            lambda state: _exploit(lift, stage, state), report=finish,
+        ),
+    ]  # fmt: skip
 
 
-def phase_groups(model: LiftedGAN, phase: str, stage: int) -> list[Group]:
-    """What trains in a phase."""
-    if phase == "explore":
-        return stages.explore_groups(model, stage)
-    return stages.align_groups(model) if phase == "align" else stages.exploit_groups(model)
+def _explore(lift: Lift, stage: Stage, samples: SampleSet, state: State) -> Step:
+    near, (low, rise) = explore.near_insides(samples), stage.open_bands
+
+    def step(number: int) -> Losses:
+        lift.model.open_bands.fill_(low + rise * number)
+        return explore.explore_loss(
+            lift.model, samples, near, lift.smoothing, state.rng,
+            with_code=stage.from_prior, predict=not stage.from_prior,
+        )  # fmt: skip
+
+    return step
 
 
-def _steps(schedule: Schedule, stage: int, phase: str) -> int:
-    if phase == "explore":
-        return schedule.explore_first if stage == 0 else schedule.explore
-    if phase == "align":
-        return schedule.align + (schedule.latent if stage == 0 else 0)
-    return schedule.exploit
+def _align(lift: Lift, stage: Stage, state: State) -> Step:
+    rerendered, (low, rise) = _rerendered(state), stage.open_bands
+
+    def step(number: int) -> Losses:
+        lift.model.open_bands.fill_(low + rise * stage.n_explore)
+        if number < stage.n_latent:
+            return align.latent_loss(lift.model, lift.unlabeled, rerendered, state.rng)
+        return align.align_loss(
+            lift.model, lift.samples, rerendered, lift.discriminator, state.rng,
+            masked=stage.masked, consistency=stage.consistency,
+        )  # fmt: skip
+
+    return step
 
 
-def open_bands(schedule: Schedule, stage: int, phase: str, step: int) -> float:
-    """Fraction of open encoding bands: from sigma_min to sigma_max over all steps of the fields (steps 1 and
-    3).
-    """
-    per_stage = [_steps(schedule, s, "explore") + schedule.exploit for s in range(schedule.n_stages)]
-    done = sum(per_stage[:stage])
-    if phase == "explore":
-        done += step
-    else:
-        done += _steps(schedule, stage, "explore") + (step if phase == "exploit" else 0)
-    low, high = schedule.open_bands
-    return low + (high - low) * done / max(1, sum(per_stage) - 1)
+def _exploit(lift: Lift, stage: Stage, state: State) -> Step:
+    labels = {k.removeprefix(LABELS): v for k, v in state.collected.items() if k.startswith(LABELS)}
+    pseudo_labels = PseudoLabels(unlabeled=lift.unlabeled, **labels) if labels else None
+    lesson = exploit.Lesson.of(lift.samples, _rerendered(state), pseudo_labels)
+    low, rise = stage.open_bands
 
-
-def save_state(run: Run) -> None:
-    """Everything an exact resume needs, but for what the GAN and the stage data give again."""
-    own = {k: v for k, v in run.model.state_dict().items() if not k.startswith("generator.")}
-    tensors = {f"model.{k}": v for k, v in own.items()} | {"rng": run.rng.get_state()}
-    if run.optimizer is not None:
-        parameters = [p for g in run.optimizer.param_groups for p in g["params"]]
-        for i, p in enumerate(parameters):
-            for key, value in run.optimizer.state.get(p, {}).items():
-                tensors[f"optimizer.{i}.{key}"] = value
-    about = {
-        "format": FORMAT,
-        "preset": run.model.config.to_json(),
-        "seed": run.seed,
-        "position": [run.position.stage, run.position.phase, run.position.step],
-    }
-    write_tensors(run.out / STATE, tensors, about)
-
-
-def load_state(run: Run, unlabeled: SampleSet | None) -> None:
-    """Continues from ``save_state``; raises ``ConfigError`` when preset or seed differ from the run's."""
-    about, tensors = read_tensors(run.out / STATE)
-    if about.get("format") != FORMAT:
-        raise CheckpointError(f"{run.out / STATE} has format {about.get('format')!r}, expected {FORMAT!r}")
-    then, now = Preset.from_json(about["preset"]), run.model.config
-    if then != now or about["seed"] != run.seed:
-        names = (f.name for f in fields(Preset))
-        differing = ", ".join(name for name in names if getattr(then, name) != getattr(now, name)) or "seed"
-        raise ConfigError(
-            f"{run.out} was started with other settings ({differing}): resume with the same ones or pass "
-            "--overwrite"
+    def step(number: int) -> Losses:
+        lift.model.open_bands.fill_(low + rise * (stage.n_explore + number))
+        return exploit.exploit_loss(
+            lift.model, lesson, lift.smoothing, lift.perceptual, state.rng, mirror_shapes=stage.from_prior
         )
-    generator = {f"model.{k}": v for k, v in run.model.state_dict().items() if k.startswith("generator.")}
-    fill(run.model, tensors | generator, "model.", run.out / STATE)
-    run.rng.set_state(tensors["rng"])
-    run.position = Position(*about["position"])
-    if run.position.stage < run.schedule.n_stages and run.position.phase in ("align", "project", "exploit"):
-        load_stage_data(run, unlabeled)
-    if run.position.step:
-        run.optimizer = new_optimizer(phase_groups(run.model, run.position.phase, run.position.stage))
-        parameters = [p for g in run.optimizer.param_groups for p in g["params"]]
-        for i, p in enumerate(parameters):
-            moments = {
-                k: tensors[f"optimizer.{i}.{k}"].to("cpu" if k == "step" else p.device)
-                for k in ("step", "exp_avg", "exp_avg_sq")
-                if f"optimizer.{i}.{k}" in tensors
-            }
-            if moments:
-                run.optimizer.state[p] = moments
+
+    return step
 
 
-READ = "pseudo_labels."  # what the names of their tensors start with
-
-
-def save_stage_data(run: Run) -> None:
-    """Pseudo images and projections of the stage, and what was read off them."""
-    values = dict(vars(run.rerendered))
-    if run.pseudo_labels is not None:
-        values |= {READ + k: v for k, v in vars(run.pseudo_labels).items() if k != "unlabeled"}
-    tensors = {
-        k: v.to(torch.uint8) if v.dtype == torch.bool else v for k, v in values.items() if v is not None
-    }
-    write_tensors(run.out / STAGE_DATA, tensors, {"format": FORMAT, "stage": run.position.stage})
-
-
-def load_stage_data(run: Run, unlabeled: SampleSet | None) -> None:
-    """What ``save_stage_data`` wrote."""
-    _, data = read_tensors(run.out / STAGE_DATA)
-    found = {k.removeprefix(READ): v for k, v in data.items() if k.startswith(READ)}
-    images = {k: v.bool() if "mask" in k else v for k, v in data.items() if not k.startswith(READ)}
-    run.rerendered = Rerendered(**images)
-    run.pseudo_labels = PseudoLabels(unlabeled=unlabeled, **found) if found else None
+def _rerendered(state: State) -> Rerendered:
+    return Rerendered(**{k: v for k, v in state.collected.items() if not k.startswith(LABELS)})

@@ -1,115 +1,232 @@
-"""The optimization loop: the one place where optimizers step, non-finite values stop a run, and steps are
-logged.
+"""Runs a list of phases: Adam, resume, log, checkpoints, interruption.
 
-A *phase* (explore, align or exploit of one stage) trains some parameters with one Adam for a number of steps.
-The loop is resumable at every step: parameters, Adam moments, the random generator and the step are all its
-state."""
+A run directory holds ``state.safetensors`` (parameters, moments of Adam, random generator, position),
+``collected.safetensors`` (what phases hand on) and ``log.jsonl``. A run that is killed and resumed is bit for
+bit the uninterrupted one. The state is written at the end of every phase, after ``checkpoint_seconds`` and on
+SIGINT and SIGTERM, which wait for the current step; nothing is written that was not found finite."""
 
 import json
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import signal
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import torch
 from torch import Tensor, nn
 
-from lift3d.errors import TrainingDiverged
+from lift3d.checkpoint import copy_tensors, read_tensors, write_tensors
+from lift3d.errors import CheckpointError, ConfigError
 from lift3d.observer import Observer
+from lift3d.train.log import Log, Meter
+from lift3d.train.phase import Phase, State
 
-Losses = dict[str, Tensor]  # named scalars; "total" is minimized, the others are logged
-DEAD_STEPS = 50  # steps without any gradient after which a loss counts as dead
+FORMAT = "lift3d.training/1"
+STATE, COLLECTED, LOG = "state.safetensors", "collected.safetensors", "log.jsonl"
 LOG_EVERY = 20  # steps
-REMEDY = "the last good checkpoint was kept: lower the learning rates, then --resume"
+CHECKPOINT_SECONDS = 300.0
 
 
-@dataclass(frozen=True)
-class Group:
-    """Parameters with their learning rate."""
+class Runner:
+    """A run in a directory. ``tensors`` are what trains and is saved, changed in place; ``settings``, of
+    plain values, are stored, and a resume must have the same ones.
+    """
 
-    parameters: Sequence[nn.Parameter]
-    rate: float
+    def __init__(
+        self,
+        out: Path,
+        tensors: Mapping[str, Tensor],
+        settings: Mapping[str, object],
+        rng: torch.Generator,
+        observer: Observer,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    ) -> None:
+        self.out, self.tensors, self.observer = out, tensors, observer
+        self.settings = json.loads(json.dumps(settings))
+        self.state = State(rng)
+        self.checkpoint_seconds = checkpoint_seconds
+        self.moments: dict[str, Tensor] = {}  # of Adam, after a resume within a phase
+        self.deferring, self.received = False, 0  # signals
 
+    def begin(self, resume: bool) -> None:
+        """Continues the run in the directory, or starts a new one there, which can be resumed from now on."""
+        if resume:
+            self._load()
+        else:
+            for name in (STATE, COLLECTED, LOG):
+                (self.out / name).unlink(missing_ok=True)
+            self._save(None)
+        self.log = Log(self.out / LOG)
 
-class Log:
-    """JSON lines: stage, phase, step and mean losses since the last line."""
+    def run(self, phases: Sequence[Phase]) -> None:
+        """Runs what is left of the list. Raises ``TrainingDiverged`` (log.py) and, when interrupted,
+        ``KeyboardInterrupt`` or, by SIGTERM, ``SystemExit`` with 143.
+        """
+        state, clock = self.state, _Clock(phases)
+        with self._signals():
+            while state.phase < len(phases):
+                phase, since = phases[state.phase], time.monotonic()
+                first = state.step
+                if phase.n_steps:
+                    self._train(phase)
+                if phase.collect is not None:
+                    state.collected |= phase.collect(state)
+                    write_tensors(self.out / COLLECTED, state.collected, {"format": FORMAT})
+                if phase.report is not None:
+                    values = phase.report(state)
+                    if values:
+                        self.log.write({**phase.where, "step": phase.n_steps}, values)
+                        self.observer.message(", ".join(f"{k} {v:.3f}" for k, v in values.items()))
+                clock.add(phase, phase.n_steps - first, time.monotonic() - since)
+                state.phase, state.step = state.phase + 1, 0
+                self._save(None)
+                if state.phase < len(phases):
+                    self.observer.message(clock.left(state.phase))
 
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
-        self.sums: dict[str, float] = {}
-        self.count = 0
+    def _train(self, phase: Phase) -> None:
+        """The steps of a phase that are left."""
+        state, meter, positive, warned = self.state, Meter(phase.title), set(), set()
+        parameters = [p for group in phase.groups for p in group.parameters]
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        optimizer = new_optimizer(phase, self.moments)
+        self.moments = {}
+        loss = phase.begin(state)
+        self.observer.start(phase.title, phase.n_steps)
+        self.observer.advance(state.step)
+        saved = time.monotonic()
+        for step in range(state.step, phase.n_steps):
+            self.deferring = True
+            for group, own in zip(optimizer.param_groups, phase.groups, strict=True):
+                group["lr"] = own.rate * phase.rate_factor(step)
+            optimizer.zero_grad(set_to_none=True)
+            losses = loss(step)
+            losses["total"].backward()
+            norm = nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            meter.add(step, losses | {"gradient": norm})
+            state.step = step + 1
+            if state.step % LOG_EVERY == 0 or state.step == phase.n_steps:
+                count, means = meter.means()
+                self.log.write({**phase.where, "step": state.step}, means)
+                self.observer.advance(count, **means)
+                for name in sorted(n for n in positive - warned if means.get(n) == 0.0):
+                    warned.add(name)
+                    self.observer.message(f"{phase.title}, step {state.step}: {name} fell to exactly 0")
+                positive |= {name for name, mean in means.items() if mean > 0}
+            due = time.monotonic() - saved >= self.checkpoint_seconds
+            if self.received or (due and state.step < phase.n_steps):
+                meter.settle()
+                self._save(optimizer)
+                saved = time.monotonic()
+            self.deferring = False
+            if self.received:
+                self.observer.message(f"{phase.title}: stopped after step {state.step}, --resume continues")
+                _stop(self.received)
+        self.observer.finish()
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+            parameter.grad = None
 
-    def add(self, losses: dict[str, float]) -> None:
-        """Counts one step."""
-        for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        self.count += 1
+    def _save(self, optimizer: torch.optim.Adam | None) -> None:
+        tensors = {f"model.{name}": tensor for name, tensor in self.tensors.items()}
+        tensors["rng"] = self.state.rng.get_state()
+        if optimizer is not None:
+            for i, moments in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{i}.{name}": value for name, value in moments.items()}
+        position = [self.state.phase, self.state.step]
+        write_tensors(
+            self.out / STATE, tensors, {"format": FORMAT, "settings": self.settings, "position": position}
+        )
 
-    def flush(self, **where: object) -> dict[str, float]:
-        """Writes and returns the means."""
-        means = {name: value / self.count for name, value in self.sums.items()}
-        if self.path is not None:
-            with open(self.path, "a") as f:
-                f.write(json.dumps({**where, **{k: float(f"{v:.6g}") for k, v in means.items()}}) + "\n")
-        self.sums, self.count = {}, 0
-        return means
-
-
-def new_optimizer(groups: Sequence[Group]) -> torch.optim.Adam:
-    """Adam over the groups, betas (0.9, 0.999)."""
-    return torch.optim.Adam([{"params": list(g.parameters), "lr": g.rate} for g in groups])
-
-
-def optimize(
-    optimizer: torch.optim.Adam,
-    loss: Callable[[int], Losses],
-    first_step: int,
-    n_steps: int,
-    observer: Observer,
-    log: Log,
-    where: dict[str, object],
-    checkpoint: Callable[[int], None],
-    checkpoint_every: int,
-    cooldown: float = 0.0,
-) -> None:
-    """Steps ``first_step`` .. ``n_steps`` - 1; ``checkpoint(step)`` is called with the number of finished
-    steps.
-
-    In the last ``cooldown`` of the steps, a fraction, learning rates fall linearly to 0. Raises
-    ``TrainingDiverged`` on a non-finite loss or gradient, before the step is applied, and when no
-    parameter gets a gradient for ``DEAD_STEPS`` steps."""
-    parameters = [p for g in optimizer.param_groups for p in g["params"]]
-    rates = [g["lr"] for g in optimizer.param_groups]
-    dead = 0
-    observer.start(f"stage {where['stage']} {where['phase']}", n_steps)
-    observer.advance(first_step)
-    for step in range(first_step, n_steps):
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * min(1.0, (n_steps - step) / max(1.0, cooldown * n_steps))
-        optimizer.zero_grad(set_to_none=True)
-        losses = loss(step)
-        total = losses["total"]
-        if not math.isfinite(total.item()):
-            raise TrainingDiverged(f"{_place(where, step)}: the loss is {total.item()}; {REMEDY}")
-        total.backward()
-        norm = nn.utils.clip_grad_norm_(parameters, 1.0).item()
-        if not math.isfinite(norm):
-            raise TrainingDiverged(f"{_place(where, step)}: the gradient is not finite; {REMEDY}")
-        dead = dead + 1 if norm == 0.0 else 0
-        if dead == DEAD_STEPS:
-            raise TrainingDiverged(
-                f"{_place(where, step)}: the loss is dead, no gradient for {DEAD_STEPS} steps; "
-                "the last good checkpoint was kept: check the masks and the view prior"
+    def _load(self) -> None:
+        """Raises ``ConfigError`` when the run was started with other settings."""
+        path = self.out / STATE
+        about, tensors = read_tensors(path)
+        if about.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{path} has format {about.get('format')!r}, expected {FORMAT!r}: start anew with --overwrite"
             )
-        optimizer.step()
-        log.add({name: value.item() for name, value in losses.items()} | {"gradient": norm})
-        done = step + 1
-        if done % LOG_EVERY == 0 or done == n_steps:
-            observer.advance(log.count, **log.flush(**where, step=done))
-        if done % checkpoint_every == 0 and done < n_steps:
-            checkpoint(done)
-    observer.finish()
+        then, now = about["settings"], self.settings
+        differing = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+        if differing:
+            shown = ", ".join(_difference(name, then.get(name), now.get(name)) for name in differing)
+            raise ConfigError(
+                f"{self.out} was started with other settings ({shown}): resume with the same ones or pass "
+                "--overwrite"
+            )
+        copy_tensors(self.tensors, tensors, "model.", path)
+        self.state.rng.set_state(tensors["rng"])
+        self.state.phase, self.state.step = about["position"]
+        self.moments = {k: v for k, v in tensors.items() if k.startswith("optimizer.")}
+        if (self.out / COLLECTED).exists():
+            self.state.collected = read_tensors(self.out / COLLECTED)[1]
+
+    @contextmanager
+    def _signals(self):
+        """SIGINT and SIGTERM wait for the current step, where there is one; a second one does not wait."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # Python delivers signals to the main thread only
+            return
+
+        def receive(number: int, frame: FrameType | None) -> None:
+            if self.received or not self.deferring:
+                _stop(number)
+            self.received = number
+
+        before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
-def _place(where: dict[str, object], step: int) -> str:
-    return f"stage {where['stage']}, {where['phase']}, step {step}"
+def new_optimizer(phase: Phase, moments: Mapping[str, Tensor]) -> torch.optim.Adam:
+    """Adam over the groups of a phase, betas (0.9, 0.999), fused on a GPU. ``moments`` are named
+    ``optimizer.<number of the parameter>.<name>``; they go to the devices of their parameters.
+    """
+    cuda = all(p.is_cuda for group in phase.groups for p in group.parameters)
+    groups = [{"params": list(g.parameters), "lr": g.rate} for g in phase.groups]
+    optimizer = torch.optim.Adam(groups, fused=True if cuda else None)
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in moments.items():
+        _, i, moment = name.split(".")
+        state.setdefault(int(i), {})[moment] = value.clone()  # the file's pages may not be written to
+    if state:
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return optimizer
+
+
+class _Clock:
+    """What is left of a list, by the time that phases of the same kind took."""
+
+    def __init__(self, phases: Sequence[Phase]) -> None:
+        self.phases = phases
+        self.cost: dict[str, float] = {}  # seconds a step, or a phase without steps
+
+    def add(self, phase: Phase, n_steps: int, seconds: float) -> None:
+        if n_steps or not phase.n_steps:
+            self.cost[phase.kind] = seconds / max(1, n_steps)
+
+    def left(self, index: int) -> str:
+        """Share of the steps that are done before a phase, and time left once every kind was timed."""
+        steps = [phase.n_steps for phase in self.phases]
+        text = f"{sum(steps[:index]) / max(1, sum(steps)):.0%} of all steps done"
+        rest = self.phases[index:]
+        if all(phase.kind in self.cost for phase in rest):
+            minutes = sum(self.cost[phase.kind] * max(1, phase.n_steps) for phase in rest) / 60
+            text += f", about {minutes:.0f} min left" if minutes >= 1 else ", less than a minute left"
+        return text
+
+
+def _difference(name: str, then: object, now: object) -> str:
+    return f"{name} {then}, now {now}" if isinstance(then, str) and isinstance(now, str) else name
+
+
+def _stop(number: int) -> None:
+    if number == signal.SIGTERM:
+        raise SystemExit(128 + number)
+    raise KeyboardInterrupt

@@ -8,10 +8,11 @@ from tiny_gan import PRESET, tiny_gan
 
 from lift3d.model import LiftedGAN
 from lift3d.pseudo_labels import labeler as module
-from lift3d.pseudo_labels.labeler import PseudoLabels, label, new_labeler
+from lift3d.pseudo_labels.labeler import new_labeler
 from lift3d.pseudo_labels.views import register
-from lift3d.train import stages
-from lift3d.train.data import Rerendered, SampleSet, draw_samples
+from lift3d.train import data as train_data
+from lift3d.train import exploit
+from lift3d.train.data import PseudoLabels, Rerendered, SampleSet, draw_samples, label
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def test_views_and_lights_are_the_readers(world, monkeypatch) -> None:
             value = images.float().mean((1, 2, 3))[:, None]
             return value * torch.eye(6)[1], value * torch.eye(5)[2]
 
-    monkeypatch.setattr(module, "new_labeler", lambda *args: Bright())
+    monkeypatch.setattr(train_data, "new_labeler", lambda *args: Bright())
     found = label(model, data, unlabeled)
     bright = unlabeled.images.float().mean((1, 2, 3))
     assert torch.equal(found.views[..., 1], torch.arange(12.0).view(4, 3))
@@ -53,7 +54,7 @@ def test_the_reader_is_registered_on_the_mean_shape_with_the_truncated_prior(wor
         return register(mesh, prior, images, masks)
 
     monkeypatch.setattr(module, "register", spy)
-    new_labeler(model, unlabeled)
+    new_labeler(model, unlabeled.images, unlabeled.masks)
     assert seen["prior"].std == tuple(0.9 * s for s in PRESET.view_prior.std)
     extent = torch.from_numpy(seen["mesh"].vertices).abs().amax(0)
     torch.testing.assert_close(extent, torch.tensor(PRESET.radii), atol=0.02, rtol=0)
@@ -61,7 +62,7 @@ def test_the_reader_is_registered_on_the_mean_shape_with_the_truncated_prior(wor
 
 def test_the_prior_settles_the_mean_of_the_pools_lights(world) -> None:
     model, _, unlabeled = world
-    _, lights = new_labeler(model, unlabeled).label(unlabeled.images, unlabeled.masks)
+    _, lights = new_labeler(model, unlabeled.images, unlabeled.masks).label(unlabeled.images, unlabeled.masks)
     torch.testing.assert_close(lights.mean(0), PRESET.light_prior.mean())
     assert lights.std(0)[2] > 0
 
@@ -83,10 +84,10 @@ def test_half_of_the_images_that_teach_views_are_the_pools(world, monkeypatch) -
         seen.update(view=view_target, light=light_target)
         return view.sum() * 0
 
-    monkeypatch.setattr(stages.losses, "view_light", record)
+    monkeypatch.setattr(exploit.losses, "view_light", record)
 
     def known(pseudo_labels):
-        stages._view_light(model, data, pseudo_labels, torch.Generator().manual_seed(5))
+        exploit._view_light(model, data, pseudo_labels, torch.Generator().manual_seed(5))
         return model.view_encoder.from_tanh(seen["view"]), model.light_encoder.from_tanh(seen["light"])
 
     view, light = known(None)
@@ -107,11 +108,11 @@ def test_the_first_stage_starts_from_what_the_reader_says(tmp_path, monkeypatch)
     class Stop(Exception):
         pass
 
-    def explore_loss(model, samples, *rest):
+    def explore_loss(model, samples, *rest, **options):
         seen.append(samples)
         raise Stop
 
-    monkeypatch.setattr(run.stages, "explore_loss", explore_loss)
+    monkeypatch.setattr(run.explore, "explore_loss", explore_loss)
     for n_unlabeled in (0, 64):
         preset = replace(PRESET, n_unlabeled=n_unlabeled, joint=replace(PRESET.joint, latent=0))
         with pytest.raises(Stop):

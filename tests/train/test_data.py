@@ -16,7 +16,7 @@ from lift3d.scene.images import to_float
 from lift3d.scene.isosurface import cell_size, extract_mesh, project_to_surface
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
-from lift3d.train import stages
+from lift3d.train.align import latent_loss
 from lift3d.train.data import Rerendered, SampleSet, draw_samples, own_view_and_light, rerender, with_residual
 
 SIZE = 48
@@ -105,7 +105,7 @@ def test_rerendering_with_detail_shows_the_sample(model: LiftedGAN) -> None:
     for carry in (True, False):
         other.config = replace(at_home, transfer_residual=carry)
         rng = torch.Generator().manual_seed(0)
-        again = rerender(other, samples, 1, rng, SilentObserver(), first=True)
+        again = rerender(other, samples, 1, rng, SilentObserver(), one_shape=True, predict=False)
         assert again.pseudo_masks.any()
         seen = again.pseudo_masks[:, 0, None].expand_as(samples.images)
         difference = to_float(again.pseudo[:, 0]) - to_float(samples.images)
@@ -115,18 +115,20 @@ def test_rerendering_with_detail_shows_the_sample(model: LiftedGAN) -> None:
 
 def test_own_view_and_light_are_the_prior_means_at_first(model: LiftedGAN) -> None:
     samples, index = draw_samples(model, 3, 0), torch.tensor([2, 0])
-    view, light = own_view_and_light(model, samples, index, first=True)
+    view, light = own_view_and_light(model, samples, index, predict=False)
     assert torch.equal(view, torch.zeros(2, 6))
     assert torch.equal(light, model.config.light_prior.mean().expand(2, 5))
     known = replace(samples, views=torch.arange(18.0).view(3, 6))
-    assert torch.equal(own_view_and_light(model, known, index, first=True)[0], known.views[index])
-    view, light = own_view_and_light(model, known, index, first=False)
+    assert torch.equal(own_view_and_light(model, known, index, predict=False)[0], known.views[index])
+    view, light = own_view_and_light(model, known, index, predict=True)
     images = to_float(samples.images[index])
     assert torch.equal(view, model.view_encoder(images)) and torch.equal(light, model.light_encoder(images))
 
 
 def stage_data(model: LiftedGAN, samples: SampleSet) -> Rerendered:
-    return rerender(model, samples, 2, torch.Generator().manual_seed(1), SilentObserver(), first=True)
+    return rerender(
+        model, samples, 2, torch.Generator().manual_seed(1), SilentObserver(), one_shape=True, predict=False
+    )
 
 
 def test_inversion_loss_is_one_without_an_offset_and_zero_for_the_right_one(
@@ -137,10 +139,10 @@ def test_inversion_loss_is_one_without_an_offset_and_zero_for_the_right_one(
     rng = lambda: torch.Generator().manual_seed(3)  # noqa: E731
     n = model.config.batch.n_latent
     monkeypatch.setattr(model, "offset", lambda images, originals: torch.zeros(n, unlabeled.w.shape[1]))
-    assert stages.latent_loss(model, unlabeled, data, rng())["total"].item() == pytest.approx(1.0)
+    assert latent_loss(model, unlabeled, data, rng())["total"].item() == pytest.approx(1.0)
     a, b = torch.randint(32, (2, n), generator=rng())
     monkeypatch.setattr(model, "offset", lambda images, originals: unlabeled.w[b] - unlabeled.w[a])
-    assert stages.latent_loss(model, unlabeled, data, rng())["total"].item() < 1e-10
+    assert latent_loss(model, unlabeled, data, rng())["total"].item() < 1e-10
 
 
 def test_inversion_shows_the_second_sample_cut_out_and_the_first_as_it_is(
@@ -155,7 +157,7 @@ def test_inversion_shows_the_second_sample_cut_out_and_the_first_as_it_is(
         return torch.zeros(len(images), unlabeled.w.shape[1])
 
     monkeypatch.setattr(model, "offset", offset)
-    stages.latent_loss(model, unlabeled, data, torch.Generator().manual_seed(3))
+    latent_loss(model, unlabeled, data, torch.Generator().manual_seed(3))
     a, b = torch.randint(32, (2, len(seen["images"])), generator=torch.Generator().manual_seed(3))
     assert torch.equal(seen["originals"], to_float(unlabeled.images[a]))
     shapes = data.pseudo_masks.flatten(0, 1)

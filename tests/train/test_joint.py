@@ -13,10 +13,11 @@ from lift3d.config.presets import LSUN_CAR, TINY
 from lift3d.errors import CheckpointError, ConfigError, TrainingDiverged
 from lift3d.gan.published import find_gan
 from lift3d.model import LiftedGAN, load
+from lift3d.networks.perceptual import FeatureDistance
 from lift3d.observer import SilentObserver
 from lift3d.train import joint as module
-from lift3d.train.joint import PHASES, STATE, Position, open_bands, pretrain
-from lift3d.train.runner import Group, Log, new_optimizer, optimize
+from lift3d.train.joint import joint_stages, pretrain
+from lift3d.train.runner import STATE
 
 
 class Stop(Exception):
@@ -39,7 +40,7 @@ class StopAfter(SilentObserver):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("run") / "whole"
-    return out, pretrain(PRESET, tiny_gan(), out, checkpoint_every=2)
+    return out, pretrain(PRESET, tiny_gan(), out, checkpoint_seconds=0.0)
 
 
 def test_every_phase_is_logged_and_drawn(finished):
@@ -67,7 +68,7 @@ def test_the_saved_model_is_the_returned_one(finished):
 def test_an_alias_free_gan_is_lifted_like_any_other(tmp_path):
     gan = alias_free_gan()
     before = {name: tensor.clone() for name, tensor in gan.generator.state_dict().items()}
-    model = pretrain(PRESET, gan, tmp_path, checkpoint_every=2)
+    model = pretrain(PRESET, gan, tmp_path, checkpoint_seconds=0.0)
     again = load(tmp_path)
     assert again.generator.config == gan.generator.config
     for name, tensor in model.state_dict().items():
@@ -81,8 +82,8 @@ def test_an_alias_free_gan_is_lifted_like_any_other(tmp_path):
 def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(finished, tmp_path, reports):
     out, whole = finished
     with pytest.raises(Stop):
-        pretrain(PRESET, tiny_gan(), tmp_path, StopAfter(reports), checkpoint_every=2)
-    model = pretrain(PRESET, tiny_gan(), tmp_path, resume=True, checkpoint_every=2)
+        pretrain(PRESET, tiny_gan(), tmp_path, StopAfter(reports), checkpoint_seconds=0.0)
+    model = pretrain(PRESET, tiny_gan(), tmp_path, resume=True, checkpoint_seconds=0.0)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor), name
 
@@ -102,23 +103,32 @@ def test_training_moves_what_it_should_and_nothing_else(finished):
 
 
 def test_open_bands_rise_from_sigma_min_to_sigma_max():
-    schedule = PRESET.joint
     values = [
-        open_bands(schedule, stage, phase, step)
-        for stage in range(2)
-        for phase, n in (("explore", 4 - stage), ("exploit", 4))
-        for step in range(n)
+        stage.open_bands[0] + stage.open_bands[1] * step
+        for stage in joint_stages(PRESET, PRESET.joint)
+        for step in range(stage.n_explore + stage.n_exploit)
     ]
     assert values[0] == pytest.approx(0.3) and values[-1] == pytest.approx(1.0)
+    assert len(values) == 15
     assert all(b > a for a, b in zip(values, values[1:], strict=False))
 
 
-def test_positions_go_through_all_phases_of_all_stages():
-    position, seen = Position(), []
-    while position.stage < 2:
-        seen.append((position.stage, position.phase))
-        position = position.next()
-    assert seen == [(s, p) for s in range(2) for p in PHASES]
+def test_a_stage_is_five_phases_for_people_who_count_from_one(finished):
+    out, _ = finished
+    assert (out / "model-stage-1.safetensors").exists()
+    stages = joint_stages(PRESET, PRESET.joint)
+    assert [s.title for s in stages] == ["stage 1 of 2", "stage 2 of 2"]
+    assert [s.from_prior for s in stages] == [True, False] and [s.n_latent for s in stages] == [3, 0]
+    weight = PRESET.weights.consistency
+    assert [s.consistency for s in stages] == [0.0, weight] and [s.masked for s in stages] == [True, False]
+    assert joint_stages(replace(PRESET, background=None), PRESET.joint)[1].masked
+
+
+def test_a_resume_with_another_perceptual_distance_is_refused(finished, monkeypatch):
+    out, _ = finished
+    monkeypatch.setattr(FeatureDistance, "name", "lpips-vgg")
+    with pytest.raises(ConfigError, match="other settings .perceptual discriminator, now lpips-vgg."):
+        pretrain(PRESET, tiny_gan(), out, resume=True)
 
 
 def test_refuses_to_touch_a_run_it_was_not_told_to(finished, tmp_path):
@@ -154,46 +164,17 @@ def test_refuses_what_it_cannot_lift(tmp_path):
 
 
 def test_a_nan_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
-    exploit = module.stages.exploit_loss
+    exploit = module.exploit.exploit_loss
 
-    def poisoned(*args):
-        losses = exploit(*args)
+    def poisoned(*args, **options):
+        losses = exploit(*args, **options)
         return losses | {"total": losses["total"] * float("nan")}
 
-    monkeypatch.setattr(module.stages, "exploit_loss", poisoned)
+    monkeypatch.setattr(module.exploit, "exploit_loss", poisoned)
     with pytest.raises(
-        TrainingDiverged, match="stage 0, exploit, step 0: the loss is nan; the last good checkpoint"
+        TrainingDiverged,
+        match="stage 1 of 2, exploit, steps 0 to 3: the loss is nan; the last good checkpoint",
     ):
         pretrain(PRESET, tiny_gan(), tmp_path)
     monkeypatch.undo()
     assert torch.isfinite(pretrain(PRESET, tiny_gan(), tmp_path, resume=True).log_sharpness)
-
-
-def _optimize(loss) -> None:
-    weight = torch.nn.Parameter(torch.ones(1))
-    optimize(
-        new_optimizer([Group([weight], 0.1)]), lambda step: {"total": loss(weight)}, 0, 100, SilentObserver(),
-        Log(None), {"stage": 0, "phase": "test"}, lambda step: None, 10,
-    )  # fmt: skip
-
-
-def test_rates_fall_linearly_in_the_cooldown():
-    optimizer = new_optimizer([Group([torch.nn.Parameter(torch.ones(1))], 0.1)])
-    rates = []
-
-    def loss(step):
-        rates.append(optimizer.param_groups[0]["lr"])
-        return {"total": optimizer.param_groups[0]["params"][0].square().sum()}
-
-    optimize(
-        optimizer, loss, 0, 10, SilentObserver(), Log(None), {"stage": 0, "phase": "test"}, lambda step: None,
-        10, cooldown=0.4,
-    )  # fmt: skip
-    assert rates == pytest.approx([0.1] * 7 + [0.075, 0.05, 0.025])
-
-
-def test_a_dead_loss_and_a_non_finite_gradient_stop():
-    with pytest.raises(TrainingDiverged, match="the loss is dead"):
-        _optimize(lambda w: (0 * w).sum())
-    with pytest.raises(TrainingDiverged, match="the gradient is not finite"):
-        _optimize(lambda w: (w - 1).abs().sqrt().sum())

@@ -79,7 +79,7 @@ def test_masks_from_files_are_asked_for_and_resumed_with(
     assert "4 of 4 masks are missing, the first is masks/stage-0/1000000-0.png" in said
     assert len(draw()) == 6
     other = pretrain("celeba-hq", "--gan", "gan.pkl", "--resume")
-    assert "was started with other settings (masks, weights)" in other.stderr
+    assert "was started with other settings (masks files, now none, weights)" in other.stderr
     result = pretrain("celeba-hq", *arguments, "--resume")
     assert result.exit_code == 0, result.output
     last = json.loads(Path("run/log.jsonl").read_text().splitlines()[-1])

@@ -7,13 +7,19 @@ import torch
 from tiny_gan import PRESET, tiny_gan
 
 from lift3d.model import LiftedGAN, MeshRenderer
-from lift3d.pseudo_labels.labeler import PseudoLabels
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.lights import Lights
-from lift3d.train import stages
-from lift3d.train.data import Rerendered, SampleSet
+from lift3d.train import exploit
+from lift3d.train.data import PseudoLabels, Rerendered, SampleSet
+from lift3d.train.exploit import Lesson
+from lift3d.train.pixels import FAR, Rays, Smoothing, draw_rays, near, shade_hits
 
 SIZE, COUNT = PRESET.size, 3
+SMOOTHING = Smoothing(0.2, 0.1, 3e-5)
+
+
+def rays_of(model: LiftedGAN, images: torch.Tensor, masks: torch.Tensor, *rest: object) -> Rays:
+    return draw_rays(model, images, masks, near(masks), *rest)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +42,7 @@ def masks() -> torch.Tensor:
 
 
 def test_rays_know_the_color_and_the_mask_of_their_pixel(model, images, masks):
-    rays = stages._rays(model, images, masks, 600, False, torch.Generator().manual_seed(2))
+    rays = rays_of(model, images, masks, 600, False, torch.Generator().manual_seed(2))
     assert rays.position.shape == (COUNT, 200, 2) and rays.patch == 0
     x, y = (rays.position - 0.5).long().unbind(-1)
     for i in range(COUNT):
@@ -45,20 +51,30 @@ def test_rays_know_the_color_and_the_mask_of_their_pixel(model, images, masks):
 
 
 def test_rays_are_rarely_far_from_the_object(model, images, masks):
-    rays = stages._rays(model, images, masks, 30_000, False, torch.Generator().manual_seed(3))
+    rays = rays_of(model, images, masks, 30_000, False, torch.Generator().manual_seed(3))
     x, y = (rays.position - 0.5).long().unbind(-1)
     near = (x >= 8) & (x <= 13) & (y >= 1) & (y <= 6)  # one pixel, a sixteenth of the size, around the mask
-    expected = 36 / (36 + (SIZE**2 - 36) * stages.FAR)
+    expected = 36 / (36 + (SIZE**2 - 36) * FAR)
     assert near.float().mean().item() == pytest.approx(expected, abs=0.02)
     everywhere = torch.ones_like(masks)  # without masks, every pixel is as good as another
-    rays = stages._rays(model, images, everywhere, 30_000, False, torch.Generator().manual_seed(3))
+    rays = rays_of(model, images, everywhere, 30_000, False, torch.Generator().manual_seed(3))
     assert rays.position.mean().item() == pytest.approx(SIZE / 2, abs=0.1)
+
+
+def test_near_is_the_mask_grown_by_a_sixteenth_of_the_side() -> None:
+    masks = torch.rand(2, 70, 32, 32, generator=torch.Generator().manual_seed(0)) < 0.01
+    grown = torch.zeros_like(masks)
+    for y in range(32):
+        for x in range(32):
+            window = masks[..., max(0, y - 2) : y + 3, max(0, x - 2) : x + 3]
+            grown[..., y, x] = window.flatten(-2).any(-1)
+    assert grown.any() and torch.equal(near(masks), grown)
 
 
 def test_patches_are_squares_inside_the_image(images, masks):
     model = LiftedGAN(replace(PRESET, batch=replace(PRESET.batch, patch=5)), tiny_gan().generator)
     for seed in range(20):
-        rays = stages._rays(model, images, masks, 75, True, torch.Generator().manual_seed(seed))
+        rays = rays_of(model, images, masks, 75, True, torch.Generator().manual_seed(seed))
         grid = rays.position.view(COUNT, 5, 5, 2) - 0.5
         assert rays.patch == 5 and 0 <= grid.min() and grid.max() <= SIZE - 1
         assert torch.equal(grid[:, :, 1:, 0] - grid[:, :, :-1, 0], torch.ones(COUNT, 5, 4))
@@ -93,11 +109,16 @@ def test_step_3_looks_at_own_images_as_often_as_it_should(monkeypatch, p_origina
     def stop(model, images, *rest):
         raise Seen(images)
 
-    monkeypatch.setattr(stages, "_draw", lambda *args: (400, False))
-    monkeypatch.setattr(stages, "_rays", stop)
+    monkeypatch.setattr(exploit, "draw", lambda *args: (400, False))
+    monkeypatch.setattr(exploit, "draw_rays", stop)
     with pytest.raises(Seen) as caught:
-        stages.exploit_loss(
-            model, samples, rerendered, config.joint, torch.nn.Identity(), 1, torch.Generator().manual_seed(4)
+        exploit.exploit_loss(
+            model,
+            Lesson.of(samples, rerendered),
+            SMOOTHING,
+            torch.nn.Identity(),
+            torch.Generator().manual_seed(4),
+            mirror_shapes=False,
         )
     share = (caught.value.args[0][:, 0, 0, 0] < 0).float().mean().item()
     assert low <= share <= high
@@ -106,10 +127,14 @@ def test_step_3_looks_at_own_images_as_often_as_it_should(monkeypatch, p_origina
         rerendered.views, rerendered.lights, unlabeled, torch.zeros(5, 6), torch.zeros(5, 5)
     )
     with pytest.raises(Seen) as caught:
-        stages.exploit_loss(
-            model, samples, rerendered, config.joint, torch.nn.Identity(), 1,
-            torch.Generator().manual_seed(4), pseudo_labels,
-        )  # fmt: skip
+        exploit.exploit_loss(
+            model,
+            Lesson.of(samples, rerendered, pseudo_labels),
+            SMOOTHING,
+            torch.nn.Identity(),
+            torch.Generator().manual_seed(4),
+            mirror_shapes=False,
+        )
     seen = caught.value.args[0][:, 0, 0, 0]
     assert torch.where(seen < 0, (seen + 1) * 127.5, 60).allclose(torch.tensor(60.0))  # gray, not black
     assert (seen < 0).float().mean().item() == share
@@ -124,14 +149,14 @@ def test_jitter_moves_and_stretches_and_continues_the_background():
     rng = torch.Generator().manual_seed(0)
     image = torch.ones(200, 3, 32, 32)
     image[:, :, 12:20, 12:20] = -1.0
-    moved = stages.jittered(image, 0.2, rng)
+    moved = exploit.jittered(image, 0.2, rng)
     assert (moved[:, :, 0] - 1).abs().max() < 1e-5  # the edge, wherever it went
     dark = (1 - moved[:, 0]) / 2
     area = dark.sum((1, 2))
     assert 1.3 * 64 < area.max() < 64 / 0.8**2 + 1 and 64 / 1.2**2 - 1 < area.min() < 0.8 * 64
     across = (dark.sum(1) * (torch.arange(32) + 0.5)).sum(1) / area - 16
     assert 1.0 < across.abs().max() < 0.2 / 2 * 16 / 0.8 + 0.5
-    torch.testing.assert_close(stages.jittered(image, 0.0, rng), image, atol=1e-4, rtol=0)
+    torch.testing.assert_close(exploit.jittered(image, 0.0, rng), image, atol=1e-4, rtol=0)
 
 
 def test_pixels_of_one_point_show_what_a_mesh_shows_and_teach_the_shape_its_normals(images, masks):
@@ -142,8 +167,8 @@ def test_pixels_of_one_point_show_what_a_mesh_shows_and_teach_the_shape_its_norm
         code = model.image_encoder(images)
     view = torch.tensor([[0.1, -0.4, 0.05, 0.0, 0.0, 0.0]]).repeat(COUNT, 1)
     light = torch.tensor([[0.4, 0.6, 0.5, -0.3, 0.0]]).repeat(COUNT, 1)
-    rays = stages._rays(model, images, masks | True, 150, False, torch.Generator().manual_seed(5))
-    color, _, hit = stages._shade_hits(model, model.surface(code), view, light, rays)
+    rays = rays_of(model, images, masks | True, 150, False, torch.Generator().manual_seed(5))
+    color, _, hit = shade_hits(model, model.surface(code), view, light, rays)
     x, y = (rays.position - 0.5).long().unbind(-1)
     for i in range(COUNT):
         with torch.no_grad():
@@ -161,7 +186,7 @@ def test_pixels_of_one_point_show_what_a_mesh_shows_and_teach_the_shape_its_norm
     color[hit].sum().backward()
     assert model.shape.head.weight.grad.abs().max() > 0
     model.shape.zero_grad()
-    color, _, hit = stages._shade_hits(model, model.surface(code), view, light, rays, fixed_shape=True)
+    color, _, hit = shade_hits(model, model.surface(code), view, light, rays, fixed_shape=True)
     color[hit].sum().backward()
     assert not any(p.grad.any() for p in model.shape.parameters() if p.grad is not None)
 
@@ -178,9 +203,14 @@ def test_step_3_shades_such_pixels_where_it_looks_at_random_ones(
     masks = torch.ones(2, 2, SIZE, SIZE, dtype=torch.bool)
     samples = SampleSet(torch.zeros(2, 16), gray[:, 0], masks[:, 0])
     rerendered = Rerendered(torch.zeros(2, 2, 6), torch.zeros(2, 2, 5), gray, masks, gray, masks)
-    monkeypatch.setattr(stages, "_draw", lambda *args: (2, is_patch))
-    terms = stages.exploit_loss(
-        model, samples, rerendered, config.joint, Distance(), 1, torch.Generator().manual_seed(4)
+    monkeypatch.setattr(exploit, "draw", lambda *args: (2, is_patch))
+    terms = exploit.exploit_loss(
+        model,
+        Lesson.of(samples, rerendered),
+        SMOOTHING,
+        Distance(),
+        torch.Generator().manual_seed(4),
+        mirror_shapes=False,
     )
     assert ("shaded" in terms) == expected
     if expected:

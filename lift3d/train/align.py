@@ -1,0 +1,83 @@
+"""Step 2 of a stage (method.md, section 3): E_w learns to project renders onto the GAN."""
+
+import torch
+
+from lift3d import losses
+from lift3d.gan.stylegan2 import Discriminator
+from lift3d.model import LiftedGAN
+from lift3d.scene.images import resize, to_float
+from lift3d.train.data import Rerendered, SampleSet
+from lift3d.train.phase import Group, Losses
+
+N_FEATURES = 4  # discriminator blocks in the projection loss
+
+
+def align_groups(model: LiftedGAN) -> list[Group]:
+    """E_w."""
+    return [Group(list(model.gan_encoder.parameters()), model.config.rates.gan_encoder)]
+
+
+def latent_loss(
+    model: LiftedGAN, unlabeled: SampleSet, rerendered: Rerendered, rng: torch.Generator
+) -> Losses:
+    """Before the first step 2: E_w learns by which latents GAN samples differ, w_a + dw(I_b) = w_b.
+
+    I_b is cut out like a pseudo image of the first stage, and the latents are compared by the styles that
+    they give: that teaches E_w views and lights at a fraction of the cost of images. Relative loss: 1 is what
+    dw = 0 scores."""
+    n = model.config.batch.n_latent
+    a, b = torch.randint(len(unlabeled.w), (2, n), generator=rng)
+    shapes = rerendered.pseudo_masks.flatten(0, 1)
+    shapes = shapes[torch.randint(len(shapes), (n,), generator=rng)].to(model.device)
+    image = to_float(unlabeled.images[b].to(model.device))
+    inside = unlabeled.masks[b, None].to(image)
+    tone = (image * inside).sum((2, 3), keepdim=True) / inside.sum((2, 3), keepdim=True).clamp_min(1)
+    image = torch.where(inside > 0, image, tone)
+    image = torch.where(shapes[:, None], image, 2 * model.background[0] - 1)
+    step = model.offset(image, to_float(unlabeled.images[a].to(model.device)))
+    w = unlabeled.w.to(model.device)
+    styles = model.generator.styles
+    error = styles(w[a] + step) - styles(w[b])
+    total = error.square().sum(-1).mean() / (styles(w[a]) - styles(w[b])).square().sum(-1).mean()
+    return {"total": total, "latent": total}
+
+
+def align_loss(
+    model: LiftedGAN,
+    samples: SampleSet,
+    rerendered: Rerendered,
+    discriminator: Discriminator,
+    rng: torch.Generator,
+    *,
+    masked: bool,
+    consistency: float,
+) -> Losses:
+    """Step 2: E_w learns to project pseudo images onto the GAN.
+
+    ``masked``: only the object counts. Where the surface is more than the prior, a constant background is
+    part of the picture: the outline says much of the view. ``consistency``: weight of whether E_v and E_l see
+    in the projection what was requested."""
+    weights, device = model.config.weights, model.device
+    n, m = rerendered.views.shape[:2]
+    i = torch.randint(n, (model.config.batch.n_align,), generator=rng)
+    j = torch.randint(m, (len(i),), generator=rng)
+    pseudo, original = to_float(rerendered.pseudo[i, j].to(device)), to_float(samples.images[i].to(device))
+    delta = model.offset(pseudo, original)
+    projected = resize(model.synthesize(samples.w[i].to(device) + delta), model.config.size)
+    mask = None
+    if masked:
+        mask = rerendered.pseudo_masks[i, j][:, None].to(device)
+    loss = losses.projection(
+        projected, pseudo, mask, delta,
+        lambda x: discriminator.features(x, N_FEATURES), weights.features, weights.offset,
+    )  # fmt: skip
+    terms = {"pixels": loss.pixels, "features": loss.features, "offset": loss.offset}
+    total = loss.total
+    if consistency:
+        view, light = rerendered.views[i, j].to(device), rerendered.lights[i, j].to(device)
+        terms["consistency"] = losses.view_light(
+            model.view_encoder.tanh(projected), model.view_encoder.to_tanh(view),
+            model.light_encoder.tanh(projected), model.light_encoder.to_tanh(light),
+        )  # fmt: skip
+        total = total + consistency * terms["consistency"]
+    return {"total": total, **terms}

@@ -1,0 +1,57 @@
+"""A phase of a training as a value: what trains, on which loss, for how many steps, and what is collected
+after.
+
+A training is a list of phases for one runner (runner.py). A phase without steps only collects: re-rendering
+and projection are such phases. What phases hand on is a dictionary of named tensors, ``State.collected``."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+Losses = dict[str, Tensor]  # named scalars; "total" is minimized, the others are logged
+Step = Callable[[int], Losses]  # the losses of a step, by its number
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters with their learning rate."""
+
+    parameters: Sequence[nn.Parameter]
+    rate: float
+
+
+@dataclass
+class State:
+    """Where a run stands: ``step`` steps of the phase number ``phase`` are done. With the parameters and the
+    moments of Adam, that is everything an exact resume needs.
+    """
+
+    rng: torch.Generator
+    phase: int = 0
+    step: int = 0
+    collected: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One Adam over some parameters for a number of steps, then what is collected and reported.
+
+    ``begin`` is called once before the first step, also after a resume; it gets the state, may not draw from
+    its generator, and returns the loss of a step. ``collect`` returns tensors that are added to the state's
+    and kept on disk. ``report`` draws pictures and returns scalars for the log."""
+
+    title: str  # for people: "stage 1 of 3, explore"
+    kind: str  # phases of a kind take about the same time per step
+    where: Mapping[str, int | str]  # what the lines of the log are marked with
+    n_steps: int = 0
+    groups: Sequence[Group] = ()
+    begin: Callable[[State], Step] | None = None
+    collect: Callable[[State], dict[str, Tensor]] | None = None
+    report: Callable[[State], dict[str, float]] | None = None
+    cooldown: float = 0.0  # last fraction of the steps, in which the rates fall linearly to 0
+
+    def rate_factor(self, step: int) -> float:
+        """By which the learning rates of a step are multiplied."""
+        return min(1.0, (self.n_steps - step) / max(1.0, self.cooldown * self.n_steps))
