@@ -86,7 +86,7 @@ def main() -> None:
     tell("forward pass", forward, heads)
     if args.labels:
         unlabeled = draw_samples(model, model.config.n_unlabeled, UNLABELED_SEED)
-        views, lights = new_labeler(model, unlabeled).label(to_bytes(images), masks)
+        views, lights = new_labeler(model, unlabeled.images, unlabeled.masks).label(to_bytes(images), masks)
         read = [rendered(model, *of) for of in zip(codes, views, lights, strict=True)]
         tell("forward pass, views and lights read", read, heads)
 

@@ -55,7 +55,7 @@ class Meter:
         """
         if not self.pending:
             return
-        values = iter(torch.stack([v.float() for step in self.pending for v in step.values()]).tolist())
+        values = iter(torch.stack([v.float() for step in self.pending for v in step.values()]).cpu().tolist())
         read = [{name: next(values) for name in step} for step in self.pending]
         self.pending = []
         last = self.first + len(read) - 1

@@ -27,7 +27,8 @@ from lift3d.scene.images import images_to_colors
 from lift3d.scene.lights import Lights
 from lift3d.scene.shading import shade
 from lift3d.scene.surface import Surface, sdf_and_gradient, smooth_normal
-from lift3d.train.runner import Group, Log, Losses, new_optimizer, optimize
+from lift3d.train.phase import Group, Losses, Phase
+from lift3d.train.runner import Runner
 
 N_ANCHORS, N_ANCHORS_A_STEP = 2000, 96  # points where the joint model's signed distances are remembered
 ANCHOR_STD = 0.03  # their distance from its surface, world units
@@ -206,18 +207,11 @@ def refine(
         light = model.light_encoder(images) if light is None else light
     instance, rng = Instance(model, code, view, light), torch.Generator().manual_seed(seed)
     target = new_target(instance, images, masks, rng)
-    optimize(
-        new_optimizer(refine_groups(instance, config)),
-        lambda step: refine_loss(instance, target, config, rng),
-        0,
-        config.n_steps,
-        observer or SilentObserver(),
-        Log(None),
-        {"stage": 0, "phase": "refine"},
-        lambda step: None,
-        config.n_steps,
-        config.cooldown,
-    )
+    phase = Phase(
+        "refine", "refine", {"phase": "refine"}, config.n_steps, refine_groups(instance, config),
+        lambda state: lambda step: refine_loss(instance, target, config, state.rng), cooldown=config.cooldown,
+    )  # fmt: skip
+    Runner(None, {}, {}, rng, observer or SilentObserver()).run([phase])
     return instance.requires_grad_(False)
 
 

@@ -30,13 +30,13 @@ CHECKPOINT_SECONDS = 300.0
 
 
 class Runner:
-    """A run in a directory. ``tensors`` are what trains and is saved, changed in place; ``settings``, of
-    plain values, are stored, and a resume must have the same ones.
+    """A run in a directory, or one that writes nothing (None). ``tensors`` are what trains and is saved,
+    changed in place; ``settings``, of plain values, are stored, and a resume must have the same ones.
     """
 
     def __init__(
         self,
-        out: Path,
+        out: Path | None,
         tensors: Mapping[str, Tensor],
         settings: Mapping[str, object],
         rng: torch.Generator,
@@ -49,6 +49,7 @@ class Runner:
         self.checkpoint_seconds = checkpoint_seconds
         self.moments: dict[str, Tensor] = {}  # of Adam, after a resume within a phase
         self.deferring, self.received = False, 0  # signals
+        self.log = Log(None)
 
     def begin(self, resume: bool) -> None:
         """Continues the run in the directory, or starts a new one there, which can be resumed from now on."""
@@ -73,7 +74,8 @@ class Runner:
                     self._train(phase)
                 if phase.collect is not None:
                     state.collected |= phase.collect(state)
-                    write_tensors(self.out / COLLECTED, state.collected, {"format": FORMAT})
+                    if self.out is not None:
+                        write_tensors(self.out / COLLECTED, state.collected, {"format": FORMAT})
                 if phase.report is not None:
                     values = phase.report(state)
                     if values:
@@ -131,6 +133,8 @@ class Runner:
             parameter.grad = None
 
     def _save(self, optimizer: torch.optim.Adam | None) -> None:
+        if self.out is None:
+            return
         tensors = {f"model.{name}": tensor for name, tensor in self.tensors.items()}
         tensors["rng"] = self.state.rng.get_state()
         if optimizer is not None:
