@@ -30,6 +30,7 @@ setup(
         "lift3d.export.blender",
         "lift3d.export.hdf5",
         "lift3d.export.meshes",
+        "lift3d.export.viewer",
         "lift3d.gan",
         "lift3d.gan.files",
         "lift3d.gan.pickle",
@@ -43,7 +44,7 @@ setup(
         "lift3d.synthetic",
         "lift3d.train",
     ],
-    package_data={"lift3d": ["assets/*"]},
+    package_data={"lift3d": ["assets/*"], "lift3d.export.viewer": ["page/*"]},
     entry_points={"console_scripts": ["lift3d = lift3d.cli.main:main"]},
     install_requires=[
         "torch>=2.4",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 TEXTURED = (".glb", ".obj", ".blend")  # formats that hold textures
 NORMAL_MAPPED = (".glb", ".blend")
-SUFFIXES = (*TEXTURED, ".ply", ".stl")
+SUFFIXES = (*TEXTURED, ".ply", ".stl", ".html")
 AT_ONCE = 1_000_000  # instances that a list may name
 
 
@@ -33,7 +33,10 @@ AT_ONCE = 1_000_000  # instances that a list may name
 )
 @click.option("--resolution", type=int, help="Grid cells per side of the model's mesh.  [default: 128]")
 @click.option(
-    "--out", type=options.PATH, required=True, help="File (.glb, .obj, .ply, .stl, .blend), or a folder."
+    "--out",
+    type=options.PATH,
+    required=True,
+    help="File (.glb, .obj, .ply, .stl, .blend, .html), or a folder.",
 )
 @click.option(
     "--format", "kind", default="glb", show_default=True, metavar="NAME", help="Of the files in a folder."
@@ -89,6 +92,8 @@ def export(
     if not (folder or resume):
         options.require_new(out, overwrite)
     options.use_device("cpu", threads)
+    if suffix == ".html":
+        return _share(dataset, sample, model, seed, trunc, decimate, out, folder)
     from lift3d.export.meshes.texture import check_size
     from lift3d.export.meshes.write import write_mesh
     from lift3d.export.objects import BUDGET, finish
@@ -125,6 +130,35 @@ def export(
             observer.advance()
             click.echo(f"{path}: {_described(finished)}, in {time.perf_counter() - start:.1f} s")
         observer.finish()
+
+
+def _share(
+    dataset: Path | None,
+    sample: str | None,
+    model: str | None,
+    seed: str | None,
+    trunc: float | None,
+    decimate: int | None,
+    out: Path,
+    folder: bool,
+) -> None:
+    """One page with all instances in it."""
+    if folder:
+        raise ConfigError(f"a page holds all instances: give a file such as {out / 'page.html'} as --out")
+    from lift3d import load
+    from lift3d.export.viewer import share
+
+    instances = _people(dataset, sample, model, seed, trunc, None, False)
+    faces, numbers = share.FACES if decimate is None else decimate, instances.numbers
+    if dataset is None:
+        page = share.from_model(load(model), numbers, trunc, faces=faces, name=model)
+    else:
+        from lift3d import open_dataset
+
+        chosen = open_dataset(dataset)
+        page = share.from_dataset(chosen, [chosen.indices.tolist().index(n) for n in numbers], faces)
+    page.save(out)
+    click.echo(f"{out}: {len(numbers)} instances, {len(page.text) / 1000:.0f} kB")
 
 
 def _people(

@@ -18,6 +18,7 @@ from lift3d.cli.prior import prior
 from lift3d.cli.sample import sample
 from lift3d.cli.turn import turn
 from lift3d.cli.verify import verify
+from lift3d.cli.view import view
 from lift3d.errors import Lift3DError
 
 
@@ -86,7 +87,7 @@ def main() -> None:
     """Lift a pretrained 2D GAN to 3D; write multi-view, multi-light datasets and meshes from it."""
 
 
-for command in (pretrain, sample, export, turn, eval_command, info, verify, gan, prior):
+for command in (pretrain, sample, export, turn, view, eval_command, info, verify, gan, prior):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ _HOME = {
     "write_dataset": "lift3d.export.dataset",
     "DatasetPlan": "lift3d.export.dataset",
     "write_mesh": "lift3d.export.meshes.write",
+    "show": "lift3d.export.viewer.share",
 }
 __all__ = list(_HOME)
 

@@ -124,6 +124,7 @@ def test_what_the_public_names_take_from_above() -> None:
         "write_dataset": "lift3d.export.dataset",
         "DatasetPlan": "lift3d.export.dataset",
         "write_mesh": "lift3d.export.meshes.write",
+        "show": "lift3d.export.viewer.share",
     }
 
 

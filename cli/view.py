@@ -1,0 +1,67 @@
+"""``lift3d view``: a live page on a model or a dataset."""
+
+import os
+import webbrowser
+from pathlib import Path
+
+import click
+
+from lift3d.cli import options
+from lift3d.errors import ConfigError
+
+
+@click.command()
+@click.argument("dataset", type=options.PATH, required=False)
+@click.option("--model", metavar="NAME|FILE", help="Look at this model instead.  [default: demo]")
+@click.option("--port", type=int, default=8013, show_default=True, help="On 127.0.0.1; 0 takes a free one.")
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
+@click.option("--size", type=int, default=256, show_default=True, help="Pixels per side of the picture.")
+@click.option(
+    "--resolution", type=int, default=128, show_default=True, help="Grid cells per side of the model's mesh."
+)
+@options.compute
+def view(
+    dataset: Path | None,
+    model: str | None,
+    port: int,
+    no_browser: bool,
+    size: int,
+    resolution: int,
+    device: str,
+    threads: int | None,
+) -> None:
+    """Turn the samples of a DATASET or a model, and move the light, in the browser. Ctrl-C ends it."""
+    if dataset is not None and model is not None:
+        raise ConfigError(f"{dataset} and --model {model} are two things to look at; give one of them")
+    if not 0 <= port < 65536:
+        raise ConfigError(f"--port is {port}, expected 0 to 65535")
+    from lift3d.export.viewer import scene
+    from lift3d.export.viewer.server import Server
+
+    for name, value, (low, high) in (
+        ("--size", size, scene.SIZES),
+        ("--resolution", resolution, scene.RESOLUTIONS),
+    ):
+        if not low <= value <= high:
+            raise ConfigError(f"{name} is {value}, expected {low} to {high}")
+    if dataset is not None:
+        shown = scene.DatasetScene(dataset)
+    else:
+        from lift3d import load
+
+        lifted = load(model or "demo").to(options.use_device(device, threads))
+        shown = scene.ModelScene(lifted, model or "demo", size, resolution)
+    with Server(shown, port) as server:
+        click.echo(f"{server.url}  (Ctrl-C ends it)")
+        remote = "SSH_CONNECTION" in os.environ
+        if remote:
+            number, host = server.server_address[1], os.environ["SSH_CONNECTION"].split()[2]
+            click.echo(
+                f"from your own computer: ssh -L {number}:127.0.0.1:{number} {host}, then open it there"
+            )
+        if not (no_browser or remote):
+            webbrowser.open(server.url)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            click.echo()

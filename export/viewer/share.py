@@ -1,0 +1,116 @@
+"""The page with its data in it: one HTML file that asks nobody for anything (``lift3d export --out x.html``).
+
+A head at 128 x 128 pixels stays below 400 KB: the mesh is decimated to ``FACES``, at most ``VIEWS`` views of a
+sample go in, and everything is compressed.
+"""
+
+import base64
+import gzip
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lift3d.errors import ConfigError
+from lift3d.export.hdf5.reader import LiftedDataset
+from lift3d.export.viewer.pack import pack
+from lift3d.export.viewer.scene import camera_facts, light_facts, map_arrays, mesh_arrays
+from lift3d.export.whole_file import write_whole
+from lift3d.model import LiftedGAN, MeshRenderer
+from lift3d.scene.mesh import decimate
+
+FACES = 10_000
+VIEWS = 3
+SIZE = 128  # pixels of a model's picture
+PAGE = Path(__file__).parent / "page"
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+
+
+@dataclass(frozen=True)
+class Page:
+    """One HTML page. Jupyter shows it where a cell ends with it."""
+
+    text: str
+
+    def save(self, path: Path | str) -> None:
+        """Writes the file, whole or not at all."""
+        write_whole(path, self.text.encode())
+
+    def _repr_html_(self) -> str:
+        """The page in a frame of its own, which may run its script and nothing else."""
+        style = "width:100%;height:760px;border:0;border-radius:12px"
+        source = html.escape(self.text, quote=True)
+        return f'<iframe style="{style}" sandbox="allow-scripts allow-downloads" srcdoc="{source}"></iframe>'
+
+
+def page(about: dict, packs: Sequence[bytes] = (), connect: bool = False) -> Page:
+    """The page about ``about``, with ``packs`` in it; ``connect``: it may ask the server that it came from."""
+    facts = json.dumps(about).replace("<", "\\u003c")
+    blocks = "".join(
+        f'<script type="application/octet-stream">{base64.b64encode(gzip.compress(data, 9)).decode()}</script>\n'
+        for data in packs
+    )
+    parts = {
+        "@POLICY@": _POLICY + ("; connect-src 'self'" if connect else ""),
+        "@TITLE@": html.escape(f"{about['name']} · lift3d"),
+        "@STYLE@": (PAGE / "viewer.css").read_text(encoding="utf-8"),
+        "@ABOUT@": facts,
+        "@PACKS@": blocks,
+        "@SCRIPT@": "\n".join((PAGE / n).read_text(encoding="utf-8") for n in ("gl.js", "viewer.js")),
+        "@SHADE@": (PAGE / "shade.glsl").read_text(encoding="utf-8"),
+    }
+    text = (PAGE / "viewer.html").read_text(encoding="utf-8")
+    for mark, part in parts.items():
+        text = text.replace(mark, part)
+    return Page(text)
+
+
+def from_model(
+    model: LiftedGAN,
+    seeds: Sequence[int],
+    truncation: float | None = None,
+    size: int = SIZE,
+    faces: int = FACES,
+    name: str = "model",
+) -> Page:
+    """Samples of a model, each seen and lit as its own image is."""
+    packs = []
+    for seed in seeds:
+        one = model.sample([seed], truncation)
+        mesh = model.mesh(one.code[0])
+        maps = model.render(one.code[0], one.cameras, one.lights, size, MeshRenderer(mesh))
+        arrays = mesh_arrays(decimate(mesh, faces))
+        arrays |= {f"{key}/0": value for key, value in map_arrays(maps, 0).items()}
+        about = {"index": seed, "cameras": camera_facts(one.cameras), "lights": light_facts(one.lights)}
+        packs.append(pack(about, arrays))
+    facts = {"kind": "share", "noun": "seed", "name": name, "background": model.background[0]}
+    return page(facts | {"license": model.config.license}, packs)
+
+
+def from_dataset(dataset: LiftedDataset, items: Sequence[int], faces: int = FACES) -> Page:
+    """Samples of a dataset by their place in it, with their cameras and lights."""
+    packs = []
+    for item in items:
+        one = dataset[item]
+        arrays = mesh_arrays(decimate(dataset.mesh(item), faces))
+        cameras = one.cameras[:VIEWS]
+        for view in range(len(cameras.rotation)):
+            arrays |= {f"{key}/{view}": value for key, value in map_arrays(one, view).items()}
+        about = {"index": int(one.index), "seed": int(one.seed), "cameras": camera_facts(cameras)}
+        packs.append(pack(about | {"lights": light_facts(one.lights)}, arrays))
+    return page({"kind": "share", "noun": "sample", "name": dataset.path.name, "background": 1.0}, packs)
+
+
+def show(what: LiftedGAN | LiftedDataset, *chosen: int) -> Page:
+    """The share page of seeds of a model, or of samples of a dataset; by default of the first one.
+
+    In a notebook: ``lift3d.show(lifted, 7, 8)``, ``lift3d.show(dataset, 0)``. Raises ``ConfigError`` for
+    anything else.
+    """
+    chosen = chosen or (0,)
+    if isinstance(what, LiftedGAN):
+        return from_model(what, chosen)
+    if isinstance(what, LiftedDataset):
+        return from_dataset(what, chosen)
+    raise ConfigError(f"show takes a LiftedGAN or a dataset, got {type(what).__name__}")
