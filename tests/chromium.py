@@ -1,4 +1,4 @@
-"""A minimal client of Chromium's DevTools protocol, over its pipe: messages are JSON, each ended by a zero byte."""
+"""A minimal client of Chromium's DevTools protocol, over its pipe: JSON messages that end with a zero byte."""
 
 import base64
 import fcntl
@@ -12,13 +12,13 @@ from pathlib import Path
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --use-angle=swiftshader --enable-unsafe-swiftshader --disable-quic "
-    "--no-first-run --disable-background-networking --disable-component-update --disable-sync --mute-audio"
+    "--headless=new --no-sandbox --disable-gpu --use-angle=swiftshader --enable-unsafe-swiftshader "
+    "--disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync --mute-audio"
 )
 
 
 class Browser:
-    """One headless page. ``problems`` collects console errors, exceptions and requests that leave this computer."""
+    """One headless page. ``problems``: console errors, exceptions, requests that leave this computer."""
 
     def __init__(self, folder: Path, width: int = 1440, height: int = 900) -> None:
         child_in, self._out = os.pipe()
@@ -29,7 +29,13 @@ class Browser:
             os.dup2(high_in, 3)
             os.dup2(high_out, 4)
 
-        command = [PROGRAM, *FLAGS.split(), f"--user-data-dir={folder}", "--remote-debugging-pipe", "about:blank"]
+        command = [
+            PROGRAM,
+            *FLAGS.split(),
+            f"--user-data-dir={folder}",
+            "--remote-debugging-pipe",
+            "about:blank",
+        ]
         with open(folder / "log", "wb") as log:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, preexec_fn=place, close_fds=True, pass_fds=(3, 4)
@@ -102,7 +108,11 @@ class Browser:
 
     def resize(self, width: int, height: int, dark: bool = False) -> None:
         self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
         )
         theme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", features=theme)
@@ -110,9 +120,8 @@ class Browser:
     def center(self, selector: str) -> tuple[float, float]:
         box = f"document.querySelector('{selector}')"
         self.evaluate(f"{box}.scrollIntoView({{block: 'center'}})")
-        script = f"(() => {{ const b = {box}.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2] }})()"
-        x, y = self.evaluate(script)
-        return x, y
+        b = self.evaluate(f"{box}.getBoundingClientRect().toJSON()")
+        return b["x"] + b["width"] / 2, b["y"] + b["height"] / 2
 
     def click(self, selector: str) -> None:
         x, y = self.center(selector)
@@ -125,7 +134,12 @@ class Browser:
         self.call("Input.dispatchMouseEvent", type="mousePressed", x=x, y=y, **mouse)
         for i in (1, 2, 3):
             self.call(
-                "Input.dispatchMouseEvent", type="mouseMoved", x=x + dx * i / 3, y=y + dy * i / 3, buttons=1, **mouse
+                "Input.dispatchMouseEvent",
+                type="mouseMoved",
+                x=x + dx * i / 3,
+                y=y + dy * i / 3,
+                buttons=1,
+                **mouse,
             )
         self.call("Input.dispatchMouseEvent", type="mouseReleased", x=x + dx, y=y + dy, **mouse)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -67,8 +68,8 @@ def mesh_arrays(mesh: Mesh) -> dict[str, object]:
     peak = max(float(mesh.specular.max()), 1e-6)
     return {
         "vertices": quantize(mesh.vertices, "i2", -1.1, 1.1),
-        "normals": quantize(mesh.normals, "i2", -1.0, 1.0),
-        "colors": to_uint8(mesh.albedo),
+        "normals": quantize(mesh.normals, "u1", -1.0, 1.0),
+        "vertex_albedo": to_uint8(mesh.albedo),
         "reflection": quantize(mesh.specular, "u1", 0.0, peak),
         "exponent": quantize(mesh.shininess, "u1", 0.0, 128.0),
         "faces": mesh.faces.astype(index),
@@ -108,7 +109,9 @@ def light_facts(lights: Lights) -> list[list[float]]:
     return torch.cat((strengths, lights.direction), -1).tolist()
 
 
-def shaded(maps: Maps, cameras: Cameras, light: Sequence[float], gains: Sequence[float], background: float):
+def shaded(
+    maps: Maps, cameras: Cameras, light: Sequence[float], gains: Sequence[float], background: float
+) -> Float[Tensor, "h w 3"]:
     """Colors [h, w, 3] of the first view under a light, specular and exponent times ``gains``: the formula
     that the page computes.
     """
@@ -244,7 +247,8 @@ class DatasetScene:
         """What the page knows from the start."""
         about = describe(self.path)
         with open_file(self.path) as h5:
-            done, background = h5["done"][:].astype(bool).tolist(), 1.0
+            done = h5["done"][:].astype(bool).tolist()
+            background = float(h5["colors"].attrs["background"][0])
         facts = {"kind": self.kind, "name": self.name, "planned": about.planned, "done": done}
         return facts | {"background": background, "license": about.license}
 

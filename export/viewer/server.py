@@ -1,7 +1,7 @@
 """The live viewer's server: this computer only, the standard library's ``http.server``, a page and questions.
 
-``GET /`` is the page; ``POST /api/NAME`` with a JSON question is answered with bytes (pack.py, or a file). Any
-other path is 404. A browser that was lured here from another site is refused by Host, Origin and content type.
+``GET /`` is the page; ``POST /api/NAME`` with a JSON question is answered with bytes (pack.py, or a file).
+Any other path is 404. A browser lured here by another site is refused by Host, Origin and content type.
 One question is computed at a time; ``WAITING`` may queue, more are told to come back (503).
 """
 
@@ -9,7 +9,7 @@ import json
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from lift3d.errors import ConfigError, Lift3DError
 from lift3d.export.viewer.share import page
@@ -19,6 +19,7 @@ MAX_QUESTION = 1 << 16  # bytes
 WAITING = 32  # questions in the queue
 
 
+@runtime_checkable
 class Scene(Protocol):
     """What is looked at: ``scene.ModelScene`` or ``scene.DatasetScene``."""
 

@@ -45,7 +45,7 @@ function setMesh(arrays) {
   let peak = 1e-6;
   for (let i = 0; i < n; i++) { gloss.set([arrays.reflection[i], arrays.exponent[i]], 2 * i); peak = Math.max(peak, arrays.reflection[i]); }
   mesh.peak = peak;
-  const albedo = Float32Array.from(arrays.colors, (c) => c / 255);
+  const albedo = Float32Array.from(arrays.vertex_albedo, (c) => c / 255);
   for (const pane of [picture, surface]) pane.setPiece("mesh", "TRIANGLES", arrays.faces, mesh, arrays.normals, albedo, gloss);
 }
 function setGlyphs(cameras, lights) { // lines: a frustum per camera, an arrow per light
@@ -85,7 +85,7 @@ function paint() {
   const l = look(), c = camera(), ratio = Math.min(devicePixelRatio, 2);
   if (maps || mesh) picture.draw(l, c, exact(), exact() ? maps.size : 512, 1, ["glyphs"]);
   const side = Math.max(64, Math.round($("mesh").clientWidth * ratio));
-  surface.draw(l, c, false, side, state.zoom * (state.glyphs ? 0.52 : 1), state.glyphs ? [] : ["glyphs"]);
+  surface.draw(l, c, false, side, state.zoom * (state.glyphs ? 0.6 : 1), state.glyphs ? [] : ["glyphs"]);
   const onScreen = apply(c.turn, state.toLight);
   $("ball").style.setProperty("--x", `${50 + 44 * onScreen[0]}%`);
   $("ball").style.setProperty("--y", `${50 - 44 * onScreen[1]}%`);
@@ -272,7 +272,6 @@ const quote = (text) => (/^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'
 const command = () => (about.kind === "model"
   ? `lift3d export --model ${quote(about.name)} --seed ${state.seed} --trunc ${state.truncation} --out head.glb`
   : `lift3d export ${quote(about.name)} --sample ${stored.index} --out head.glb`);
-const unit = (v) => { const n = Math.hypot(...v) || 1; return v.map((x) => x / n); };
 function turnLight(dx, dy) { // on the screen, radians
   const turn = rotation(state.view), [x, y, z] = apply(turn, state.toLight);
   const yaw = Math.atan2(x, z) + dx, pitch = Math.max(-1.5, Math.min(1.5, Math.asin(Math.max(-1, Math.min(1, y))) + dy));
@@ -328,7 +327,7 @@ function field(name, label) {
   input.oninput = () => { if (input.validity.valid && input.value !== "") { state[name] = input.valueAsNumber; instanceChanged(name === "seed"); } };
   $("who").append(make("label", { className: "row" }, make("span", { textContent: label }), input));
 }
-const degrees = (x) => `${(x * 180 / Math.PI).toFixed(0)}°`;
+const degrees = (x) => `${Math.round(x * 180 / Math.PI) || 0}°`;
 function build() {
   $("name").textContent = about.name;
   MAPS_SHOWN.forEach((name, i) => {
