@@ -1,4 +1,4 @@
-"""A minimal client of Chromium's DevTools protocol, over its pipe: JSON messages that end with a zero byte."""
+"""A minimal client of Chromium's DevTools protocol, over its pipe: messages that end with a zero byte."""
 
 import base64
 import fcntl
@@ -13,7 +13,8 @@ from pathlib import Path
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --use-angle=swiftshader --enable-unsafe-swiftshader "
-    "--disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync --mute-audio"
+    "--disable-quic --no-first-run --disable-background-networking --disable-component-update "
+    "--disable-sync --mute-audio"
 )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 DTYPES = ("u1", "i2", "u2", "u4", "f4")
 
 
-def quantize(array: NDArray, dtype: str, low: float, high: float) -> tuple[NDArray, float, float]:
+def quantize(array: NDArray, dtype: str, low: int | float, high: int | float) -> tuple[NDArray, float, float]:
     """Numbers whose range stands for [low, high], with scale and low of the module docstring."""
     info = np.iinfo(dtype)
     scale = (high - low) / (info.max - info.min) or 1.0

@@ -29,6 +29,7 @@ from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
 from lift3d.scene.shading import Material, shade
 
+Number = int | float
 KEPT = 6  # instances whose meshes are kept
 SIZES = (16, 512)  # pixels of a picture
 RESOLUTIONS = (16, 192)  # grid cells of a mesh
@@ -46,7 +47,7 @@ class Choice:
     mix: float = 0.0  # 0: seed, 1: other
 
 
-def number(question: dict, name: str, low: float, high: float, default: float | None = None) -> float:
+def number(question: dict, name: str, low: Number, high: Number, default: Number | None = None) -> Number:
     """A number of a question. Raises ``ConfigError`` if it is none, or out of range."""
     value = question.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
@@ -54,7 +55,7 @@ def number(question: dict, name: str, low: float, high: float, default: float | 
     return value
 
 
-def numbers(question: dict, name: str, count: int) -> list[float]:
+def numbers(question: dict, name: str, count: int) -> list[Number]:
     """``count`` finite numbers of a question."""
     values = question.get(name)
     if not isinstance(values, list) or len(values) != count:
@@ -110,7 +111,7 @@ def light_facts(lights: Lights) -> list[list[float]]:
 
 
 def shaded(
-    maps: Maps, cameras: Cameras, light: Sequence[float], gains: Sequence[float], background: float
+    maps: Maps, cameras: Cameras, light: Sequence[Number], gains: Sequence[Number], background: Number
 ) -> Float[Tensor, "h w 3"]:
     """Colors [h, w, 3] of the first view under a light, specular and exponent times ``gains``: the formula
     that the page computes.

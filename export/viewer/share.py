@@ -100,8 +100,8 @@ def from_dataset(dataset: LiftedDataset, items: Sequence[int], faces: int = FACE
     return page({"kind": "share", "noun": "sample", "name": dataset.path.name, "background": 1.0}, packs)
 
 
-def show(what: LiftedGAN | LiftedDataset, *chosen: int) -> Page:
-    """The share page of seeds of a model, or of samples of a dataset; by default of the first one.
+def show(what: object, *chosen: int) -> Page:
+    """The share page of seeds of a ``LiftedGAN``, or of samples of a ``LiftedDataset``; by default the first.
 
     In a notebook: ``lift3d.show(lifted, 7, 8)``, ``lift3d.show(dataset, 0)``. Raises ``ConfigError`` for
     anything else.

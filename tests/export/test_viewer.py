@@ -244,6 +244,7 @@ def test_only_its_own_page_is_answered(serve: object) -> None:
         answer = connection.getresponse()
         text = answer.read()
         assert answer.status == status
+    connection.close()
     assert b"</script><b>toy" not in text  # names are escaped
     assert server.server_address[0] == "127.0.0.1"
 
@@ -294,7 +295,7 @@ def test_a_taken_port_is_an_error(serve: object) -> None:
 )
 def test_questions_out_of_range(question: dict, words: str, tiny_model: Path) -> None:
     with pytest.raises(ConfigError, match=words):
-        scene.ModelScene(lift3d.load(tiny_model), "tiny").picture(question)
+        scene.ModelScene(lift3d.load(tiny_model), "tiny").picture({"view": [0] * 6} | question)
 
 
 def test_mixing_all_the_way_is_the_other_one(tiny_model: Path) -> None:
