@@ -24,7 +24,7 @@ from lift3d.export.viewer.pack import pack, quantize
 from lift3d.model import LiftedGAN, MeshRenderer, Samples, VolumeRenderer
 from lift3d.render.maps import Maps
 from lift3d.scene.cameras import Cameras
-from lift3d.scene.color import to_uint8
+from lift3d.scene.images import to_uint8
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
 from lift3d.scene.shading import Material, shade
@@ -47,15 +47,15 @@ class Choice:
     mix: float = 0.0  # 0: seed, 1: other
 
 
-def number(question: dict, name: str, low: Number, high: Number, default: Number | None = None) -> Number:
+def number(question: dict, name: str, low: Number, high: Number, default: Number | None = None) -> float:
     """A number of a question. Raises ``ConfigError`` if it is none, or out of range."""
     value = question.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise ConfigError(f"{name} is {str(value)[:40]!r}, expected a number from {low:g} to {high:g}")
-    return value
+    return float(value)
 
 
-def numbers(question: dict, name: str, count: int) -> list[Number]:
+def numbers(question: dict, name: str, count: int) -> list[float]:
     """``count`` finite numbers of a question."""
     values = question.get(name)
     if not isinstance(values, list) or len(values) != count:
