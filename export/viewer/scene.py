@@ -144,6 +144,7 @@ class ModelScene:
     def __init__(self, model: LiftedGAN, name: str, size: int = 256, resolution: int = 128) -> None:
         self.model, self.name, self.size, self.resolution = model, name, size, resolution
         self._meshes: OrderedDict[tuple[Choice, int], Mesh] = OrderedDict()
+        self._last: tuple[Choice, Samples] | None = None
 
     def about(self) -> dict:
         """What the page knows from the start."""
@@ -201,6 +202,11 @@ class ModelScene:
         return Choice(self._seed(question, "seed"), truncation, other, mix)
 
     def _lift(self, choice: Choice) -> Samples:
+        if self._last is None or self._last[0] != choice:
+            self._last = choice, self._lifted(choice)
+        return self._last[1]
+
+    def _lifted(self, choice: Choice) -> Samples:
         model, one = self.model, self.model.sample([choice.seed], choice.truncation)
         if not choice.mix:
             return one

@@ -91,7 +91,7 @@ function paint() {
   $("ball").style.setProperty("--y", `${50 - 44 * onScreen[1]}%`);
   $("ball").classList.toggle("behind", onScreen[2] < 0);
   for (const set of Object.values(sliders)) set();
-  if (since && what) { report(what, performance.now() - since); if (what === "light") since = 0; }
+  if (since && what) { report(what, performance.now() - since); since = 0; }
   document.body.dataset.frame = String(++frame);
   document.body.dataset.exact = String(Boolean(exact()));
 }
