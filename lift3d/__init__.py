@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _HOME = {
     "load": "lift3d.model",
     "LiftedGAN": "lift3d.model",
+    "lift": "lift3d.train.joint",
     "PRESETS": "lift3d.config.presets",
     "get_preset": "lift3d.config.presets",
     "Cameras": "lift3d.scene.cameras",

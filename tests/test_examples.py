@@ -17,6 +17,7 @@ TESTED = {
     "interpolate_two_heads",
     "dataset_in_a_dataloader",
     "mesh_for_blender",
+    "lift_your_gan",
     "read_with_h5py_alone",
 }
 
@@ -73,3 +74,9 @@ def test_a_textured_mesh(tmp_path: Path, name: str) -> None:
     assert "faces" in run("mesh_for_blender", tmp_path, name)
     mesh = trimesh.load(tmp_path / name, force="mesh")
     assert 1_000 < len(mesh.faces) <= 5_000 and mesh.visual.material.baseColorTexture.size == (256, 256)
+
+
+def test_a_gan_of_ones_own(tmp_path: Path, tiny_gan: Path) -> None:
+    run("lift_your_gan", tmp_path, str(tiny_gan), "tiny")
+    assert (tmp_path / "lifted" / "model.safetensors").exists()
+    assert trimesh.load(tmp_path / "sample.glb", force="mesh").is_watertight

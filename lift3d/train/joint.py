@@ -7,14 +7,14 @@ stage, and at the end ``model.safetensors``."""
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import torch
 
 from lift3d.config.schema import Preset, Schedule
+from lift3d.config.toml import open_preset
 from lift3d.errors import ConfigError
-from lift3d.gan.files.load import LoadedGan
+from lift3d.gan.files.load import LoadedGan, load
 from lift3d.gan.published import check_gan
 from lift3d.gan.stylegan2 import Discriminator
 from lift3d.masks.sources import MaskSource, mask_source, with_masks
@@ -31,7 +31,8 @@ from lift3d.train.runner import CHECKPOINT_SECONDS, LOG, STATE, Runner
 MODEL = "model.safetensors"
 UNLABELED_SEED = 500_000_000  # of the first of the samples in ``Preset.n_unlabeled``
 PATCH_FEATURES = 3  # discriminator blocks of the perceptual distance on patches
-LABELS = "pseudo_labels."  # what the names of their tensors start with
+LABELS = "pseudo_labels."  # what names of collected tensors start with: those of projections
+OWN = "own."  # and of the samples themselves
 AfterStage = Callable[[LiftedGAN, int], dict[str, float]]  # scalars for the log
 
 
@@ -46,9 +47,7 @@ class Stage:
     n_align: int
     n_exploit: int
     open_bands: tuple[float, float]  # before its first step of the fields, and by how much each raises it
-    from_prior: (
-        bool  # the shape is still the prior, E_I, E_v and E_l know nothing: E_I trains from step 1 on,
-    )
+    from_prior: bool  # the shape is still the prior, and E_I, E_v and E_l know nothing: E_I trains in step 1,
     # own views and lights are the known ones, and symmetry is assumed
     masked: bool  # E_w's target is cut out
     consistency: float  # weight of the view and light of projections in step 2
@@ -67,9 +66,6 @@ class Lift:
     discriminator: Discriminator
     schedule: Schedule
     samples: SampleSet
-    labeled: Callable[
-        [], SampleSet
-    ]  # the samples with views and lights, where they are known before E_v, E_l
     unlabeled: SampleSet | None
     perceptual: torch.nn.Module
     masks: MaskSource
@@ -98,6 +94,21 @@ def check_run(preset: Preset, out: str | Path, resume: bool = False, overwrite: 
     if resume and not exists:
         raise ConfigError(f"{out} holds no run to resume: leave out --resume")
     return preset.joint
+
+
+def lift(
+    gan: LoadedGan | str | Path,
+    preset: Preset | str,
+    out: str | Path,
+    **options: object,
+) -> LiftedGAN:
+    """Lifts a 2D GAN, given as loaded or as a file, into the folder ``out``, as ``lift3d pretrain`` does.
+
+    ``preset`` is a preset, its name, or a category's TOML file; ``options`` are those of ``pretrain``.
+    """
+    loaded = gan if isinstance(gan, LoadedGan) else load(gan)
+    chosen = preset if isinstance(preset, Preset) else open_preset(str(preset))
+    return pretrain(chosen, loaded, out, **options)
 
 
 def pretrain(
@@ -147,17 +158,7 @@ def pretrain(
         unlabeled = draw_samples(model, preset.n_unlabeled, UNLABELED_SEED, on_background)
     samples = draw_samples(model, schedule.n_samples, 1_000_000 * (seed + 1), source)
 
-    @cache
-    def labeled() -> SampleSet:
-        if unlabeled is None:
-            return samples
-        labeler = new_labeler(model, unlabeled.images, unlabeled.masks)
-        views, lights = labeler.label(samples.images, samples.masks)
-        return replace(samples, views=views, lights=lights)
-
-    lift = Lift(
-        model, discriminator, schedule, samples, labeled, unlabeled, perceptual, source, observer, out
-    )
+    lift = Lift(model, discriminator, schedule, samples, unlabeled, perceptual, source, observer, out)
     runner.run([p for stage in joint_stages(preset, schedule) for p in phases(lift, stage, after_stage)])
     model.save(out / MODEL)
     return model
@@ -184,13 +185,30 @@ def joint_stages(preset: Preset, schedule: Schedule) -> list[Stage]:
 
 
 def phases(lift: Lift, stage: Stage, after_stage: AfterStage | None = None) -> list[Phase]:
-    """The five phases of a stage."""
+    """The phases of a stage: five, after one that labels the samples where E_v and E_l know nothing yet."""
     model, observer, m = lift.model, lift.observer, lift.schedule.n_rerendered
-    own = lift.labeled if stage.from_prior else lambda: lift.samples
+
+    def own(state: State) -> SampleSet:
+        """The samples, with views and lights where they were labeled."""
+        if not (stage.from_prior and OWN + "views" in state.collected):
+            return lift.samples
+        labels = {name: state.collected[OWN + name] for name in ("views", "lights")}
+        return replace(lift.samples, **labels)
+
+    def labeled(state: State) -> dict[str, torch.Tensor]:
+        labeler = new_labeler(model, lift.unlabeled.images, lift.unlabeled.masks)
+        views, lights = labeler.label(lift.samples.images, lift.samples.masks)
+        return {OWN + "views": views, OWN + "lights": lights}
 
     def rerendered(state: State) -> dict[str, torch.Tensor]:
         made = rerender(
-            model, own(), m, state.rng, observer, one_shape=stage.from_prior, predict=not stage.from_prior
+            model,
+            own(state),
+            m,
+            state.rng,
+            observer,
+            one_shape=stage.from_prior,
+            predict=not stage.from_prior,
         )
         return {k: v for k, v in vars(made).items() if v is not None}
 
@@ -221,10 +239,12 @@ def phases(lift: Lift, stage: Stage, after_stage: AfterStage | None = None) -> l
             f"{stage.title}, {kind}", kind, where, *arguments, cooldown=model.config.rates.cooldown, **options
         )
 
+    first = [phase("label", collect=labeled)] if stage.from_prior and lift.unlabeled is not None else []
     return [
+        *first,
         phase(
             "explore", stage.n_explore, explore.explore_groups(model, stage.from_prior),
-            lambda state: _explore(lift, stage, own(), state),
+            lambda state: _explore(lift, stage, own(state), state),
         ),
         phase("rerender", collect=rerendered),
         phase(
@@ -283,4 +303,4 @@ def _exploit(lift: Lift, stage: Stage, state: State) -> Step:
 
 
 def _rerendered(state: State) -> Rerendered:
-    return Rerendered(**{k: v for k, v in state.collected.items() if not k.startswith(LABELS)})
+    return Rerendered(**{k: v for k, v in state.collected.items() if "." not in k})

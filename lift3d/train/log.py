@@ -4,6 +4,8 @@ Losses stay on their device until a line is due: reading each would make every s
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -48,6 +50,17 @@ class Meter:
         if not self.pending:
             self.first = step
         self.pending.append({name: value.detach() for name, value in losses.items()})
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Inside, an operation that refuses what an earlier step has ruined is reported as that step's
+        failure: losses are read late, so NaN parameters may be used before they are found.
+        """
+        try:
+            yield
+        except RuntimeError:
+            self.settle()
+            raise
 
     def settle(self) -> None:
         """Reads all pending steps at once. Raises ``TrainingDiverged`` where a total or a gradient is not

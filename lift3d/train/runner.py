@@ -104,10 +104,11 @@ class Runner:
             for group, own in zip(optimizer.param_groups, phase.groups, strict=True):
                 group["lr"] = own.rate * phase.rate_factor(step)
             optimizer.zero_grad(set_to_none=True)
-            losses = loss(step)
-            losses["total"].backward()
-            norm = nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
+            with meter.blamed():
+                losses = loss(step)
+                losses["total"].backward()
+                norm = nn.utils.clip_grad_norm_(parameters, 1.0)
+                optimizer.step()
             meter.add(step, losses | {"gradient": norm})
             state.step = step + 1
             if state.step % LOG_EVERY == 0 or state.step == phase.n_steps:

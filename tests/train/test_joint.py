@@ -173,7 +173,7 @@ def test_a_nan_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path, monkeypat
     monkeypatch.setattr(module.exploit, "exploit_loss", poisoned)
     with pytest.raises(
         TrainingDiverged,
-        match="stage 1 of 2, exploit, steps 0 to 3: the loss is nan; the last good checkpoint",
+        match="stage 1 of 2, exploit, steps 0 to \\d: the loss is nan; the last good checkpoint",
     ):
         pretrain(PRESET, tiny_gan(), tmp_path)
     monkeypatch.undo()
