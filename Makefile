@@ -19,7 +19,7 @@ BLENDER_STAMP := $(BLENDER_VENV)/.installed
 VALIDATOR := $(if $(shell command -v npm),$(CURDIR)/.venv-gltf-validator)
 VALIDATOR_STAMP := $(addsuffix /node_modules/gltf-validator/package.json,$(VALIDATOR))
 
-.PHONY: setup setup-blender lint test test-blender demo clean
+.PHONY: setup setup-blender lint test test-blender docs demo clean
 
 setup: $(STAMP)
 
@@ -56,6 +56,10 @@ test-blender: setup-blender
 demo: $(STAMP)
 	$(LIFT3D) sample --n 16 --out $(OUT)/faces.h5 --contact-sheet $(OUT)/faces.png --overwrite
 	$(LIFT3D) export $(OUT)/faces.h5 --sample 0 --out $(OUT)/head.glb --overwrite
+
+# Pages that are written from the source: docs/dataset.md, docs/api.md. A test tells when they are stale.
+docs: $(STAMP)
+	$(VENV)/bin/python docs/make.py
 
 clean:
 	rm -rf $(VENV) .venv-* build *.egg-info
