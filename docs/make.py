@@ -1,4 +1,4 @@
-"""Writes docs/dataset.md from the schema of datasets, and docs/api.md from the public names: ``make docs``."""
+"""Writes docs/dataset.md from the schema of datasets and docs/api.md from the public names: ``make docs``."""
 
 import inspect
 import re
@@ -18,7 +18,7 @@ DTYPES |= {"f2": "float16", "f4": "float32"}
 
 
 def filled(text: str, indent: str = "") -> str:
-    """Wrapped so that no line begins with an operator, which Markdown would take for a list or a quotation."""
+    """Wrapped so that no line begins with an operator, which would be a list or a quotation in Markdown."""
     glued = re.sub(r" (?=[-+*>] )", "\0", text)
     lines = textwrap.fill(
         glued, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
@@ -77,7 +77,7 @@ def api_page() -> str:
     """The reference of the public names."""
     parts = [
         "# Python reference",
-        NOTE + " Its source are the docstrings of the public names of `lift3d/__init__.py`, in their order.",
+        NOTE + " Its source are the docstrings of the names in `lift3d/__init__.py`, in their order.",
         'Shapes are written as in `Float[Tensor, "v h w 3"]`: dtype, and the names of the axes.',
     ]
     for name in lift3d.__all__:
