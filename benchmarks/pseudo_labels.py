@@ -19,9 +19,9 @@ from lift3d.model import LiftedGAN, load
 from lift3d.pseudo_labels.labeler import new_labeler
 from lift3d.scene.cameras import VIEW_NAMES
 from lift3d.scene.images import colors_to_images, to_bytes, to_float
+from lift3d.seeds import UNLABELED_SEED
 from lift3d.synthetic.render import HeadRender
 from lift3d.train.data import draw_samples
-from lift3d.train.joint import UNLABELED_SEED
 
 
 def report(name: str, views: torch.Tensor, lights: torch.Tensor, truth: list[HeadRender]) -> None:

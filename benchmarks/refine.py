@@ -26,9 +26,9 @@ from lift3d.masks.background import background_masks
 from lift3d.model import load
 from lift3d.pseudo_labels.labeler import new_labeler
 from lift3d.scene.images import colors_to_images, to_bytes
+from lift3d.seeds import UNLABELED_SEED
 from lift3d.synthetic.render import HeadRender, render_head
 from lift3d.train.data import draw_samples
-from lift3d.train.joint import UNLABELED_SEED
 from lift3d.train.refine import RefineConfig, refine
 
 N_SHOWN = 8

@@ -31,9 +31,9 @@ from lift3d.scene.geometry import normalize, visibility
 from lift3d.scene.images import colors_to_images, to_bytes
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
+from lift3d.seeds import UNLABELED_SEED
 from lift3d.synthetic.render import VIEWS_PER_HEAD, HeadRender
 from lift3d.train.data import draw_samples
-from lift3d.train.joint import UNLABELED_SEED
 from lift3d.train.refine import refine
 
 SIZE, CHUNK = 64, 64

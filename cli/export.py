@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lift3d import defaults
 from lift3d.cli import options
 from lift3d.cli.progress import RichObserver
 from lift3d.errors import ConfigError
@@ -16,22 +17,33 @@ if TYPE_CHECKING:
 TEXTURED = (".glb", ".obj", ".blend")  # formats that hold textures
 NORMAL_MAPPED = (".glb", ".blend")
 SUFFIXES = (*TEXTURED, ".ply", ".stl", ".html")
-AT_ONCE = 1_000_000  # instances that a list may name
 
 
 @click.command()
 @click.argument("dataset", type=options.PATH, required=False)
-@click.option("--sample", metavar="LIST", help='Samples in DATASET: "3", "0-9,12" or "all".  [default: 0]')
+@click.option(
+    "--sample",
+    type=options.NumberList("all"),
+    help='Samples in DATASET: "3", "0-9,12" or "all".  [default: 0]',
+)
 @click.option(
     "--model",
     metavar="NAME|FILE",
     help="Take instances from this model; with a DATASET, the model that made it.",
 )
-@click.option("--seed", metavar="LIST", help='Seeds of the model\'s samples: "7", "0-9,12".  [default: 0]')
+@click.option(
+    "--seed",
+    type=options.NumberList(below=2**32),
+    help='Seeds of the model\'s samples: "7", "0-9,12".  [default: 0]',
+)
 @click.option(
     "--trunc", type=float, help="Truncation of the model's latents, 0 to 1.  [default: the model's]"
 )
-@click.option("--resolution", type=int, help="Grid cells per side of the model's mesh.  [default: 128]")
+@click.option(
+    "--resolution",
+    type=int,
+    help=f"Grid cells per side of the model's mesh.  [default: {defaults.MESH_RESOLUTION}]",
+)
 @click.option(
     "--out",
     type=options.PATH,
@@ -39,13 +51,23 @@ AT_ONCE = 1_000_000  # instances that a list may name
     help="File (.glb, .obj, .ply, .stl, .blend, .html), or a folder.",
 )
 @click.option(
-    "--format", "kind", default="glb", show_default=True, metavar="NAME", help="Of the files in a folder."
+    "--format",
+    "kind",
+    default=defaults.EXPORT_FORMAT,
+    show_default=True,
+    metavar="NAME",
+    help="Of the files in a folder.",
 )
 @click.option(
     "--vertex-colors", is_flag=True, help="Colors at the vertices instead of textures (.glb, .obj, .blend)."
 )
 @click.option(
-    "--texture-size", type=int, default=1024, show_default=True, metavar="TEXELS", help="Side of a texture."
+    "--texture-size",
+    type=int,
+    default=defaults.TEXTURE_SIZE,
+    show_default=True,
+    metavar="TEXELS",
+    help="Side of a texture.",
 )
 @click.option("--normal-map", is_flag=True, help="A texture of normals, too (.glb, .blend).")
 @click.option("--decimate", type=int, metavar="FACES", help="Faces at most.  [default: 20000 with textures]")
@@ -53,15 +75,22 @@ AT_ONCE = 1_000_000  # instances that a list may name
     "--material", default="exact", show_default=True, metavar="exact|pbr", help="Material of a .blend file."
 )
 @click.option("--scale", type=float, default=1.0, show_default=True, help="Meters per unit in a .blend file.")
+@click.option(
+    "--up",
+    default=defaults.UP,
+    show_default=True,
+    metavar="y|z",
+    help="Axis that points up in .obj, .ply and .stl files; y in .glb, z in .blend files, always.",
+)
 @click.option("--blender", metavar="PROGRAM", help="Blender, or a Python with bpy, for .blend files.")
 @options.overwrite
 @options.resume
 @options.threads
 def export(
     dataset: Path | None,
-    sample: str | None,
+    sample: str | list[int] | None,
     model: str | None,
-    seed: str | None,
+    seed: list[int] | None,
     trunc: float | None,
     resolution: int | None,
     out: Path,
@@ -72,6 +101,7 @@ def export(
     decimate: int | None,
     material: str,
     scale: float,
+    up: str,
     blender: str | None,
     overwrite: bool,
     resume: bool,
@@ -89,6 +119,9 @@ def export(
         raise ConfigError(
             "--normal-map is for .glb and .blend files with textures; leave it out, or write such a file"
         )
+    _refuse_without_effect(suffix, folder, textured)
+    if up not in ("y", "z"):
+        raise ConfigError(f"--up is {up!r}, expected y or z")
     if not (folder or resume):
         options.require_new(out, overwrite)
     options.use_device("cpu", threads)
@@ -126,7 +159,7 @@ def export(
                 scene = instance.cameras, instance.lights, instance.size, material, scale
                 write_blend(finished.mesh, path, *scene, finished.textures, blender)
             else:
-                write_mesh(path, finished.mesh, finished.textures)
+                write_mesh(path, finished.mesh, finished.textures, up)
             observer.advance()
             click.echo(f"{path}: {_described(finished)}, in {time.perf_counter() - start:.1f} s")
         observer.finish()
@@ -134,9 +167,9 @@ def export(
 
 def _share(
     dataset: Path | None,
-    sample: str | None,
+    sample: str | list[int] | None,
     model: str | None,
-    seed: str | None,
+    seed: list[int] | None,
     trunc: float | None,
     decimate: int | None,
     out: Path,
@@ -161,11 +194,25 @@ def _share(
     click.echo(f"{out}: {len(numbers)} instances, {len(page.text) / 1000:.0f} kB")
 
 
+def _refuse_without_effect(suffix: str, folder: bool, textured: bool) -> None:
+    """Options that change nothing in a file of this kind."""
+    if not folder:
+        options.refuse_without_effect(["kind"], "on a single file, whose name decides")
+    if suffix != ".blend":
+        options.refuse_without_effect(["material", "scale", "blender"], f"in {suffix} files, only in .blend")
+    if suffix not in (".obj", ".ply", ".stl"):
+        options.refuse_without_effect(["up"], f"in {suffix} files, whose standard decides")
+    if suffix not in TEXTURED:
+        options.refuse_without_effect(["vertex_colors"], f"in {suffix} files, which have no textures")
+    if not textured:
+        options.refuse_without_effect(["texture_size"], "without textures")
+
+
 def _people(
     dataset: Path | None,
-    sample: str | None,
+    sample: str | list[int] | None,
     model: str | None,
-    seed: str | None,
+    seed: list[int] | None,
     trunc: float | None,
     resolution: int | None,
     textured: bool,
@@ -182,10 +229,14 @@ def _people(
     from lift3d.export.objects import from_dataset, from_model
 
     if dataset is None:
-        return from_model(
-            load(model), _numbers(seed or "0"), trunc, 128 if resolution is None else resolution
-        )
-    return from_dataset(dataset, None if sample == "all" else _numbers(sample or "0"), model, textured)
+        cells = defaults.MESH_RESOLUTION if resolution is None else resolution
+        return from_model(load(model), _once(seed), trunc, cells)
+    return from_dataset(dataset, None if sample == "all" else _once(sample), model, textured)
+
+
+def _once(numbers: list[int] | None) -> list[int]:
+    """Each of the numbers once, as it names a file; the first of all if none is given."""
+    return list(dict.fromkeys(numbers or [0]))
 
 
 def _paths(out: Path, folder: bool, suffix: str, numbers: tuple[int, ...]) -> dict[int, Path]:
@@ -205,19 +256,3 @@ def _described(finished: "Finished") -> str:
     shape = "closed manifold" if state.solid else flaws
     texture = "" if finished.textures is None else f", textures of {len(finished.textures.albedo)} texels"
     return f"{len(mesh.vertices)} vertices, {len(mesh.faces)} faces, {shape}{texture}"
-
-
-def _numbers(text: str) -> list[int]:
-    """The numbers of a list such as "0-9,12"."""
-    numbers: list[int] = []
-    for part in text.split(","):
-        low, dash, high = part.strip().partition("-")
-        if not (low.isdecimal() and (high.isdecimal() or not dash)):
-            raise ConfigError(f"{text!r} is no list of numbers, expected one such as 3 or 0-9,12")
-        last = int(high) if dash else int(low)
-        if last - int(low) + len(numbers) >= AT_ONCE:
-            raise ConfigError(f"{text!r} names more than {AT_ONCE} instances; give a shorter list")
-        numbers += range(int(low), last + 1)
-    if not numbers:
-        raise ConfigError(f"{text!r} names nobody, expected a list such as 3 or 0-9,12")
-    return list(dict.fromkeys(numbers))

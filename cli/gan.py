@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lift3d import defaults
 from lift3d.cli import options
 from lift3d.cli.progress import RichObserver
 from lift3d.errors import ConfigError, CorruptFile
@@ -71,6 +72,7 @@ def gan() -> None:
     help="Thousand images between checkpoints.",
 )
 @options.seed
+@options.overwrite
 @options.resume
 @options.compute
 def train(
@@ -92,6 +94,7 @@ def train(
     grow_from: Path | None,
     checkpoint_kimg: float,
     seed: int,
+    overwrite: bool,
     resume: bool,
     device: str,
     threads: int | None,
@@ -103,6 +106,8 @@ def train(
 
     if kimg is None and hours is None:
         raise ConfigError("the training has no end: give --kimg, --hours or both")
+    options.require_one(overwrite, resume)
+    pixels = _read_images(images)
     config = GanTrainConfig(
         GeneratorConfig(
             channels_for(resolution, *channels),
@@ -126,11 +131,12 @@ def train(
     where = options.use_device(device, threads)
     with RichObserver() as observer:
         state = train_gan(
-            _read_images(images),
+            pixels,
             config,
             out,
             observer,
             resume=resume,
+            overwrite=overwrite,
             grow=grow_from,
             max_images=None if kimg is None else round(kimg * 1000),
             max_seconds=None if hours is None else hours * 3600,
@@ -168,11 +174,19 @@ def convert(file: Path, out: Path, half: bool, raw: bool, overwrite: bool) -> No
 @click.argument("file", type=options.PATH)
 @click.option("--out", type=options.PATH, required=True, help="PNG to write.")
 @click.option(
-    "--seeds", default="0-63", show_default=True, metavar="RANGES", help="One sample per seed, like 0-15,20."
+    "--seeds",
+    type=options.NumberList(at_most=MAX_SEEDS),
+    default="0-63",
+    show_default=True,
+    help="One sample per seed, like 0-15,20.",
 )
 @click.option("--columns", type=int, default=8, show_default=True, help="Samples per row.")
 @click.option(
-    "--trunc", type=float, default=0.7, show_default=True, help="Truncation, 0 (the mean) to 1 (none)."
+    "--trunc",
+    type=float,
+    default=defaults.GAN_TRUNCATION,
+    show_default=True,
+    help="Truncation, 0 (the mean) to 1 (none).",
 )
 @click.option("--class", "label", type=int, help="Class to draw, where the GAN has classes.")
 @click.option(
@@ -186,7 +200,7 @@ def convert(file: Path, out: Path, half: bool, raw: bool, overwrite: bool) -> No
 def sample(
     file: Path,
     out: Path,
-    seeds: str,
+    seeds: list[int],
     columns: int,
     trunc: float,
     label: int | None,
@@ -206,14 +220,13 @@ def sample(
         raise ConfigError(f"--columns is {columns}, expected at least 1")
     if not math.isfinite(trunc):
         raise ConfigError(f"--trunc is {trunc}, expected a number, 0 to 1")
-    numbers = _seeds(seeds)
     options.require_new(out, overwrite)
     generator = _load(file, raw).generator
     condition = _condition(generator.config.c_dim, label)
     motion = _motion(generator, translate, rotate)
     pictures = []
-    for i in range(0, len(numbers), BATCH):
-        z = torch.cat([sample_z(generator, 1, number) for number in numbers[i : i + BATCH]])
+    for i in range(0, len(seeds), BATCH):
+        z = torch.cat([sample_z(generator, 1, seed) for seed in seeds[i : i + BATCH]])
         c = None if condition is None else torch.tensor(condition).expand(len(z), -1)
         images = sample_images(generator, z, trunc, c, **motion).expand(-1, 3, -1, -1)
         pictures += list(to_picture(images_to_colors(images)))
@@ -250,23 +263,6 @@ def _load(file: Path, raw: bool) -> "LoadedGan":
     return options.load_gan(lambda: load(file, average=not raw), lambda text: click.echo(text, err=True))
 
 
-def _seeds(text: str) -> list[int]:
-    """ "0-3,7" -> 0, 1, 2, 3, 7."""
-    numbers: list[int] = []
-    try:
-        for part in text.split(","):
-            first, dash, last = part.partition("-")
-            low, high = int(first), int(last if dash else first)
-            if high < low or high >= 2**63 or len(numbers) + high - low >= MAX_SEEDS:
-                raise ValueError
-            numbers += range(low, high + 1)
-    except ValueError as error:
-        raise ConfigError(
-            f"--seeds is {text!r}, expected up to {MAX_SEEDS} numbers like 0-15 or 1,4,9"
-        ) from error
-    return numbers
-
-
 def _condition(c_dim: int, label: int | None) -> list[float] | None:
     """A class as the one-hot vector that the networks take."""
     if c_dim == 0 and label is None:
@@ -280,6 +276,9 @@ def _condition(c_dim: int, label: int | None) -> list[float] | None:
 def _read_images(path: Path) -> "np.ndarray":
     """A .npy file as a memory map."""
     import numpy as np
+
+    if not path.is_file():
+        raise ConfigError(f"{path} is not a file; give a .npy file of images")
 
     try:
         return np.lib.format.open_memmap(path, mode="r")

@@ -1,17 +1,23 @@
-"""``lift3d info``: what is in a dataset, a lifted model, a GAN or a GLB file."""
+"""``lift3d info``: what is in a dataset, a lifted model, a run, a GAN or a mesh."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lift3d.cli import options
 from lift3d.cli.table import table
-from lift3d.errors import ConfigError
+from lift3d.errors import ConfigError, CorruptFile
+
+if TYPE_CHECKING:
+    from lift3d.scene.mesh import Mesh
 
 HDF5_MAGIC = b"\x89HDF"
 GLB_MAGIC = b"glTF"
+MESHES = (".obj", ".ply", ".stl")  # told by their names
+RUN = ("model.safetensors", "state.safetensors", "checkpoint.safetensors")  # of runs, finished or not
 
 
 @click.command()
@@ -20,9 +26,13 @@ GLB_MAGIC = b"glTF"
 @options.overwrite
 @options.json_output
 def info(file: Path, contact_sheet: Path | None, overwrite: bool, as_json: bool) -> None:
-    """Show what is in FILE: a dataset, a lifted model, a GAN, a training checkpoint or a mesh (.glb)."""
+    """Show what is in FILE: a dataset, a lifted model or the folder of a run, a GAN, a checkpoint or a mesh.
+
+    The settings of a lifted model are printed as a file that `lift3d pretrain --dataset` takes.
+    """
+    file = _in_run(file) if file.is_dir() else file
     if not file.is_file():
-        raise ConfigError(f"{file} is not a file; give a dataset, a model or a checkpoint")
+        raise ConfigError(f"{file} is not a file; give a dataset, a model, a checkpoint or a mesh")
     with open(file, "rb") as opened:
         head = opened.read(9)
     start = head[:4]
@@ -30,7 +40,7 @@ def info(file: Path, contact_sheet: Path | None, overwrite: bool, as_json: bool)
         _dataset(file, contact_sheet, overwrite, as_json)
     elif contact_sheet is not None:
         raise ConfigError(f"--contact-sheet: {file} is no dataset; give one that `lift3d sample` wrote")
-    elif start == GLB_MAGIC:
+    elif start == GLB_MAGIC or file.suffix.lower() in MESHES:
         _mesh(file, as_json)
     elif head[8:] == b"{":  # a safetensors file: the length of its header, then the header
         _tensors(file, as_json)
@@ -59,17 +69,15 @@ def _dataset(file: Path, contact_sheet: Path | None, overwrite: bool, as_json: b
         from lift3d.export.contact_sheet import write_contact_sheet
 
         options.require_new(contact_sheet, overwrite)
-        write_contact_sheet(file, contact_sheet)
-        click.echo(f"{contact_sheet}: contact sheet", err=True)
+        shown = write_contact_sheet(file, contact_sheet)
+        click.echo(f"{contact_sheet}: contact sheet of {shown} of {about.done} samples", err=True)
 
 
 def _mesh(file: Path, as_json: bool) -> None:
     """A mesh, and the ranges of what its vertices say."""
     import numpy as np
 
-    from lift3d.export.meshes.glb import read_glb
-
-    mesh = read_glb(file)
+    mesh = _read_mesh(file)
     columns = {"position": mesh.vertices} | mesh.attributes()
     ranges = {name: [float(f(array)) for f in (np.min, np.mean, np.max)] for name, array in columns.items()}
     if as_json:
@@ -79,6 +87,34 @@ def _mesh(file: Path, as_json: bool) -> None:
     click.echo(f"{file}: mesh, {len(mesh.vertices)} vertices, {len(mesh.faces)} faces, {size}\n")
     rows = [(name, *(f"{number:.3g}" for number in found)) for name, found in ranges.items()]
     click.echo(table([("vertices'", "least", "mean", "greatest"), *rows]))
+
+
+def _in_run(folder: Path) -> Path:
+    """The file that stands for a run: its model, or the state it can be resumed from."""
+    for name in RUN:
+        if (folder / name).is_file():
+            return folder / name
+    raise ConfigError(f"{folder} is no run: it holds none of {', '.join(RUN)}")
+
+
+def _read_mesh(file: Path) -> "Mesh":
+    """A mesh of any format that `lift3d export` writes, with what lift3d stores at its vertices."""
+    import numpy as np
+    import trimesh
+
+    from lift3d.export.meshes.glb import read_glb
+    from lift3d.scene.mesh import Mesh
+
+    if file.suffix.lower() not in MESHES:
+        return read_glb(file)
+    try:
+        found = trimesh.load(file, force="mesh", process=False)
+        vertices, faces = np.float32(found.vertices), np.int32(found.faces)
+    except Exception as error:  # trimesh raises whatever its parsers do
+        raise CorruptFile(f"{file} is truncated or no {file.suffix[1:].upper()} file: {error}") from error
+    if not len(faces):
+        raise CorruptFile(f"{file} holds no faces; export it again")
+    return Mesh(vertices, faces)
 
 
 def _tensors(file: Path, as_json: bool) -> None:
@@ -92,8 +128,17 @@ def _tensors(file: Path, as_json: bool) -> None:
         click.echo(json.dumps(about))
         return
     numbers = sum(tensor.numel() for tensor in tensors.values())
-    click.echo(f"{file}: {len(tensors)} tensors, {numbers / 1e6:.2f} M numbers, {_size(file.stat().st_size)}")
-    click.echo(json.dumps(about, indent=2))
+    size = f"{len(tensors)} tensors, {numbers / 1e6:.2f} M numbers, {_size(file.stat().st_size)}"
+    preset = about.pop("preset", None)
+    if not isinstance(preset, str):
+        click.echo(f"{file}: {size}")
+        return click.echo(json.dumps(about, indent=2))
+    from lift3d.config.schema import Preset
+    from lift3d.config.toml import to_toml
+
+    for name, value in {str(file): size, **about}.items():  # as comments: the rest is a file for --dataset
+        click.echo(f"# {name}: {value if isinstance(value, str) else json.dumps(value)}")
+    click.echo(to_toml(Preset.from_json(preset)), nl=False)
 
 
 def _gan(file: Path, as_json: bool) -> None:

@@ -1,13 +1,14 @@
 """Options that several commands share, and what they stand for."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from lift3d.errors import BackendUnavailable, ConfigError
+from lift3d.settings import shown
 
 if TYPE_CHECKING:
     import torch
@@ -16,6 +17,53 @@ if TYPE_CHECKING:
 
 Command = Callable[..., None]
 PATH = click.Path(path_type=Path)
+AT_ONCE = 1_000_000  # numbers that a list may name
+
+
+class NumberList(click.ParamType):
+    """Numbers such as "3" or "0-9,12", in the order given, or one of ``words``."""
+
+    name = "LIST"
+
+    def __init__(self, *words: str, at_most: int = AT_ONCE, below: int = 2**63) -> None:
+        self.words, self.at_most, self.below = words, at_most, below
+
+    def convert(
+        self, value: str | list[int], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | list[int]:
+        """The numbers, or the word. ``ConfigError`` for anything else."""
+        if not isinstance(value, str) or value in self.words:
+            return value
+        try:
+            return self._numbers(value)
+        except ValueError as error:
+            option = param.opts[0] if param is not None else "the list"
+            raise ConfigError(
+                f"{option} is {shown(value)}, expected up to {self.at_most:,} numbers such as 3 or 0-9,12"
+            ) from error
+
+    def _numbers(self, text: str) -> list[int]:
+        """``ValueError`` for what is no list, runs backwards or has too many or too large numbers."""
+        numbers: list[int] = []
+        for part in text.split(","):
+            low, dash, high = part.strip().partition("-")
+            if not (low.isdecimal() and (high.isdecimal() or not dash)):
+                raise ValueError("no numbers")
+            first, last = int(low), int(high or low)
+            if not first <= last < min(self.below, first + self.at_most - len(numbers)):
+                raise ValueError("too many, too large or none")
+            numbers += range(first, last + 1)
+        return numbers
+
+
+def refuse_without_effect(names: Collection[str], why: str) -> None:
+    """Refuses parameters of the running command that were given though they change nothing."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name)
+        if parameter.name in names and source is not click.core.ParameterSource.DEFAULT:
+            raise ConfigError(f"{parameter.opts[0]} has no effect {why}; leave it out")
+
 
 model = click.option(
     "--model",

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 )
 @click.option("--out", type=options.PATH, required=True, help="Directory of the run.")
 @click.option(
-    "--profile", default="full", show_default=True, metavar="quick|full", help="quick: every step, as a toy."
+    "--profile",
+    default="full",
+    show_default=True,
+    metavar="quick|full",
+    help="quick: every step, as a toy; what FILE.toml says stays.",
 )
 @click.option("--gan", type=options.PATH, help="2D GAN to lift.  [default: the preset's]")
 @click.option("--accept-license", is_flag=True, help="Accept the terms of the preset's GAN and download it.")
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--tensorboard", type=options.PATH, help="Also write the losses for TensorBoard into this directory."
 )
-@click.option("--dry-run", is_flag=True, help="Print the resolved settings and stop.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved settings as a file for --dataset and stop.")
 @options.seed
 @options.overwrite
 @options.resume
@@ -56,7 +60,7 @@ def pretrain(
     threads: int | None,
 ) -> None:
     """Train shape, material and encoders on a GAN's samples, stage by stage."""
-    from lift3d.config.toml import open_preset
+    from lift3d.config.toml import open_preset, to_toml
     from lift3d.gan.published import find_gan
     from lift3d.masks.sources import with_masks
     from lift3d.train.joint import check_run
@@ -65,7 +69,7 @@ def pretrain(
     options.require_one(overwrite, resume)
     preset = open_preset(dataset, profile)
     if dry_run:
-        click.echo(with_masks(preset, masks).to_json())
+        click.echo(to_toml(with_masks(preset, masks)), nl=False)
         return
     where = options.use_device(device, threads)
     check_run(preset, out, resume, overwrite)

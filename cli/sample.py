@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from lift3d import defaults
 from lift3d.cli import options
 from lift3d.cli.progress import RichObserver
 
@@ -13,19 +14,31 @@ from lift3d.cli.progress import RichObserver
 @click.option("--out", type=options.PATH, required=True, help="HDF5 file to write.")
 @options.model
 @options.seed
-@click.option("--views", type=int, default=3, show_default=True, help="Views per sample.")
-@click.option("--lights", type=int, default=3, show_default=True, help="Lights per view.")
-@click.option("--size", type=int, default=128, show_default=True, help="Pixels per side, a power of two.")
+@click.option("--views", type=int, default=defaults.VIEWS, show_default=True, help="Views per sample.")
+@click.option("--lights", type=int, default=defaults.LIGHTS, show_default=True, help="Lights per view.")
 @click.option(
-    "--trunc", type=float, default=0.7, show_default=True, help="Truncation of the GAN's latents, 0 to 1."
+    "--size",
+    type=int,
+    default=defaults.IMAGE_SIZE,
+    show_default=True,
+    help="Pixels per side, a power of two.",
 )
+@click.option("--trunc", type=float, help="Truncation of the GAN's latents, 0 to 1.  [default: the model's]")
 @click.option("--maps", help="Intrinsic maps to store, separated by commas.  [default: all]")
 @click.option("--gan", is_flag=True, help="Also store the renders projected through the 2D GAN.")
 @click.option(
-    "--renderer", default="mesh", show_default=True, metavar="mesh|neus", help="How images are made."
+    "--renderer",
+    default=defaults.RENDERERS[0],
+    show_default=True,
+    metavar="|".join(defaults.RENDERERS),
+    help="How images are made.",
 )
 @click.option(
-    "--mesh-resolution", type=int, default=128, show_default=True, help="Grid cells per side of a mesh."
+    "--mesh-resolution",
+    type=int,
+    default=defaults.MESH_RESOLUTION,
+    show_default=True,
+    help="Grid cells per side of a mesh.",
 )
 @click.option("--contact-sheet", type=options.PATH, help="Also draw an overview of the file, a PNG.")
 @options.overwrite
@@ -39,7 +52,7 @@ def sample(
     views: int,
     lights: int,
     size: int,
-    trunc: float,
+    trunc: float | None,
     maps: str | None,
     gan: bool,
     renderer: str,
@@ -81,5 +94,5 @@ def sample(
     if contact_sheet is not None:
         from lift3d.export.contact_sheet import write_contact_sheet
 
-        write_contact_sheet(out, contact_sheet)
-        click.echo(f"{contact_sheet}: contact sheet")
+        shown = write_contact_sheet(out, contact_sheet)
+        click.echo(f"{contact_sheet}: contact sheet of {shown} of {report.done} samples")

@@ -23,11 +23,12 @@ from lift3d.pictures import (
 )
 from lift3d.pictures import contact_sheet as arrange
 
+ROWS = 16  # samples shown, unless told
 TURNS = 4  # views shown, and lights
 CELL = 256  # pixels; larger pictures are shrunk
 
 
-def contact_sheet(path: Path | str, n: int = 8) -> Picture:
+def contact_sheet(path: Path | str, n: int = ROWS) -> Picture:
     """The first ``n`` done samples of a file."""
     if n < 1:
         raise ConfigError(f"contact sheet of {n} instances, expected at least 1")
@@ -39,9 +40,10 @@ def contact_sheet(path: Path | str, n: int = 8) -> Picture:
     return arrange([list(row.values()) for row in rows], numbers, list(rows[0]))
 
 
-def write_contact_sheet(path: Path | str, out: Path | str, n: int = 8) -> None:
-    """``contact_sheet`` as a PNG."""
+def write_contact_sheet(path: Path | str, out: Path | str, n: int = ROWS) -> int:
+    """``contact_sheet`` as a PNG; returns how many samples it shows."""
     save_png(out, contact_sheet(path, n))
+    return min(n, len(open_dataset(path, maps=())))
 
 
 def _cells(sample: DatasetSample) -> Iterator[tuple[str, Picture]]:

@@ -20,7 +20,7 @@ import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -30,7 +30,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lift3d import __version__
+from lift3d import __version__, defaults
 from lift3d.errors import ConfigError, Lift3DError
 from lift3d.export.hdf5.reader import describe, open_dataset
 from lift3d.export.hdf5.schema import MAPS, MESH_ARRAYS, MESH_ROWS, Dimensions, stored
@@ -43,6 +43,7 @@ from lift3d.scene.cameras import Cameras, ViewPrior
 from lift3d.scene.images import colors_to_images, images_to_colors, to_picture, to_uint8
 from lift3d.scene.lights import LightPrior, Lights
 from lift3d.scene.mesh import Mesh
+from lift3d.seeds import dataset_seed
 
 SIZES = (16, 32, 64, 128, 256, 512, 1024)  # pixels
 PIXELS_AT_ONCE = 1 << 24  # of all views and lights in one call of the renderer
@@ -55,15 +56,15 @@ class DatasetPlan:
 
     n: int  # samples: instances
     seed: int = 0  # 0..2^32-1
-    views: int = 6  # per sample
-    lights: int = 4  # per sample
-    size: int = 128  # pixels, one of SIZES
-    truncation: float = 0.7  # of the 2D GAN's latents, 0..1
+    views: int = defaults.VIEWS  # per sample
+    lights: int = defaults.LIGHTS  # per sample
+    size: int = defaults.IMAGE_SIZE  # pixels, one of SIZES
+    truncation: float | None = None  # of the 2D GAN's latents, 0..1; None: that of the model's preset
     maps: tuple[str, ...] = MAPS  # intrinsic maps to store
     gan: bool = False  # also store the renders projected through the 2D GAN
     meshes: bool = True  # also store the meshes
-    renderer: str = "mesh"  # one of RENDERERS
-    mesh_resolution: int = 128  # cells per axis of the marching cubes, 16..1024
+    renderer: str = defaults.RENDERERS[0]  # one of RENDERERS
+    mesh_resolution: int = defaults.MESH_RESOLUTION  # cells per axis of the marching cubes, 16..1024
     model: str = ""  # what identifies the model, e.g. its path or checksum
 
     def __post_init__(self) -> None:
@@ -74,7 +75,7 @@ class DatasetPlan:
             raise ConfigError(f"size is {self.size}, expected one of {', '.join(map(str, SIZES))}")
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"seed is {self.seed}, expected 0 to 2^32 - 1")
-        if not 0.0 <= self.truncation <= 1.0:
+        if self.truncation is not None and not 0.0 <= self.truncation <= 1.0:
             raise ConfigError(f"truncation is {self.truncation}, expected 0 (always the mean) to 1 (none)")
         if self.renderer not in RENDERERS:
             raise ConfigError(f"renderer is {self.renderer!r}, expected one of {', '.join(RENDERERS)}")
@@ -85,12 +86,8 @@ class DatasetPlan:
         object.__setattr__(self, "maps", tuple(name for name in MAPS if name in self.maps))
 
     def gan_seed(self, i: int) -> int:
-        """Seed of sample i for the GAN: i itself if the plan's seed is 0; other seeds start far away (golden
-        ratio).
-
-        32 bits, because torch's CPU generator uses no more.
-        """
-        return (self.seed * 2654435769 + i) % 2**32
+        """Seed of sample i for the GAN: i itself if the plan's seed is 0 (seeds.py)."""
+        return dataset_seed(self.seed, i)
 
     def draw(self, i: int, view_prior: ViewPrior, light_prior: LightPrior) -> tuple[Tensor, Tensor]:
         """Views [V, 6] by yaw and lights [L, 5] by l_x of sample i (module docstring)."""
@@ -105,7 +102,7 @@ class DatasetPlan:
 class Model(Protocol):
     """What a dataset needs of ``LiftedGAN``."""
 
-    config: object  # to_json(), view_prior, light_prior, license
+    config: object  # to_json(), view_prior, light_prior, truncation, license
     background: tuple[float, float, float]
 
     def sample(self, seeds: Sequence[int], truncation: float) -> Samples: ...
@@ -164,6 +161,8 @@ def write_dataset(
     path, observer, start = Path(path), observer or SilentObserver(), time.perf_counter()
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume contradict each other; give one of them")
+    if plan.truncation is None:
+        plan = replace(plan, truncation=model.config.truncation)
     run = _Run(model, plan, _writer(model, plan, path, overwrite, resume))
     before = int(run.writer.done.sum())
     if before:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from lift3d import defaults
 from lift3d.errors import ConfigError, Lift3DError
 from lift3d.export.hdf5.reader import FileInfo, LiftedDataset, describe, open_dataset
 from lift3d.export.meshes.texture import Materials, Textures, bake, from_fields, from_vertices
@@ -57,7 +58,10 @@ class Finished:
 
 
 def from_model(
-    model: LiftedGAN, seeds: Sequence[int], truncation: float | None = None, resolution: int = 128
+    model: LiftedGAN,
+    seeds: Sequence[int],
+    truncation: float | None = None,
+    resolution: int = defaults.MESH_RESOLUTION,
 ) -> Instances:
     """Samples of a model, each seen and lit as its own image is; ``resolution`` is that of the mesh."""
 

@@ -66,6 +66,17 @@ def read_tensors(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
     return about, tensors
 
 
+def require_format(about: dict, expected: str, path: str | Path, remedy: str) -> None:
+    """Raises ``CheckpointError`` for a file of another format, "kind/version"; ``remedy`` says how to get one
+    of this format.
+    """
+    found, (kind, _, version) = about.get("format"), expected.rpartition("/")
+    if found in [f"{kind}/{number}" for number in range(1, int(version))]:
+        raise CheckpointError(f"{path} is of an earlier version of lift3d (format {found}): {remedy}")
+    if found != expected:
+        raise CheckpointError(f"{path} has format {ascii(found)[:60]}, expected {expected!r}: {remedy}")
+
+
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, path: str | Path) -> None:
     """Copies every tensor named ``prefix...`` into the module, which has exactly these."""
     copy_tensors(module.state_dict(), tensors, prefix, path)

@@ -16,9 +16,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from lift3d import defaults
+from lift3d.checkpoint import fill, misfit, read_tensors, require_format, write_tensors
 from lift3d.config.schema import Preset
-from lift3d.errors import CheckpointError, ConfigError
-from lift3d.gan.files.load import fill, read_tensors, write_tensors
+from lift3d.errors import CheckpointError, ConfigError, CorruptFile
 from lift3d.gan.generator import Liftable
 from lift3d.gan.kinds import describe_generator, new_generator
 from lift3d.gan.latents import sample_z
@@ -77,7 +78,7 @@ class MeshRenderer:
     """Rasterizes the surface: fast, and exact up to the cells of the mesh."""
 
     mesh: Mesh | None = None  # of the instance, where it is at hand; else it is extracted
-    resolution: int = 128  # grid cells a side of an extracted mesh
+    resolution: int = defaults.MESH_RESOLUTION  # grid cells a side of an extracted mesh
 
     def __call__(
         self, model: "LiftedGAN", code: Float[Tensor, " c"], cameras: Cameras, lights: Lights, size: int
@@ -103,7 +104,7 @@ class VolumeRenderer:
         )
 
 
-RENDERERS = {"mesh": MeshRenderer, "neus": VolumeRenderer}  # names of commands and files
+RENDERERS = dict(zip(defaults.RENDERERS, (MeshRenderer, VolumeRenderer), strict=True))  # by name
 
 
 class LiftedGAN(nn.Module):
@@ -197,12 +198,12 @@ class LiftedGAN(nn.Module):
         """Fields of each code, as callables."""
         return condition(self.shape, self.material, code, float(self.open_bands), mirror)
 
-    def mesh(self, code: Float[Tensor, " c"], resolution: int = 128) -> Mesh:
+    def mesh(self, code: Float[Tensor, " c"], resolution: int = defaults.MESH_RESOLUTION) -> Mesh:
         """The surface of one code: largest component, normals from the SDF, material at the vertices."""
         return self.evaluate_material(self.geometry(code, resolution), code)
 
     @torch.no_grad()
-    def geometry(self, code: Float[Tensor, " c"], resolution: int = 128) -> Mesh:
+    def geometry(self, code: Float[Tensor, " c"], resolution: int = defaults.MESH_RESOLUTION) -> Mesh:
         """``mesh`` without material; ``resolution`` is the number of grid cells a side."""
         surface = self.surface(code[None])
         sdf = lambda x: surface.sdf(x[None])[0][0, :, 0]  # noqa: E731
@@ -292,12 +293,22 @@ class LiftedGAN(nn.Module):
         files.
         """
         about, tensors = read_tensors(path)
-        if about.get("format") != FORMAT:
-            raise CheckpointError(
-                f"{path} is no lifted model (format {about.get('format')!r}, expected {FORMAT!r}); a 2D GAN "
-                "is lifted by `lift3d pretrain --gan`"
-            )
-        model = LiftedGAN(Preset.from_json(about["preset"]), new_generator(about["generator"], path))
+        require_format(about, FORMAT, path, "`lift3d pretrain --gan` makes a lifted model of a 2D GAN")
+        preset, generator = about.get("preset"), about.get("generator")
+        if not isinstance(preset, str) or not isinstance(generator, dict):
+            raise CorruptFile(f"{path} is damaged: it does not say what its networks are")
+
+        def build() -> LiftedGAN:
+            return LiftedGAN(Preset.from_json(preset), new_generator(generator, path))
+
+        try:
+            with torch.device("meta"):  # sizes are compared before memory is taken for them
+                problem = misfit(build().state_dict(), {name: tuple(t.shape) for name, t in tensors.items()})
+            if problem:
+                raise CheckpointError(f"{path} {problem}")
+            model = build()
+        except ConfigError as error:
+            raise CheckpointError(f"{path} does not describe a model: {error}") from error
         fill(model, tensors, "", path)
         return model.requires_grad_(False).eval()
 

@@ -23,6 +23,7 @@ class Config:
     size: int = 16
     view_prior: ViewPrior = field(default_factory=ViewPrior)
     light_prior: LightPrior = field(default_factory=LightPrior)
+    truncation: float = 0.7
     license: str = "CC0-1.0"
 
     def to_json(self) -> str:

@@ -29,6 +29,7 @@ CONFINED = {
 # Rooms from the bottom up: a part may import its own layer and those below; the longest name counts.
 LAYERS = (
     ("lift3d.errors", "lift3d.observer", "lift3d.downloads", "lift3d.checkpoint", "lift3d.whole_file"),
+    ("lift3d.settings", "lift3d.seeds", "lift3d.defaults"),
     ("lift3d.scene",),
     ("lift3d.render", "lift3d.networks", "lift3d.gan", "lift3d.losses", "lift3d.pictures", "lift3d.plots"),
     ("lift3d.config", "lift3d.synthetic", "lift3d.evaluation.metrics"),

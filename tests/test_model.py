@@ -141,7 +141,8 @@ def test_bad_files_are_refused_in_words(model, tmp_path):
     gan = tiny_gan()
     save_gan(tmp_path / "gan.safetensors", gan.generator, gan.discriminator)
     with pytest.raises(
-        CheckpointError, match="is no lifted model .*; a 2D GAN is lifted by `lift3d pretrain --gan`"
+        CheckpointError,
+        match="has format .lift3d.gan/2., expected .lift3d.lifted/2.: `lift3d pretrain",
     ):
         load(tmp_path / "gan.safetensors")
     model.save(tmp_path / "cut.safetensors")

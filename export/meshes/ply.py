@@ -1,6 +1,6 @@
-"""PLY files of meshes: binary, z up, as Blender and most scanners' tools expect.
+"""PLY files of meshes: binary.
 
-Our (x, y, z), y up, becomes (x, -z, y). Colors are 8 bits, sRGB. Specular intensity and Phong exponent are
+Colors are 8 bits, sRGB. Specular intensity and Phong exponent are
 the float properties ``ks`` and ``phong``.
 """
 
@@ -19,9 +19,9 @@ _PLY_NAMES = {"<f4": "float", "|u1": "uchar", "<i4": "int"}
 
 def write_ply(mesh: Mesh, path: Path | str) -> None:
     """Write a mesh with the attributes it has."""
-    columns = dict(zip("xyz", _z_up(mesh.vertices), strict=True))
+    columns = dict(zip("xyz", _rows(mesh.vertices), strict=True))
     if mesh.normals is not None:
-        columns |= dict(zip(("nx", "ny", "nz"), _z_up(mesh.normals), strict=True))
+        columns |= dict(zip(("nx", "ny", "nz"), _rows(mesh.normals), strict=True))
     if mesh.albedo is not None:
         columns |= dict(zip(("red", "green", "blue"), to_uint8(mesh.albedo).T, strict=True))
     if mesh.specular is not None:
@@ -37,7 +37,7 @@ def write_ply(mesh: Mesh, path: Path | str) -> None:
     header = [
         "ply",
         "format binary_little_endian 1.0",
-        f"comment lift3d {__version__}; z up; ks: specular intensity, phong: exponent of (r.v)",
+        f"comment lift3d {__version__}; ks: specular intensity, phong: exponent of (r.v)",
         f"element vertex {len(vertices)}",
         *properties,
         f"element face {len(faces)}",
@@ -48,7 +48,6 @@ def write_ply(mesh: Mesh, path: Path | str) -> None:
     write_whole(require_suffix(path, ".ply"), data)
 
 
-def _z_up(vectors: NDArray) -> NDArray:
+def _rows(vectors: NDArray) -> NDArray:
     """Rows x, y, z of vectors [n, 3]."""
-    x, y, z = vectors.T.astype("<f4")
-    return np.stack((x, -z, y))
+    return vectors.T.astype("<f4")

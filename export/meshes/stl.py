@@ -1,4 +1,4 @@
-"""STL files of meshes: binary, z up, shape alone. Our (x, y, z), y up, becomes (x, -z, y)."""
+"""STL files of meshes: binary, shape alone."""
 
 from pathlib import Path
 
@@ -10,6 +10,5 @@ from lift3d.scene.mesh import Mesh
 
 def write_stl(mesh: Mesh, path: Path | str) -> None:
     """Write the triangles of a mesh."""
-    x, y, z = mesh.vertices.T
-    shape = trimesh.Trimesh([*zip(x, -z, y, strict=True)], mesh.faces, process=False)
+    shape = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
     write_whole(require_suffix(path, ".stl"), shape.export(file_type="stl"))

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from lift3d.defaults import UP
 from lift3d.errors import ConfigError
+from lift3d.export.meshes.axes import upright
 from lift3d.export.meshes.glb import write_glb
 from lift3d.export.meshes.obj import write_obj
 from lift3d.export.meshes.ply import write_ply
@@ -20,16 +22,18 @@ WRITERS: dict[str, Callable[..., None]] = {
 TEXTURED = (".glb", ".obj")  # formats that can hold textures
 
 
-def write_mesh(path: Path | str, mesh: Mesh, textures: Textures | None = None) -> None:
+def write_mesh(path: Path | str, mesh: Mesh, textures: Textures | None = None, up: str = UP) -> None:
     """Writes a .glb, .obj, .ply or .stl file, with the material as ``textures`` or else at the vertices.
 
-    .glb and .obj files are y-up, as the model is; .ply and .stl files are z-up; a .stl file has no material.
-    Raises ``ConfigError`` for other suffixes and for textures that the format
-    cannot hold.
+    Files are y-up, as the model is, or z-up; .glb files are y-up by their standard. .stl files have no
+    material. Raises ``ConfigError`` for other suffixes and axes and for textures that a format cannot hold.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in WRITERS:
         raise ConfigError(f"{path} has no known mesh format, expected one of {', '.join(WRITERS)}")
+    if suffix == ".glb" and up != "y":
+        raise ConfigError(f"up is {up!r}, but .glb files are y-up by their standard; write another format")
+    mesh = upright(mesh, up)
     if textures is None:
         WRITERS[suffix](mesh, path)
     elif suffix in TEXTURED:

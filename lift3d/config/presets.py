@@ -6,12 +6,15 @@ with deviations of pitch, yaw, roll of 0.15, 0.3, 0.05 rad.
 """
 
 from dataclasses import replace
+from typing import TypeVar
 
 from lift3d.config.schema import BatchConfig, FieldConfig, LearningRates, LossWeights, Preset, Schedule
 from lift3d.errors import ConfigError
 from lift3d.render.volume import SamplingConfig
 from lift3d.scene.cameras import ViewPrior
 from lift3d.scene.lights import LightPrior
+
+Config = TypeVar("Config")
 
 FACE_VIEWS = ViewPrior(std=(0.15, 0.3, 0.05, 0.0, 0.0, 0.0))
 CAR_VIEWS = ViewPrior(
@@ -91,15 +94,21 @@ TINY = replace(
 PRESETS = {p.name: p for p in (CELEBA, CELEBA_HQ, AFHQ_CAT, LSUN_CAR, DEMO, TINY)}
 
 PROFILES = ("full", "quick")
-QUICK = {  # replaces these values of a joint schedule
-    "n_samples": 24, "n_rerendered": 4, "n_stages": 2,
-    "explore_first": 60, "explore": 30, "align": 40, "exploit": 80,
+QUICK_SIZE = 64  # pixels; with these, any preset is through in three minutes on two cores
+QUICK_RATE = 5e-5  # of the fields: so few steps would take a surface away before its images hold it
+QUICK_STEPS = {
+    "n_samples": 16, "n_rerendered": 4, "n_stages": 2,
+    "explore_first": 40, "explore": 20, "align": 20, "exploit": 24, "latent": 20,
+}  # fmt: skip
+QUICK_BATCH = {
+    "n_images": 8, "n_rays": 256, "patch": 16, "n_surface": 2048, "n_align": 4, "n_latent": 8,
+    "n_view_light": 8, "n_surface_pixels": 256,
 }  # fmt: skip
 
 
 def get_preset(name: str, profile: str = "full") -> Preset:
-    """The preset called ``name``; profile "quick" shrinks its joint schedule, if it has one, and its
-    unlabeled samples to a toy run through every step. ``ConfigError`` lists the known names.
+    """The preset called ``name``; profile "quick" shrinks it to a toy run through every step. ``ConfigError``
+    lists the known names.
     """
     if name not in PRESETS:
         raise ConfigError(f"unknown dataset {name!r}, known are {', '.join(PRESETS)}")
@@ -107,10 +116,46 @@ def get_preset(name: str, profile: str = "full") -> Preset:
 
 
 def with_profile(preset: Preset, profile: str) -> Preset:
-    """The preset as ``get_preset`` shrinks it."""
+    """The preset as ``get_preset`` shrinks it: pixels, networks, batches and schedules."""
     if profile not in PROFILES:
         raise ConfigError(f"unknown profile {profile!r}, known are {', '.join(PROFILES)}")
-    if profile == "quick" and preset.joint is not None:
-        schedule = replace(preset.joint, **QUICK, latent=min(40, preset.joint.latent))
-        return replace(preset, joint=schedule, n_unlabeled=min(512, preset.n_unlabeled))
-    return preset
+    if profile == "full":
+        return preset
+    small = with_size(preset, min(preset.size, QUICK_SIZE))
+    shape, material = preset.shape, preset.material
+    return replace(
+        small,
+        joint=None if small.joint is None else _at_most(small.joint, **QUICK_STEPS),
+        instance=tuple(_at_most(schedule, **QUICK_STEPS) for schedule in small.instance),
+        refine=_at_most(small.refine, iterations=100),
+        shape=_at_most(shape, n_hidden=64, n_layers=4, beta=5.0),
+        material=_at_most(material, n_hidden=64, n_layers=3),
+        n_code=min(small.n_code, 128),
+        encoder_width=min(small.encoder_width, 0.125),
+        n_unlabeled=min(small.n_unlabeled, 256),
+        rates=_at_most(small.rates, fields=QUICK_RATE),
+        sampling=replace(_at_most(small.sampling, n_coarse=16, n_fine=8), keep_coarse=False),
+        batch=_at_most(small.batch, **QUICK_BATCH),
+    )
+
+
+def with_size(preset: Preset, size: int) -> Preset:
+    """The preset at another working size: schedules of its size follow, larger ones and patches shrink."""
+
+    def resized(schedule: Schedule) -> Schedule:
+        own = schedule.size == preset.size
+        return replace(schedule, size=size if own else min(schedule.size, size))
+
+    schedules = [resized(s) for s in (preset.joint, *preset.instance) if s is not None]
+    return replace(
+        preset,
+        size=size,
+        joint=None if preset.joint is None else schedules[0],
+        instance=tuple(schedules[preset.joint is not None :]),
+        batch=replace(preset.batch, patch=min(preset.batch.patch, size, *(s.size for s in schedules))),
+    )
+
+
+def _at_most(config: Config, **limits: int | float) -> Config:
+    """A table whose numbers are at most these."""
+    return replace(config, **{name: min(getattr(config, name), limit) for name, limit in limits.items()})

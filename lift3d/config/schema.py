@@ -1,112 +1,139 @@
 """Configuration as frozen dataclasses; values live in presets.py. JSON round trip in which unknown keys fail.
+Ranges, units and meanings stand beside the fields (settings.py).
 
 Letters in comments are the symbols of the GAN2X supplement (Tables 4 to 6).
 """
 
 import dataclasses
 import json
+import math
 import types
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lift3d.errors import ConfigError
+from lift3d.networks.encoders import TRANSLATION_RANGE
 from lift3d.render.volume import SamplingConfig
 from lift3d.scene.cameras import ViewPrior
 from lift3d.scene.lights import LightPrior
+from lift3d.seeds import BLOCK
+from lift3d.settings import REQUIRED, check, setting, shown
+
+MASKS = ("none", "background", "files", "auto")
+TOLERANCE = 2e-4  # of priors against what the encoders reach: numbers are written with four decimals
 
 
 @dataclass(frozen=True)
 class FieldConfig:
     """Size of F_s or F_m."""
 
-    n_hidden: int = 256  # channels of a hidden layer
-    n_layers: int = 8  # hidden layers
-    n_frequencies: int = 4  # of the positional encoding
-    beta: float = 100.0  # of F_s's softplus, as in NeuS; small nets draw faces sooner with smoother kinks
+    n_hidden: int = setting(256, 1, 4096, "channels of a hidden layer")
+    n_layers: int = setting(8, 1, 64, "hidden layers")
+    n_frequencies: int = setting(4, 1, 16, "bands of the positional encoding")
+    beta: float = setting(
+        100.0, 1e-3, 1e6, "how sharply F_s bends: beta of its softplus, 100 in NeuS; small nets want less"
+    )
 
 
 @dataclass(frozen=True)
 class LossWeights:
     """Weights of step 2 and step 3 (Table 4 and section 1 of the supplement)."""
 
-    view_light: float = 1.0  # lambda_vl
-    features: float = 1.0  # lambda_d, discriminator features in step 2
-    mask: float = 0.0  # lambda_m, 0.2 where masks are used
-    eikonal: float = 0.1  # (|grad F_s| - 1)^2 in step 3
-    perceptual: float = 0.1  # LPIPS of the patches of step 3
-    offset: float = 0.01  # mean square of the latent offset in step 2
-    consistency: float = 0.0  # step 2 after the first stage: projections show the requested view and light
-    beta: float = 3e-5  # of the chromaticity-based smoothness
+    view_light: float = setting(1.0, 0, 1e9, "view and light of pseudo images, lambda_vl")
+    features: float = setting(1.0, 0, 1e9, "discriminator features in step 2, lambda_d")
+    mask: float = setting(0.0, 0, 1e9, "silhouette, lambda_m: 0.2 where masks are used")
+    eikonal: float = setting(0.1, 0, 1e9, "(|grad F_s| - 1)^2 in step 3")
+    perceptual: float = setting(0.1, 0, 1e9, "perceptual distance of the patches of step 3")
+    offset: float = setting(0.01, 0, 1e9, "mean square of the latent offset in step 2")
+    consistency: float = setting(
+        0.0, 0, 1e9, "step 2 after the first stage: projections show the requested view and light"
+    )
+    beta: float = setting(3e-5, 0, 1e9, "scale of the chromaticity-based smoothness")
 
 
 @dataclass(frozen=True)
 class LearningRates:
     """Adam (Table 4)."""
 
-    fields: float = 5e-4  # F_s and F_m
-    material_explore: float = 2e-3  # F_m in step 1
-    encoders: float = 2e-4  # E_v, E_l, E_I
-    gan_encoder: float = 2e-4  # E_w
-    cooldown: float = 0.0  # last fraction of each step in which the rates fall linearly to 0
+    fields: float = setting(5e-4, 1e-9, 1.0, "F_s and F_m")
+    material_explore: float = setting(2e-3, 1e-9, 1.0, "F_m in step 1")
+    encoders: float = setting(2e-4, 1e-9, 1.0, "E_v, E_l, E_I")
+    gan_encoder: float = setting(2e-4, 1e-9, 1.0, "E_w")
+    cooldown: float = setting(0.0, 0, 1, "last fraction of each step, in which the rates fall linearly to 0")
 
 
 @dataclass(frozen=True)
 class Schedule:
     """One run of explore -> align -> exploit stages (Tables 5 and 6)."""
 
-    size: int  # working size, pixels
-    n_samples: int  # GAN samples
-    n_rerendered: int  # m, pseudo images per sample and stage
-    n_stages: int  # how often explore -> align -> exploit is repeated
-    explore_first: int  # iterations of step 1 in the first stage
-    explore: int  # iterations of step 1 in the other stages
-    align: int  # iterations of step 2
-    exploit: int  # iterations of step 3
-    open_bands: tuple[
-        float, float
-    ]  # fraction of open encoding bands, at the start and the end of the schedule
-    smooth_albedo: float  # lambda_reg1
-    smooth_specular: float  # lambda_reg2
-    latent: int = 0  # iterations of step 2 before the first stage's others: E_w tells GAN samples apart
+    size: int = setting(REQUIRED, 8, 1024, "working size", "pixels")
+    n_samples: int = setting(REQUIRED, 1, BLOCK, "GAN samples that are lifted together")
+    n_rerendered: int = setting(REQUIRED, 1, 100_000, "pseudo images per sample and stage, m")
+    n_stages: int = setting(REQUIRED, 1, 1000, "how often explore -> align -> exploit is repeated")
+    explore_first: int = setting(REQUIRED, 1, 10**9, "iterations of step 1 in the first stage")
+    explore: int = setting(REQUIRED, 1, 10**9, "iterations of step 1 in the other stages")
+    align: int = setting(REQUIRED, 1, 10**9, "iterations of step 2")
+    exploit: int = setting(REQUIRED, 1, 10**9, "iterations of step 3")
+    open_bands: tuple[float, float] = setting(
+        REQUIRED, 0, 1, "fraction of open encoding bands, at the start and the end of the schedule"
+    )
+    smooth_albedo: float = setting(REQUIRED, 0, 1e9, "smoothness of the albedo, lambda_reg1")
+    smooth_specular: float = setting(REQUIRED, 0, 1e9, "smoothness of the specular intensity, lambda_reg2")
+    latent: int = setting(
+        0, 0, 10**9, "iterations of step 2 before the first stage's others, on the unlabeled samples"
+    )
 
 
 @dataclass(frozen=True)
 class Refinement:
     """Shading-based refinement of one image (Tables 5 and 6)."""
 
-    iterations: int = 1000  # on the one target image
-    open_bands: tuple[float, float] = (1.0, 1.0)  # fraction of open encoding bands, at the start and the end
-    smooth_albedo: float = 0.5  # lambda_reg1
-    smooth_specular: float = 0.2  # lambda_reg2
+    iterations: int = setting(1000, 1, 10**9, "on the one target image")
+    open_bands: tuple[float, float] = setting(
+        (1.0, 1.0), 0, 1, "fraction of open encoding bands, at the start and the end"
+    )
+    smooth_albedo: float = setting(0.5, 0, 1e9, "smoothness of the albedo, lambda_reg1")
+    smooth_specular: float = setting(0.2, 0, 1e9, "smoothness of the specular intensity, lambda_reg2")
 
 
 @dataclass(frozen=True)
 class BatchConfig:
     """What one iteration looks at."""
 
-    n_images: int = 8  # images that share the random pixels of a step-3 iteration
-    n_rays: int = 512  # random pixels, all images together
-    patch: int = 32  # side of the patch that replaces them on every other iteration, on average
-    n_surface: int = 4096  # pixels of a step-1 iteration, where a pixel costs one point
-    n_align: int = 16  # images of a step-2 iteration
-    n_latent: int = 32  # pairs of GAN samples of a step-2 iteration of the kind ``Schedule.latent``
-    n_view_light: int = (
-        8  # projections of a step-3 iteration whose sampled view and light E_v and E_l must name
+    n_images: int = setting(8, 1, 10**6, "images that share the random pixels of a step-3 iteration")
+    n_rays: int = setting(512, 1, 10**7, "random pixels, all images together")
+    patch: int = setting(
+        32, 1, 1024, "side of the patch that replaces them on every other iteration, on average", "pixels"
     )
-    jitter: float = 0.0  # by which share the images that teach E_v and E_l are stretched, moved and slanted
-    p_original: float | None = None  # of a sample's own image in step 3; None: as likely as one projection
-    n_surface_pixels: int = (
-        0  # pixels of a step-3 iteration without patch that cost one point each, beside the rays
+    n_surface: int = setting(4096, 1, 10**7, "pixels of a step-1 iteration, where a pixel costs one point")
+    n_align: int = setting(16, 1, 10**6, "images of a step-2 iteration")
+    n_latent: int = setting(32, 1, 10**6, "pairs of GAN samples of a step-2 iteration of the kind latent")
+    n_view_light: int = setting(
+        8, 1, 10**6, "projections of a step-3 iteration whose view and light E_v and E_l must name"
+    )
+    jitter: float = setting(
+        0.0, 0, 1, "by which share the images that teach E_v and E_l are stretched, moved and slanted"
+    )
+    p_original: float | None = setting(
+        None, 0, 1, "probability of a sample's own image in step 3; not given: that of one projection"
+    )
+    n_surface_pixels: int = setting(
+        0, 0, 10**7, "pixels of a step-3 iteration that cost one point each, beside the rays"
     )
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Everything that defines a lifted GAN and its training."""
+    """Everything that defines a lifted GAN and its training. However it was made, ``ConfigError`` refuses
+    settings that are out of range or do not fit together.
+    """
 
-    name: str  # what --dataset calls it
-    size: int  # working size of encoders and training, pixels
-    radii: tuple[float, float, float]  # ellipsoid that exploration starts from, world units
+    name: str = setting(REQUIRED, None, None, "what --dataset calls it")
+    size: int = setting(REQUIRED, 8, 1024, "working size of encoders and training, a power of 2", "pixels")
+    radii: tuple[float, float, float] = setting(
+        REQUIRED, 0.05, 0.98, "half-axes x, y, z of the ellipsoid that exploration starts from", "world units"
+    )
     view_prior: ViewPrior  # of the re-rendered views
     light_prior: LightPrior  # of the re-rendered lights
     joint: Schedule | None  # None: this category is only trained per instance
@@ -114,24 +141,35 @@ class Preset:
     refine: Refinement = Refinement()
     shape: FieldConfig = FieldConfig(256, 8, 4)  # F_s
     material: FieldConfig = FieldConfig(256, 4, 6)  # F_m
-    n_code: int = 512  # channels of E_I's code
-    encoder_width: float = 1.0  # factor on the channels of Tables 1 and 2
-    view_range: tuple[float, float, float] = (1.0472, 1.0472, 1.0472)  # rotation where E_v's tanh is 1
-    light_range: tuple[float, float] = (1.0, 1.0)  # l_x, l_y where E_l's tanh is 1
-    negative_range: float = 0.0  # k_n where E_l's tanh is 1; 0: no negative shading term
-    background: float | None = None  # gray behind the object, [0, 1]; None: rays that miss it are ignored
-    transfer_residual: bool = False  # re-renders show what F_m leaves unexplained of the sample's own image
-    n_unlabeled: int = (
-        0  # other GAN samples that E_w, E_v and E_l learn from (pseudo_labels/labeler.py); 0: none
+    n_code: int = setting(512, 1, 8192, "channels of E_I's code")
+    encoder_width: float = setting(1.0, 1e-9, 8.0, "factor on the channels of Tables 1 and 2")
+    view_range: tuple[float, float, float] = setting(
+        (1.0472, 1.0472, 1.0472), 0.01, 3.15, "pitch, yaw, roll where E_v's tanh is 1", "radians"
     )
-    masks: str = "none"  # "none", "background" (whatever differs from the constant), "files" or "auto"
-    bars: float = 0.0  # height of the black bars above and below the picture, as a fraction of its side
+    light_range: tuple[float, float] = setting((1.0, 1.0), 1e-9, 1e9, "l_x, l_y where E_l's tanh is 1")
+    negative_range: float = setting(0.0, 0, 1, "k_n where E_l's tanh is 1; 0: no negative shading term")
+    background: float | None = setting(
+        None, 0, 1, "gray behind the object; not given: rays that miss it are ignored"
+    )
+    transfer_residual: bool = setting(
+        False, None, None, "re-renders show what F_m leaves unexplained of the sample's own image"
+    )
+    n_unlabeled: int = setting(0, 0, BLOCK, "other GAN samples that E_w, E_v and E_l learn from")
+    masks: str = setting(
+        "none", None, None, "where masks come from; background: whatever differs from it", "", MASKS
+    )
+    bars: float = setting(0.0, 0, 0.45, "height of the black bars above and below, as a fraction of the side")
     weights: LossWeights = LossWeights()
     rates: LearningRates = LearningRates()
     sampling: SamplingConfig = SamplingConfig()
     batch: BatchConfig = BatchConfig()
-    truncation: float = 0.7  # psi of the samples that are lifted
-    license: str = "the license of the GAN"  # of images and models made with this preset
+    truncation: float = setting(0.7, 0, 1, "psi of the samples that are lifted")
+    license: str = setting("the license of the GAN", None, None, "of images and models made with it")
+
+    def __post_init__(self) -> None:
+        check(self)
+        for problem in _contradictions(self):
+            raise ConfigError(problem)
 
     def to_json(self) -> str:
         """All settings as JSON."""
@@ -142,7 +180,7 @@ class Preset:
         """Inverse of ``to_json``; unknown and missing keys and wrong types raise ``ConfigError``."""
         try:
             value = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError, TypeError) as error:
             raise ConfigError(f"preset is not JSON: {error}") from error
         return from_plain(Preset, value, "preset")
 
@@ -159,20 +197,20 @@ def from_plain(kind: object, value: object, where: str) -> object:
     if origin is tuple:
         return _build_tuple(arguments, value, where)
     if kind is float and type(value) is int:
-        return float(value)
+        return float(value) if abs(value) < 2**1023 else math.inf  # which no range allows
     if type(value) is not kind:  # not isinstance: True is no number
-        raise ConfigError(f"{where} is {value!r}, expected {kind.__name__}")
+        raise ConfigError(f"{where} is {shown(value)}, expected {kind.__name__}")
     return value
 
 
 def _build_dataclass(kind: type, value: object, where: str) -> object:
     """A JSON object as a dataclass."""
     if not isinstance(value, dict):
-        raise ConfigError(f"{where} is {value!r}, expected an object with the settings of {kind.__name__}")
+        raise ConfigError(f"{where} is {shown(value)}, expected a table of {kind.__name__}")
     known = {f.name: f for f in dataclasses.fields(kind)}
     for key in value:
         if key not in known:
-            raise ConfigError(f"{where}: unknown setting {key!r}, known are {', '.join(known)}")
+            raise ConfigError(f"{where}: unknown setting {shown(key)}, known are {', '.join(known)}")
     for name, f in known.items():
         if name not in value and f.default is dataclasses.MISSING:
             raise ConfigError(f"{where}: setting {name!r} is missing")
@@ -183,7 +221,64 @@ def _build_dataclass(kind: type, value: object, where: str) -> object:
 def _build_tuple(arguments: tuple[object, ...], value: object, where: str) -> tuple[object, ...]:
     """A JSON array as tuple[x, ...] or as a tuple of fixed length."""
     if not isinstance(value, list):
-        raise ConfigError(f"{where} is {value!r}, expected a list")
+        raise ConfigError(f"{where} is {shown(value)}, expected a list")
     if arguments[-1] is not Ellipsis and len(value) != len(arguments):
         raise ConfigError(f"{where} has {len(value)} numbers, expected {len(arguments)}")
     return tuple(from_plain(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+
+
+def _contradictions(preset: Preset) -> Iterator[str]:
+    """What does not fit together, though each value is in its range."""
+    if preset.size & (preset.size - 1):
+        yield f"size is {preset.size}, expected a power of 2 from 8 to 1024"
+    if preset.masks in ("files", "auto") and preset.weights.mask == 0:
+        yield f"masks is {preset.masks!r}, but weights.mask is 0: set it to 0.2, or masks to 'none'"
+    if preset.masks == "background" and preset.background is None:
+        yield "masks is 'background', which needs background, a gray from 0 to 1"
+    if preset.n_unlabeled and preset.background is None:
+        yield f"n_unlabeled is {preset.n_unlabeled}, which needs background, a gray from 0 to 1"
+    named = [("joint", preset.joint), *((f"instance[{i}]", s) for i, s in enumerate(preset.instance))]
+    for name, schedule in named:
+        if schedule is not None:
+            yield from _schedule_contradictions(name, schedule, preset)
+    yield from _unreachable_views(preset)
+    yield from _unreachable_lights(preset)
+
+
+def _schedule_contradictions(name: str, schedule: Schedule, preset: Preset) -> Iterator[str]:
+    patch = preset.batch.patch
+    if not patch <= schedule.size <= preset.size:
+        yield (
+            f"{name}.size is {schedule.size}, expected a number from batch.patch ({patch}) to size "
+            f"({preset.size})"
+        )
+    if name == "joint" and schedule.size != preset.size:
+        yield f"joint.size is {schedule.size}, expected size, {preset.size}"
+    if schedule.latent and not preset.n_unlabeled:
+        yield f"{name}.latent is {schedule.latent}, but n_unlabeled is 0: set {name}.latent to 0"
+
+
+def _unreachable_views(preset: Preset) -> Iterator[str]:
+    """Views of the prior that E_v could never name."""
+    prior, reach = preset.view_prior, (*preset.view_range, *TRANSLATION_RANGE)
+    ends = [
+        (m - limit, m + limit) if std else (m, m) for m, std, limit in zip(prior.mean, prior.std, prior.limit)
+    ]
+    for side in zip(*ends):
+        if not all(abs(v) <= r + TOLERANCE for v, r in zip(side, reach)):
+            limits = [round(r, 4) for r in reach]
+            yield f"view_prior reaches {list(side)}, but mean +- limit must stay within +- {limits}"
+
+
+def _unreachable_lights(preset: Preset) -> Iterator[str]:
+    """Lights of the prior that E_l could never name."""
+    light, (x, y) = preset.light_prior, preset.light_range
+    bounds = ((0.0, 1.0), (0.0, 1.0), (-x, x), (-y, y), (0.0, preset.negative_range))
+    for i in range(2):
+        ambient = light.level[i] - light.coupling * light.diffuse[1 - i]
+        end = (ambient, light.diffuse[i], light.l_x[i], light.l_y[i], light.negative[i])
+        if not all(low - TOLERANCE <= v <= high + TOLERANCE for v, (low, high) in zip(end, bounds)):
+            yield (
+                f"light_prior reaches (k_a, k_d, l_x, l_y, k_n) = {[round(v, 4) for v in end]}; k_a and k_d "
+                "must stay within 0 and 1, l_x and l_y within +- light_range, k_n within 0 and negative_range"
+            )

@@ -10,6 +10,7 @@ from lift3d.model import LiftedGAN, MeshRenderer
 from lift3d.observer import Observer, SilentObserver
 from lift3d.scene.images import colors_to_images, resize
 from lift3d.scene.lights import Lights
+from lift3d.seeds import STREAMS
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Relighting:
 
 @torch.no_grad()
 def relighting(
-    model: LiftedGAN, n: int = 200, seed: int = 2_000_000, observer: Observer | None = None
+    model: LiftedGAN, n: int = 200, seed: int = STREAMS["relighting"].start, observer: Observer | None = None
 ) -> Relighting:
     """Lights n GAN samples, each once by a light of the prior, at its own view; projects the render; reads
     the light back.

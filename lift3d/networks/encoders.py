@@ -20,6 +20,7 @@ from lift3d.errors import ConfigError
 
 MIN_SIZE, MAX_SIZE = 8, 1024  # pixels
 CODE_CHANNELS = 512  # of E_I and E_w, Table 2
+TRANSLATION_RANGE = (0.1, 0.1, 0.0)  # t_x, t_y, t_z where E_v's tanh is 1, world units
 
 
 class ResBlock(nn.Module):
@@ -91,15 +92,14 @@ class ViewEncoder(nn.Module):
         size: int,
         width: float = 1.0,
         rotation: tuple[float, float, float] = (math.pi / 3,) * 3,
-        translation: float = 0.1,
-        translation_z: float = 0.0,
+        translation: tuple[float, float, float] = TRANSLATION_RANGE,
     ) -> None:
         """``rotation`` (pitch, yaw, roll in radians) and translations (world units): what a tanh of 1 stands
         for.
         """
         super().__init__()
         self.net = pose_light_encoder(size, 6, width)
-        self.range = TanhRange((0.0,) * 6, rotation + (translation,) * 2 + (translation_z,))
+        self.range = TanhRange((0.0,) * 6, (*rotation, *translation))
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 6"]:
         return self.from_tanh(self.tanh(images))

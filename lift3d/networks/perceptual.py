@@ -86,8 +86,7 @@ class LpipsDistance(nn.Module):
         except (ImportError, OSError, RuntimeError) as error:  # no package; no network; a foreign torchvision
             raise BackendUnavailable(
                 f"LPIPS cannot be used ({error}): install lpips and a torchvision of the same build as torch,"
-                f" let it download its {backbone} weights or copy them to {torch.hub.get_dir()}/checkpoints;"
-                " or choose perceptual 'discriminator'"
+                f" let it download its {backbone} weights or copy them to {torch.hub.get_dir()}/checkpoints"
             ) from error
 
     def forward(self, a: Float[Tensor, "n 3 h w"], b: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:

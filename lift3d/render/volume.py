@@ -29,6 +29,7 @@ from lift3d.scene.geometry import ray_sphere
 from lift3d.scene.lights import Lights
 from lift3d.scene.shading import Material, shade
 from lift3d.scene.surface import Surface, sdf_and_gradient, smooth_normal
+from lift3d.settings import setting
 
 REACH = (
     6.0  # widths 1 / s of the density beyond which a sample is left out: at most exp(-6) = 0.25 % of opacity
@@ -41,10 +42,14 @@ WITNESSES = 16  # one in so many of the samples left out still takes part in the
 class SamplingConfig:
     """How many distances per ray."""
 
-    n_coarse: int = 36  # stratified in the unit sphere
-    n_fine: int = 36  # from the coarse weights
-    keep_coarse: bool = True  # render with coarse and fine samples (as published) or with the fine ones alone
-    coarse_sharpness: float = 32.0  # s of the density that places the fine samples, 1 / world units
+    n_coarse: int = setting(36, 1, 4096, "distances, stratified in the unit sphere")
+    n_fine: int = setting(36, 0, 4096, "distances drawn from the coarse weights")
+    keep_coarse: bool = setting(
+        True, None, None, "render with coarse and fine samples, as published, or with the fine ones alone"
+    )
+    coarse_sharpness: float = setting(
+        32.0, 1e-3, 1e6, "s of the density that places the fine samples", "1 / world units"
+    )
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from lift3d.errors import ConfigError
 from lift3d.scene.batch import Batch
+from lift3d.settings import setting
 
 FOV_DEG = 12.0
 AXES = {"opencv": (1.0, -1.0, -1.0), "opengl": (1.0, 1.0, 1.0)}  # signs of a camera's x, y, z in OpenGL axes
@@ -172,9 +173,15 @@ class ViewPrior:
     """Independent normals over the six numbers of a view (a diagonal multivariate normal), each clipped to a
     range that E_v can express."""
 
-    mean: tuple[float, ...] = (0.0,) * 6  # radians, world units
-    std: tuple[float, ...] = (0.15, 0.3, 0.05, 0.0, 0.0, 0.0)  # radians, world units
-    limit: tuple[float, ...] = (0.6, 0.9, 0.2, 0.1, 0.1, 0.1)  # |v - mean| is clipped to this
+    mean: tuple[float, ...] = setting(
+        (0.0,) * 6, -10, 10, "typical pitch, yaw, roll, t_x, t_y, t_z", "radians, world units"
+    )
+    std: tuple[float, ...] = setting(
+        (0.15, 0.3, 0.05, 0.0, 0.0, 0.0), 0, 10, "spread of each of them", "radians, world units"
+    )
+    limit: tuple[float, ...] = setting(
+        (0.6, 0.9, 0.2, 0.1, 0.1, 0.1), 0, 10, "largest deviation from the mean", "radians, world units"
+    )
 
     def __post_init__(self) -> None:
         for name in ("mean", "std", "limit"):

@@ -14,6 +14,7 @@ from torch import Tensor
 from lift3d.errors import ConfigError
 from lift3d.scene.batch import Batch
 from lift3d.scene.geometry import normalize
+from lift3d.settings import setting
 
 LIGHT_NAMES = ("ambient", "diffuse", "l_x", "l_y", "negative")
 
@@ -71,12 +72,12 @@ class LightPrior:
     uniform in ``level``, so that the exposure stays level.
     """
 
-    l_x: tuple[float, float] = (-1.0, 1.0)
-    l_y: tuple[float, float] = (-0.2, 0.8)
-    diffuse: tuple[float, float] = (0.35, 0.8)
-    level: tuple[float, float] = (0.9, 1.05)  # of k_a + coupling * k_d
-    coupling: float = 0.75
-    negative: tuple[float, float] = (0.0, 0.0)
+    l_x: tuple[float, float] = setting((-1.0, 1.0), -1e9, 1e9, "range of the light's x, where its z is 1")
+    l_y: tuple[float, float] = setting((-0.2, 0.8), -1e9, 1e9, "range of the light's y, where its z is 1")
+    diffuse: tuple[float, float] = setting((0.35, 0.8), 0, 1, "range of k_d")
+    level: tuple[float, float] = setting((0.9, 1.05), 0, 10, "range of k_a + coupling * k_d")
+    coupling: float = setting(0.75, 0, 10, "how much the ambient light falls as k_d rises")
+    negative: tuple[float, float] = setting((0.0, 0.0), 0, 1, "range of k_n")
 
     def __post_init__(self) -> None:
         for name in ("l_x", "l_y", "diffuse", "level", "negative"):

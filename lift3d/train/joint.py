@@ -22,6 +22,7 @@ from lift3d.model import LiftedGAN
 from lift3d.networks.perceptual import get_perceptual
 from lift3d.observer import Observer, SilentObserver
 from lift3d.pseudo_labels.labeler import new_labeler
+from lift3d.seeds import UNLABELED_SEED, training_seed
 from lift3d.train import align, exploit, explore, figures
 from lift3d.train.data import PseudoLabels, Rerendered, SampleSet, draw_samples, label, project, rerender
 from lift3d.train.phase import Losses, Phase, State, Step
@@ -29,7 +30,6 @@ from lift3d.train.pixels import Smoothing
 from lift3d.train.runner import CHECKPOINT_SECONDS, LOG, STATE, Runner
 
 MODEL = "model.safetensors"
-UNLABELED_SEED = 500_000_000  # of the first of the samples in ``Preset.n_unlabeled``
 PATCH_FEATURES = 3  # discriminator blocks of the perceptual distance on patches
 LABELS = "pseudo_labels."  # what names of collected tensors start with: those of projections
 OWN = "own."  # and of the samples themselves
@@ -156,7 +156,7 @@ def pretrain(
     if preset.n_unlabeled:
         on_background = mask_source(replace(preset, masks="background"))
         unlabeled = draw_samples(model, preset.n_unlabeled, UNLABELED_SEED, on_background)
-    samples = draw_samples(model, schedule.n_samples, 1_000_000 * (seed + 1), source)
+    samples = draw_samples(model, schedule.n_samples, training_seed(seed), source)
 
     lift = Lift(model, discriminator, schedule, samples, unlabeled, perceptual, source, observer, out)
     runner.run([p for stage in joint_stages(preset, schedule) for p in phases(lift, stage, after_stage)])

@@ -66,7 +66,8 @@ def test_a_sample_of_a_dataset(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["head.obj", "head.ply", "HEAD.GLB", "head.stl"])
 def test_the_name_decides_the_format(folder: Path, name: str) -> None:
-    result = export("faces.h5", "--out", name, "--texture-size", 64)
+    texels = ("--texture-size", 64) if Path(name).suffix.lower() in (".obj", ".glb") else ()
+    result = export("faces.h5", "--out", name, *texels)
     assert result.exit_code == 0, result.output
     assert ("textures of 64 texels" in result.stdout) == (Path(name).suffix.lower() in (".obj", ".glb"))
     head = trimesh.load(name, force="mesh", process=False)
@@ -146,13 +147,32 @@ def test_a_dataset_without_meshes(tiny_model: Path, tmp_path: Path, monkeypatch:
         (["faces.h5", "--seed", 1], "--seed does not go with a dataset"),
         (["--model", "demo", "--sample", 1], "--sample does not go with a model alone"),
         (["faces.h5", "--sample", 2], "faces.h5 has no sample 2, expected 0 to 1"),
-        (["faces.h5", "--sample", "0-99999999999"], "names more than 1000000 instances; give a shorter list"),
-        (["faces.h5", "--sample", "²"], "'²' is no list of numbers"),
-        (["faces.h5", "--sample", -1], "'-1' is no list of numbers, expected one such as 3 or 0-9,12"),
-        (["faces.h5", "--sample", "0,x"], "'0,x' is no list of numbers"),
-        (["faces.h5", "--sample", "3-1"], "'3-1' names nobody, expected a list such as 3 or 0-9,12"),
+        (["faces.h5", "--sample", "0-99999999999"], "expected up to 1,000,000 numbers such as 3 or 0-9,12"),
+        (["faces.h5", "--sample", "²"], "--sample is '²', expected up to"),
+        (
+            ["faces.h5", "--sample", -1],
+            "--sample is '-1', expected up to",
+        ),
+        (["faces.h5", "--sample", "0,x"], "--sample is '0,x', expected up to"),
+        (["faces.h5", "--sample", "3-1"], "--sample is '3-1', expected up to"),
         (["faces.h5", "--sample", "0-1"], "2 instances do not fit into head.glb; give a folder as --out"),
         (["faces.h5", "--texture-size", 0], "texture size is 0, expected 16 to 8192 texels"),
+        (["--model", "demo", "--seed", 2**32], "--seed is '4294967296', expected up to"),
+        (["faces.h5", "--scale", 2], "--scale has no effect in .glb files, only in .blend; leave it out"),
+        (["faces.h5", "--material", "pbr"], "--material has no effect in .glb files, only in .blend"),
+        (["faces.h5", "--blender", "x"], "--blender has no effect in .glb files, only in .blend"),
+        (["faces.h5", "--format", "ply"], "--format has no effect on a single file, whose name decides"),
+        (["faces.h5", "--up", "z"], "--up has no effect in .glb files, whose standard decides"),
+        (["faces.h5", "--up", "x", "--out", "a.ply"], "--up is 'x', expected y or z"),
+        (
+            ["faces.h5", "--out", "a.ply", "--texture-size", 64],
+            "--texture-size has no effect without",
+        ),
+        (
+            ["faces.h5", "--vertex-colors", "--texture-size", 64],
+            "--texture-size has no effect without",
+        ),
+        (["faces.h5", "--out", "a.stl", "--vertex-colors"], "--vertex-colors has no effect in .stl files"),
         (["faces.h5", "--decimate", 3], "decimate: 3 faces asked for, expected at least 4"),
         (["faces.h5", "--out", "folder", "--format", "fbx"], "--format fbx has no known format"),
         (["nothing.h5"], "nothing.h5 is not a file"),

@@ -79,6 +79,23 @@ def test_bad_training_options(folder: Path, arguments: tuple[str, ...], sentence
     assert sentence in result.stderr and result.stderr.count("\n") == 1
 
 
+def test_overwrite_starts_anew_and_checks_its_input_first(folder: Path) -> None:
+    assert train("--kimg", "0.01").exit_code == 0
+    before = {path.name: path.read_bytes() for path in Path("run").iterdir()}
+    for options, sentence in (
+        ((), "run already holds a run: pass --resume to continue it or --overwrite to start anew"),
+        (("--overwrite", "--resume"), "--overwrite and --resume contradict each other"),
+        (("--overwrite", "--resolution", "16"), "images are 8px wide"),
+    ):
+        refused = train("--kimg", "0.01", *options)
+        assert refused.exit_code == 1 and sentence in refused.stderr, refused.output
+    assert {path.name: path.read_bytes() for path in Path("run").iterdir()} == before
+    Path("run/network-000099.safetensors").write_bytes(b"of another run")
+    assert train("--kimg", "0.01", "--overwrite", "--seed", "1").exit_code == 0
+    assert not Path("run/network-000099.safetensors").exists()
+    assert Path("run/checkpoint.safetensors").read_bytes() != before["checkpoint.safetensors"]
+
+
 def test_images_that_are_none(folder: Path) -> None:
     (folder / "images.npy").write_bytes(b"PK\x03\x04 no array")
     result = train("--kimg", "1")
@@ -87,7 +104,7 @@ def test_images_that_are_none(folder: Path) -> None:
     )
     (folder / "images.npy").unlink()
     result = train("--kimg", "1")
-    assert (result.exit_code, "images.npy: No such file or directory" in result.stderr) == (1, True), (
+    assert (result.exit_code, "images.npy is not a file; give a .npy file" in result.stderr) == (1, True), (
         result.output
     )
 
@@ -100,7 +117,7 @@ def test_images_that_are_none(folder: Path) -> None:
         (["images.npy", "--out", "a.png", "--columns", "0"], "--columns is 0, expected at least 1"),
         (
             ["images.npy", "--out", "a.png", "--seeds", "5-1"],
-            "--seeds is '5-1', expected up to 10000 numbers",
+            "--seeds is '5-1', expected up to 10,000 numbers",
         ),
         (["images.npy", "--out", "no/a.png"], "no is no folder"),
     ],

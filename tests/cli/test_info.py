@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 import lift3d
 from lift3d.cli.main import main
+from lift3d.config.toml import read_category
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +71,12 @@ def test_info_draws_a_contact_sheet_once(faces: Path) -> None:
     assert run("info", "faces.h5", "--contact-sheet", "faces.png", "--overwrite").exit_code == 0
 
 
-def test_info_of_a_model(tiny_model: Path) -> None:
+def test_info_of_a_model(tiny_model: Path, faces: Path) -> None:
     result = run("info", str(tiny_model))
     assert result.exit_code == 0, result.output
-    assert '"format": "lift3d.lifted/2"' in result.stdout
+    assert "# format: lift3d.lifted/2" in result.stdout
+    Path("own.toml").write_text(result.stdout)
+    assert read_category("own.toml") == lift3d.load(tiny_model).config
     assert json.loads(run("info", str(tiny_model), "--json").stdout)["format"] == "lift3d.lifted/2"
     sheet = run("info", str(tiny_model), "--contact-sheet", "a.png")
     assert (sheet.exit_code, "is no dataset" in sheet.stderr) == (1, True)
@@ -123,6 +126,29 @@ def test_many_findings_are_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = run("verify", "a.h5").stdout.splitlines()
     assert len(lines) == 22
     assert lines[-2:] == ["... and 10 more", "a.h5: 30 samples checked, 30 problems"]
+
+
+@pytest.mark.parametrize("suffix", [".obj", ".ply", ".stl"])
+def test_a_mesh_of_any_format(faces: Path, suffix: str) -> None:
+    mesh = lift3d.open_dataset(faces).mesh(0)
+    mesh.save(f"head{suffix}")
+    about = json.loads(run("info", f"head{suffix}", "--json").stdout)
+    assert about["faces"] == len(mesh.faces)
+    least, _, greatest = about["ranges"]["position"]
+    assert (least, greatest) == pytest.approx((mesh.vertices.min(), mesh.vertices.max()), abs=1e-5)
+    for content in (b"", b"no mesh", Path(f"head{suffix}").read_bytes()[:300]):
+        Path(f"head{suffix}").write_bytes(content)
+        damaged = run("info", f"head{suffix}")
+        assert damaged.exit_code == 1 and f"head{suffix} " in damaged.stderr, damaged.output
+        assert damaged.stderr.count("\n") == 1
+
+
+def test_a_run_folder(tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copy(tiny_model, tmp_path / "model.safetensors")
+    assert "# format: lift3d.lifted/2" in run("info", str(tmp_path)).stdout
+    (tmp_path / "model.safetensors").unlink()
+    empty = run("info", str(tmp_path))
+    assert (empty.exit_code, "is no run: it holds none of model.safetensors" in empty.stderr) == (1, True)
 
 
 def test_a_mesh(faces: Path) -> None:

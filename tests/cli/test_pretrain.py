@@ -1,6 +1,5 @@
 """``lift3d pretrain``: a toy run through every step, and bad input."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,9 @@ from click.testing import CliRunner, Result
 
 import lift3d
 from lift3d.cli.main import main
+from lift3d.config.presets import get_preset
+from lift3d.config.toml import read_category, to_toml
+from lift3d.masks.sources import with_masks
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def test_a_run_ends_with_a_model_and_is_not_overwritten_by_accident(tiny_gan: Pa
     assert result.stdout.endswith("run: done\n")
     assert lift3d.load("run").config.name == "tiny"
     shown = CliRunner().invoke(main, ["info", "run/model.safetensors"])
-    assert (shown.exit_code, '"format": "lift3d.lifted/2"' in shown.stdout) == (0, True), shown.output
+    assert (shown.exit_code, "# format: lift3d.lifted/2" in shown.stdout) == (0, True), shown.output
 
     before = Path("run/model.safetensors").read_bytes()
     again = pretrain("--gan", tiny_gan)
@@ -41,13 +43,28 @@ def test_a_run_ends_with_a_model_and_is_not_overwritten_by_accident(tiny_gan: Pa
     assert Path("run/model.safetensors").read_bytes() == before
 
 
-def test_dry_run_prints_the_settings_and_writes_nothing(folder: Path) -> None:
-    full, quick = (
-        json.loads(pretrain("--dataset", "demo", "--dry-run", "--profile", profile).stdout)["joint"]
-        for profile in ("full", "quick")
-    )
-    assert quick["exploit"] < full["exploit"]
+@pytest.mark.parametrize("profile", ["full", "quick"])
+@pytest.mark.parametrize("name", ["celeba-hq", "lsun-car", "demo"])
+def test_dry_run_prints_a_file_that_gives_the_same_settings(folder: Path, name: str, profile: str) -> None:
+    printed = pretrain("--dataset", name, "--dry-run", "--profile", profile).stdout
     assert not list(folder.iterdir())
+    Path("own.toml").write_text(printed)
+    assert read_category("own.toml") == with_masks(get_preset(name, profile), None)
+    assert pretrain("--dataset", "own.toml", "--dry-run").stdout == printed
+    Path("own.toml").write_text(printed.replace("truncation = ", "truncation = 0.25 # "))
+    assert read_category("own.toml").truncation == 0.25
+
+
+def test_a_profile_never_overrides_the_users_numbers(folder: Path) -> None:
+    said = "base = 'celeba'\nname = 'own'\nsize = 128\n[joint]\nn_samples = 77\nexploit = 999\n"
+    Path("own.toml").write_text(said + "[shape]\nn_hidden = 90")
+    quick = read_category("own.toml", "quick")
+    assert (quick.size, quick.joint.size, quick.joint.n_samples, quick.joint.exploit) == (128, 128, 77, 999)
+    assert quick.shape.n_hidden == 90 and quick.joint.explore == get_preset("celeba", "quick").joint.explore
+    Path("own.toml").write_text(to_toml(get_preset("celeba")))
+    result = pretrain("--dataset", "own.toml", "--profile", "quick", "--dry-run")
+    assert result.exit_code == 1
+    assert "profile 'quick' would change nothing: leave the profile out" in result.stderr
 
 
 @pytest.mark.parametrize(

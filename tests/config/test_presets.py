@@ -1,17 +1,34 @@
 """Presets against Tables 4 to 6 of the GAN2X supplement, typed off by hand."""
 
 import re
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
-from lift3d.config.presets import DEMO, PRESETS, PROFILES, get_preset
-from lift3d.config.schema import Preset, Refinement, Schedule
+from lift3d.config.presets import DEMO, PRESETS, PROFILES, get_preset, with_size
+from lift3d.config.schema import (
+    BatchConfig,
+    FieldConfig,
+    LearningRates,
+    LossWeights,
+    Preset,
+    Refinement,
+    Schedule,
+)
 from lift3d.errors import ConfigError
 from lift3d.networks.encoders import LightEncoder, ViewEncoder
 from lift3d.networks.fields import SHININESS_RANGE
+from lift3d.render.volume import SamplingConfig
+from lift3d.scene.cameras import ViewPrior
+from lift3d.scene.lights import LightPrior
+from lift3d.settings import described
 from lift3d.synthetic.render import BACKGROUND, LIGHT_PRIOR, VIEW_PRIOR
 
+TABLES = (
+    FieldConfig, LossWeights, LearningRates, Schedule, Refinement, BatchConfig, SamplingConfig,
+    ViewPrior, LightPrior,
+)  # fmt: skip
 PUBLISHED = ("celeba", "celeba-hq", "afhq-cat", "lsun-car")
 FACES = PUBLISHED[:3]
 
@@ -155,16 +172,51 @@ def test_demo_lifts_what_its_gan_was_trained_on() -> None:
     assert DEMO.masks == "background" and DEMO.weights.mask > 0
 
 
-def test_quick_profile_shrinks_the_joint_schedule_and_the_pool_alone() -> None:
-    quick, full = get_preset("demo", "quick"), get_preset("demo")
-    assert full is DEMO
-    assert quick.joint.n_stages == 2
-    for name in ("n_samples", "n_rerendered", "explore_first", "explore", "align", "exploit"):
-        assert 0 < getattr(quick.joint, name) < getattr(full.joint, name)
-    assert 0 < quick.n_unlabeled < full.n_unlabeled
-    assert quick.joint.open_bands == full.joint.open_bands
-    assert (quick.name, quick.shape, quick.instance) == (full.name, full.shape, full.instance)
-    assert get_preset("lsun-car", "quick") == PRESETS["lsun-car"]
+@pytest.mark.parametrize("name", PRESETS)
+def test_quick_profile_is_nowhere_larger(name: str) -> None:
+    quick, full = get_preset(name, "quick"), get_preset(name)
+    assert get_preset(name) is full and quick.size <= 64
+    numbers = {key: value for key, value, _ in described(full)}
+    for key, value, _ in described(quick):
+        if isinstance(value, int | float) and numbers[key] is not None:
+            assert value <= numbers[key], key
+    assert (quick.name, quick.radii, quick.view_prior) == (full.name, full.radii, full.view_prior)
+    assert (quick.joint is None) == (full.joint is None) and len(quick.instance) == len(full.instance)
+    if quick.joint is not None:
+        assert quick.joint.n_stages == 2 and quick.joint.open_bands == full.joint.open_bands
+
+
+@pytest.mark.parametrize("size", [8, 16, 64, 512])
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_any_preset_at_any_size(preset: Preset, size: int) -> None:
+    other = with_size(preset, size)
+    assert other.size == size and (other.joint is None or other.joint.size == size)
+    assert other.batch.patch <= min(s.size for s in (other.joint, *other.instance) if s is not None)
+    assert with_size(preset, preset.size) == preset
+
+
+def test_presets_are_validated_however_they_are_made() -> None:
+    with pytest.raises(ConfigError, match="bars is 0.5, expected a number from 0 to 0.45"):
+        replace(DEMO, bars=0.5)
+    with pytest.raises(ConfigError, match="joint.size is 64, expected size, 128"):
+        replace(DEMO, size=128)
+    with pytest.raises(ConfigError, match=r"rates.fields is 0.0, expected a number from 1e-09 to 1"):
+        replace(DEMO, rates=LearningRates(fields=0.0))
+    with pytest.raises(ConfigError, match=r"instance\[0\].align is 0, expected a number from 1 to"):
+        replace(DEMO, instance=(replace(DEMO.instance[0], align=0),))
+    with pytest.raises(ConfigError, match="truncation is nan, expected a number from 0 to 1"):
+        replace(DEMO, truncation=float("nan"))
+
+
+@pytest.mark.parametrize("table", [*TABLES, Preset], ids=lambda table: table.__name__)
+def test_every_setting_has_a_meaning_and_every_number_a_range(table: type) -> None:
+    for f in fields(table):
+        about = f.metadata.get("setting")
+        if about is None:
+            assert table is Preset and f.name not in ("name", "size", "license")
+        elif f.type not in (str, bool):
+            assert about.low is not None and about.high is not None and about.low < about.high, f.name
+        assert about is None or about.doc
 
 
 def test_unknown_names_get_the_list_of_known_ones() -> None:

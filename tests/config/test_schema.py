@@ -39,9 +39,9 @@ def test_every_value_is_read_back_not_defaulted() -> None:
 
 
 def test_integers_are_welcome_where_reals_are_expected() -> None:
-    preset = Preset.from_json(changed(background=1, radii=[1, 0.5, 1]))
+    preset = Preset.from_json(changed(background=1, radii=[0.75, 0.5, 0.5]))
     assert preset.background == 1.0 and type(preset.background) is float
-    assert preset.radii == (1.0, 0.5, 1.0) and all(type(r) is float for r in preset.radii)
+    assert preset.radii == (0.75, 0.5, 0.5) and all(type(r) is float for r in preset.radii)
 
 
 def test_defaults_fill_in_what_has_one() -> None:
@@ -50,7 +50,7 @@ def test_defaults_fill_in_what_has_one() -> None:
 
 
 def test_null_is_welcome_only_where_it_means_something() -> None:
-    assert Preset.from_json(changed(joint=None, background=None)).joint is None
+    assert Preset.from_json(changed(joint=None, background=None, masks="none", n_unlabeled=0)).joint is None
     with pytest.raises(ConfigError, match="preset.size is None, expected int"):
         Preset.from_json(changed(size=None))
 
@@ -64,7 +64,7 @@ def test_a_configuration_does_not_change() -> None:
     ("text", "message"),
     [
         ("{", "preset is not JSON: Expecting property name"),
-        ("[1]", r"preset is \[1\], expected an object with the settings of Preset"),
+        ("[1]", r"preset is \[1\], expected a table of Preset"),
         (changed(color=1), "preset: unknown setting 'color', known are name, size, radii"),
         (changed(weights={"mask": 0.1, "mark": 1.0}), "weights: unknown setting 'mark', known are view"),
         (without(asdict(DEMO), "radii"), "preset: setting 'radii' is missing"),
@@ -74,7 +74,7 @@ def test_a_configuration_does_not_change() -> None:
         (changed(size=True), "preset.size is True, expected int"),
         (changed(truncation=True), "preset.truncation is True, expected float"),
         (changed(name=3), "preset.name is 3, expected str"),
-        (changed(weights=[1, 2]), r"weights is \[1, 2\], expected an object with the settings of Loss"),
+        (changed(weights=[1, 2]), r"weights is \[1, 2\], expected a table of Loss"),
         (changed(radii=0.5), "preset.radii is 0.5, expected a list"),
         (changed(radii="wide"), "preset.radii is 'wide', expected a list"),
         (changed(radii=[0.5, 0.6]), "preset.radii has 2 numbers, expected 3"),

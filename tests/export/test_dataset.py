@@ -26,7 +26,7 @@ from lift3d.scene.cameras import Cameras, ViewPrior
 from lift3d.scene.lights import LightPrior, Lights
 from lift3d.scene.mesh import Mesh
 
-PLAN = DatasetPlan(n=3, views=3, lights=2, size=32, gan=True)
+PLAN = DatasetPlan(n=3, views=3, lights=2, size=32, gan=True, truncation=0.7)
 
 
 @pytest.fixture(scope="module")

@@ -192,12 +192,10 @@ def test_the_khronos_validator_is_content(blob: Mesh, bare: Mesh, tmp_path: Path
 def test_ply(blob: Mesh, bare: Mesh, tmp_path: Path) -> None:
     write_ply(blob, tmp_path / "a.ply")
     mesh = trimesh.load(tmp_path / "a.ply", process=False)
-    x, y, z = blob.vertices.T
-    np.testing.assert_array_equal(mesh.vertices.astype(np.float32), np.stack((x, -z, y), -1))
+    np.testing.assert_array_equal(mesh.vertices.astype(np.float32), blob.vertices)
     np.testing.assert_array_equal(mesh.faces, blob.faces)
     np.testing.assert_array_equal(mesh.visual.vertex_colors[:, :3], np.rint(blob.albedo * 255))
-    x, y, z = blob.normals.T
-    np.testing.assert_allclose(mesh.vertex_normals, np.stack((x, -z, y), -1), atol=1e-6)
+    np.testing.assert_allclose(mesh.vertex_normals, blob.normals, atol=1e-6)
     raw = mesh.metadata["_ply_raw"]["vertex"]["data"]
     np.testing.assert_array_equal(raw["ks"].ravel(), blob.specular)
     np.testing.assert_array_equal(raw["phong"].ravel(), blob.shininess)
@@ -250,6 +248,23 @@ def test_a_mesh_saves_itself_by_the_name_of_its_file(suffix: str, tmp_path: Path
     assert abs(abs(again.volume) - abs(report(mesh).volume)) < 1e-4 and repr(mesh).startswith(
         "Mesh(162 vertices"
     )
+
+
+@pytest.mark.parametrize("suffix", [".obj", ".ply", ".stl"])
+def test_any_axis_points_up_in_any_format(blob: Mesh, suffix: str, tmp_path: Path) -> None:
+    for up in ("y", "z"):
+        write_mesh(tmp_path / f"{up}{suffix}", blob, up=up)
+    y, z = (trimesh.load(tmp_path / f"{up}{suffix}", process=False, force="mesh") for up in ("y", "z"))
+    np.testing.assert_allclose(y.bounds, [blob.vertices.min(0), blob.vertices.max(0)], atol=1e-6)
+    turn = trimesh.transformations.rotation_matrix(np.pi / 2, [1, 0, 0])  # y becomes z
+    np.testing.assert_allclose(y.copy().apply_transform(turn).triangles, z.triangles, atol=1e-6)
+    with pytest.raises(ConfigError, match="up is 'x', expected one of y, z"):
+        write_mesh(tmp_path / f"x{suffix}", blob, up="x")
+
+
+def test_glb_files_are_y_up(blob: Mesh, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="up is 'z', but .glb files are y-up by their standard"):
+        write_mesh(tmp_path / "a.glb", blob, up="z")
 
 
 def test_write_mesh_refuses_what_a_format_cannot_hold(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_grabcut_finds_heads_on_white_and_before_colors() -> None:
     white = torch.stack([(take.image.permute(2, 0, 1) * 255).to(torch.uint8) for take in renders])
     blobs = torch.nn.functional.interpolate(torch.rand(6, 3, 9, 9), (128, 128), mode="bilinear")
     busy = torch.where(truth[:, None], white, (blobs * 255).to(torch.uint8))
-    source = mask_source(replace(DEMO, masks="auto", background=None))
+    source = mask_source(replace(DEMO, masks="auto"))
     for images in (white, busy):
         masks = source(images, [""] * 6)
         iou = (masks & truth).sum((1, 2)) / (masks | truth).sum((1, 2))

@@ -155,7 +155,7 @@ def test_view_scale_by_hand():
     assert torch.equal(encoder.from_tanh(-torch.ones(6)), -ones)
     assert torch.equal(encoder.to_tanh(torch.full((6,), 9.0)), torch.tensor([1.0, 1, 1, 1, 1, 0]))
     assert torch.equal(encoder.to_tanh(torch.full((6,), -9.0)), -torch.tensor([1.0, 1, 1, 1, 1, 0]))
-    assert ViewEncoder(8, 0.01, translation_z=0.2).from_tanh(torch.ones(6))[5] == 0.2
+    assert ViewEncoder(8, 0.01, translation=(0.1, 0.1, 0.2)).from_tanh(torch.ones(6))[5] == 0.2
 
 
 @pytest.mark.parametrize(("negative", "k"), [(0.0, 4), (0.6, 5)])

@@ -231,6 +231,8 @@ def _native(path: str | Path, average: bool) -> _Contents:
             remedy = "it is a lifted 3D model, which `lift3d sample --model` takes; give a 2D GAN"
         elif str(stated).startswith("lift3d.gan-training/"):
             remedy = "it is a training checkpoint; give the network-*.safetensors beside it"
+        elif str(stated).startswith("lift3d.gan/"):
+            remedy = "another version wrote it; `lift3d gan convert` makes a new one of the original"
         raise CheckpointError(f"has format {ascii(stated)[:60]}, expected {FORMAT!r}: {remedy}")
     if not average:
         raise CheckpointError("holds only the averaged generator: leave out --raw (average=False)")

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lift3d.checkpoint import fill, is_finite, read_tensors, write_tensors
+from lift3d.checkpoint import fill, is_finite, read_tensors, require_format, write_tensors
 from lift3d.errors import CheckpointError, ConfigError, CorruptFile, TrainingDiverged
 from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig
 from lift3d.gan.files.load import FORMAT as GAN_FORMAT
@@ -167,8 +167,7 @@ def _state(
 
 def _read(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
     about, tensors = read_tensors(path)
-    if about.get("format") != FORMAT:
-        raise CheckpointError(f"{path} has format {about.get('format')!r}, expected {FORMAT!r}")
+    require_format(about, FORMAT, path, "start anew with --overwrite")
     return about, tensors
 
 

@@ -141,6 +141,7 @@ def train_gan(
     out_dir: str | Path,
     observer: Observer | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     grow: str | Path | None = None,
     max_images: int | None = None,
     max_seconds: float | None = None,
@@ -149,17 +150,24 @@ def train_gan(
     """Trains on uint8 images [count, side, side, 3] until ``max_images`` are seen in all, or for
     ``max_seconds``; returns and saves the last state.
 
-    ``resume`` continues the checkpoint in ``out_dir`` (images and config must be the same); ``grow`` starts
-    from the checkpoint of a smaller network instead of from noise. ``images`` may be a memory map.
+    ``resume`` continues the checkpoint in ``out_dir`` (images and config must be the same), ``overwrite``
+    removes the run that is there; ``grow`` starts from the checkpoint of a smaller network instead of from
+    noise. ``images`` may be a memory map.
     """
     _check_images(images, config)
     out_dir, observer = Path(out_dir), observer or SilentObserver()
     out_dir.mkdir(parents=True, exist_ok=True)
     if resume:
         state = load_state(out_dir / CHECKPOINT, config, device)
-    elif (out_dir / CHECKPOINT).exists():
-        raise ConfigError(f"{out_dir} already holds a run: resume it or choose another directory")
+    elif (out_dir / CHECKPOINT).exists() and not overwrite:
+        raise ConfigError(
+            f"{out_dir} already holds a run: pass --resume to continue it or --overwrite to start anew"
+        )
     else:
+        for old in (*out_dir.glob("network-*.safetensors"), *out_dir.glob("samples-*.png")):
+            old.unlink()
+        for name in (CHECKPOINT, "log.jsonl"):
+            (out_dir / name).unlink(missing_ok=True)
         state = new_state(config, device)
         if grow is not None:
             observer.message(f"{grow_from(state, grow)} tensors taken from {grow}")
