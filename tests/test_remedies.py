@@ -11,9 +11,10 @@ import pytest
 from lift3d.cli.main import main
 
 ROOT = Path(__file__).parent.parent
-FOREIGN = {"--background", "--factory-startup", "--python", "--python-exit-code"}  # Blender's own options
+FOREIGN = {  # of Blender, and of the converter of TensorFlow pickles
+    "--background", "--factory-startup", "--python", "--python-exit-code", "--source", "--dest",
+}  # fmt: skip
 COMMAND = r"(`|\b(?:use|run|try) )?\blift3d ([a-z]+)(?: ([a-z]+))?((?: --[a-z-]+)*)"
-TO_COME = {"finetune"}
 
 
 def commands(group: click.Group, name: str = "lift3d") -> Iterator[tuple[str, click.Command]]:
@@ -49,7 +50,7 @@ def wrong(text: str) -> Iterator[str]:
             yield option
     for said, first, second, options in re.findall(COMMAND, text):
         command = next((n for n in (f"lift3d {first} {second}", f"lift3d {first}") if n in COMMANDS), None)
-        if command is None and said and first not in TO_COME:  # else a sentence about lift3d
+        if command is None and said:  # else a sentence about lift3d
             yield f"lift3d {first}"
         elif command is not None:
             yield from (f"{command} {o}" for o in options.split() if o not in OPTIONS[command])

@@ -84,7 +84,7 @@ def check_run(preset: Preset, out: str | Path, resume: bool = False, overwrite: 
     out = Path(out)
     if preset.joint is None:
         raise ConfigError(
-            f"{preset.name} has no joint pre-training (it is trained per instance): use lift3d finetune"
+            f"{preset.name} has no joint pre-training: it is trained per instance, which no command does yet"
         )
     exists = (out / STATE).exists() or (out / MODEL).exists()
     if exists and not (resume or overwrite):
