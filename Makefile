@@ -57,7 +57,7 @@ demo: $(STAMP)
 	$(LIFT3D) sample --n 16 --out $(OUT)/faces.h5 --contact-sheet $(OUT)/faces.png --overwrite
 	$(LIFT3D) export $(OUT)/faces.h5 --sample 0 --out $(OUT)/head.glb --overwrite
 
-# Pages that are written from the source: docs/dataset.md, docs/api.md. A test tells when they are stale.
+# Pages that are written from the source: docs/dataset.md, docs/api.md, docs/settings.md. A test tells when they are stale.
 docs: $(STAMP)
 	$(VENV)/bin/python docs/make.py
 

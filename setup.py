@@ -44,7 +44,7 @@ setup(
         "lift3d.synthetic",
         "lift3d.train",
     ],
-    package_data={"lift3d": ["assets/*"], "lift3d.export.viewer": ["page/*"]},
+    package_data={"lift3d": ["py.typed", "assets/*"], "lift3d.export.viewer": ["page/*"]},
     entry_points={"console_scripts": ["lift3d = lift3d.cli.main:main"]},
     install_requires=[
         "torch>=2.4",

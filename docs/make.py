@@ -1,14 +1,19 @@
-"""Writes docs/dataset.md from the schema of datasets and docs/api.md from the public names: ``make docs``."""
+"""Pages from the source: docs/dataset.md, docs/api.md and docs/settings.md, by ``make docs``."""
 
 import inspect
+import json
 import re
 import textwrap
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 
 import lift3d
+from lift3d.config import schema as settings
 from lift3d.export.hdf5 import schema
+from lift3d.render.volume import SamplingConfig
+from lift3d.scene.cameras import ViewPrior
+from lift3d.scene.lights import LightPrior
 
 WIDTH = 120
 NOTE = "Written by `make docs`; do not edit."
@@ -135,7 +140,49 @@ def signature(name: str, value: Callable) -> str:
     return textwrap.fill(name + arguments(value), WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 8)
 
 
-PAGES = {"dataset.md": dataset_page, "api.md": api_page}
+TABLES = {  # of a category's file
+    "The preset itself": settings.Preset,
+    "[view_prior]": ViewPrior,
+    "[light_prior]": LightPrior,
+    "[joint], [[instance]]": settings.Schedule,
+    "[refine]": settings.Refinement,
+    "[shape], [material]": settings.FieldConfig,
+    "[weights]": settings.LossWeights,
+    "[rates]": settings.LearningRates,
+    "[sampling]": SamplingConfig,
+    "[batch]": settings.BatchConfig,
+}
+
+
+def settings_page() -> str:
+    """All settings of a category, table by table."""
+    intro = (
+        "Ranges hold for each number of a list. Defaults are those of a file without base; with one, the "
+        "base's values stand for what is not said. How to find values: [own-category.md](own-category.md)."
+    )
+    parts = [
+        "# Settings",
+        filled(NOTE + " Its source are the fields of `lift3d/config/schema.py`."),
+        filled(intro),
+    ]
+    for heading, table in TABLES.items():
+        lines = [setting_entry(f) for f in fields(table) if "setting" in f.metadata]
+        parts += [f"## {heading}", sentence(prose(inspect.getdoc(table))), "\n".join(lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def setting_entry(field: Field) -> str:
+    """One setting: name, unit, range, default, meaning."""
+    about, default = field.metadata["setting"], field.default
+    if default is MISSING:
+        known = "must be given"
+    else:
+        known = "not given" if default is None else f"default {json.dumps(default)}"
+    words = [about.unit, about.allowed, known]
+    return entry(f"`{field.name}`", f"({'; '.join(word for word in words if word)}): {about.doc}")
+
+
+PAGES = {"dataset.md": dataset_page, "api.md": api_page, "settings.md": settings_page}
 
 if __name__ == "__main__":
     for page, make in PAGES.items():

@@ -1,5 +1,6 @@
 """``LiftedGAN``: files, lifting, projection and rendering."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 import torch
 from tiny_gan import PRESET, tiny_gan
 
-from lift3d.errors import CheckpointError, ConfigError, CorruptFile
+from lift3d.checkpoint import read_tensors, write_tensors
+from lift3d.errors import CheckpointError, ConfigError, CorruptFile, Lift3DError
 from lift3d.gan.files.load import save_gan
 from lift3d.gan.generator import Liftable
 from lift3d.model import LiftedGAN, VolumeRenderer, load
@@ -215,3 +217,37 @@ def test_any_module_with_the_members_of_liftable_is_lifted(tmp_path: Path) -> No
     assert model.project(samples.w[0], samples.image).shape == (2, 3, 16, 16)
     with pytest.raises(ConfigError, match="the generator is of class OwnGenerator, which files cannot hold"):
         model.save(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            {"format": "lift3d.lifted/1"},
+            "is of an earlier version of lift3d .format lift3d.lifted/1.: `lift3d pre",
+        ),
+        ({"format": "lift3d.lifted/x"}, "has format 'lift3d.lifted/x', expected 'lift3d.lifted/2'"),
+        ({"format": ["lift3d.lifted/1"]}, "has format .'lift3d.lifted/1'., expected"),
+        ({"preset": None}, "is damaged: it does not say what its networks are"),
+        ({"preset": {}}, "is damaged: it does not say what its networks are"),
+        ({"generator": 3}, "is damaged: it does not say what its networks are"),
+        ({"preset": "{"}, "does not describe a model: preset is not JSON"),
+        ({"preset": "[" * 100_000}, "does not describe a model: preset is not JSON"),
+        ({"preset": "3"}, "does not describe a model: preset is 3, expected a table of Preset"),
+        ({"n_code": 2**63 - 1}, "n_code is 9223372036854775807, expected a number from 1 to 8,192"),
+        ({"n_code": 10**400}, "n_code is 10{59}... .401 characters., expected a number from 1 to 8,192"),
+        ({"truncation": 10**400}, "truncation is inf, expected a number from 0 to 1"),
+        ({"n_code": 8192, "shape": {"n_hidden": 4096, "n_layers": 64}}, "does not fit the network: "),
+        ({"size": 1024}, "joint.size is 16, expected size, 1024"),
+        ({"name": "x" * 1000, "nonsense": 1}, "preset: unknown setting 'nonsense', known are name"),
+    ],
+)
+def test_odd_settings_in_a_model_file_are_one_sentence(model, tmp_path, change, sentence):
+    model.save(tmp_path / "model.safetensors")
+    about, tensors = read_tensors(tmp_path / "model.safetensors")
+    whole = change.keys() <= about.keys()
+    about |= change if whole else {"preset": json.dumps(json.loads(about["preset"]) | change)}
+    write_tensors(tmp_path / "model.safetensors", tensors, about)
+    with pytest.raises(Lift3DError, match=f"model.safetensors {sentence}" if whole else sentence) as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000

@@ -5,11 +5,17 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 import lift3d
 from lift3d.cli.main import main
+from lift3d.cli.sample import sample as sample_command
+from lift3d.export.dataset import DatasetPlan, write_dataset
+from lift3d.export.hdf5.reader import describe
+from lift3d.model import RENDERERS
 
 Sample = Callable[..., Result]
 
@@ -118,3 +124,21 @@ def test_a_full_disk(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     result = sample()
     assert result.exit_code == 1
     assert "faces.h5: the disk is full" in result.stderr
+
+
+def test_every_default_is_said_in_one_place() -> None:
+    plan = DatasetPlan(n=1)
+    given = {p.name: p.get_default(click.Context(sample_command)) for p in sample_command.params}
+    assert (given["views"], given["lights"], given["size"]) == (plan.views, plan.lights, plan.size)
+    assert (given["renderer"], given["mesh_resolution"]) == (plan.renderer, plan.mesh_resolution)
+    assert plan.truncation is None  # the model's, where no --trunc is given
+    assert next(p for p in sample_command.params if p.name == "trunc").default in (None, given["trunc"])
+    assert next(p for p in sample_command.params if p.name == "renderer").metavar == "|".join(RENDERERS)
+
+
+def test_a_seed_is_the_same_head_in_a_dataset_and_in_an_export(tiny_model: Path, tmp_path: Path) -> None:
+    model = lift3d.load(tiny_model)
+    plan = DatasetPlan(n=1, views=1, lights=1, size=16, mesh_resolution=24, maps=())
+    write_dataset(model, plan, tmp_path / "a.h5")
+    assert torch.allclose(lift3d.open_dataset(tmp_path / "a.h5")[0].latent_w, model.sample([0]).w[0])
+    assert describe(tmp_path / "a.h5").config["plan"]["truncation"] == model.config.truncation

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from published_toys import gan_file, small
 
 from lift3d.cli.main import main
-from lift3d.config.presets import AFHQ_CAT, DEMO, LSUN_CAR, PRESETS
+from lift3d.config.presets import AFHQ_CAT, DEMO, LSUN_CAR, PRESETS, PROFILES
 from lift3d.config.toml import open_preset, read_category
 from lift3d.errors import ConfigError
 
@@ -175,12 +175,22 @@ def test_the_example_of_the_guide_says_what_it_claims(write) -> None:
     preset = read_category(write(guide_example()))
     assert preset.name == given["name"]
     assert preset != replace(PRESETS[given["base"]], name=given["name"])
-    names = set(re.findall(r"^\| `([a-z_.]+)`", GUIDE.read_text(), re.MULTILINE))
-    for name in names:  # every setting of the guide's tables exists
+    lists = GUIDE.read_text().partition("## Alignment")[2]
+    names = set(re.findall(r"^\* `([a-z_.]+)`:", lists, re.MULTILINE))
+    for name in names:  # every setting of the guide's lists exists
         value: object = preset
         for part in name.split("."):
             value = getattr(value, part)
     assert len(names) > 10
+
+
+@pytest.mark.parametrize("size", [16, 32, 64, 128, 256, 512, 1024])
+def test_the_example_of_the_guide_works_at_any_size(write, size: int) -> None:
+    text = re.sub(r"size = \d+", f"size = {size}", guide_example())
+    for profile in PROFILES:
+        preset = read_category(write(text), profile)
+        assert (preset.size, preset.joint.size, preset.joint.n_samples) == (size, size, 200)
+        assert all(schedule.size == size for schedule in preset.instance)
 
 
 def test_the_example_of_the_guide_trains(write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
