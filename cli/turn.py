@@ -11,7 +11,12 @@ from lift3d.cli.progress import RichObserver
 @click.command()
 @options.model
 @click.option(
-    "--seed", "seeds", default="0", show_default=True, help="Seed; two or more, such as 3,7, to morph."
+    "--seed",
+    "seeds",
+    type=options.NumberList(below=2**32),
+    default="0",
+    show_default=True,
+    help="Seed; two or more, such as 3,7, to morph.",
 )
 @click.option("--trunc", type=float, help="Truncation of the GAN's latents, 0 to 1.  [default: the model's]")
 @click.option("--out", type=options.PATH, required=True, help="A .gif, .mp4, or .png strip.")
@@ -30,7 +35,7 @@ from lift3d.cli.progress import RichObserver
 @options.compute
 def turn(
     model: str,
-    seeds: str,
+    seeds: list[int],
     trunc: float | None,
     out: Path,
     path: str,
@@ -44,14 +49,13 @@ def turn(
 ) -> None:
     """Film a head that turns while its light moves."""
     from lift3d import load
-    from lift3d.cli.export import _numbers
     from lift3d.export.film import check_film, film, write_film
 
     check_film(out, fps)
     options.require_new(out, overwrite)
     lifted = load(model).to(options.use_device(device, threads))
     with RichObserver() as observer:
-        samples = lifted.sample(_numbers(seeds), trunc)
+        samples = lifted.sample(seeds, trunc)
         frames = list(film(lifted, samples, path, round(fps * seconds), size, with_gan, observer))
     write_film(out, frames, fps)
     click.echo(f"{out}: {len(frames)} frames, {out.stat().st_size / 1e6:.1f} MB")

@@ -63,7 +63,7 @@ def test_a_dataset_is_painted_by_the_model_that_it_names(faces: Path, model: Pat
     shutil.copy(model, faces.parent)
     stored = from_dataset(faces)
     assert stored.numbers == (0, 1)
-    one, sampled = stored.instance(1), from_model(lift3d.load(model), [1], 0.7, CELLS).instance(1)
+    one, sampled = stored.instance(1), from_model(lift3d.load(model), [1], None, CELLS).instance(1)
     assert one.note == "" and one.size == 16 and one.cameras.translation.shape == (2, 3)
     np.testing.assert_array_equal(one.mesh.vertices, sampled.mesh.vertices)
     a, b = (finish(instance, texels=64).textures for instance in (one, sampled))

@@ -113,15 +113,17 @@ def test_open_bands_rise_from_sigma_min_to_sigma_max():
     assert all(b > a for a, b in zip(values, values[1:], strict=False))
 
 
-def test_a_stage_is_five_phases_for_people_who_count_from_one(finished):
+def test_stages_for_people_who_count_from_one(finished):
     out, _ = finished
     assert (out / "model-stage-1.safetensors").exists()
     stages = joint_stages(PRESET, PRESET.joint)
     assert [s.title for s in stages] == ["stage 1 of 2", "stage 2 of 2"]
     assert [s.from_prior for s in stages] == [True, False] and [s.n_latent for s in stages] == [3, 0]
-    weight = PRESET.weights.consistency
+    weight, no_latent = PRESET.weights.consistency, replace(PRESET.joint, latent=0)
     assert [s.consistency for s in stages] == [0.0, weight] and [s.masked for s in stages] == [True, False]
-    assert joint_stages(replace(PRESET, background=None), PRESET.joint)[1].masked
+    assert joint_stages(
+        replace(PRESET, background=None, masks="none", n_unlabeled=0, joint=no_latent), no_latent
+    )[1].masked
 
 
 def test_a_resume_with_another_perceptual_distance_is_refused(finished, monkeypatch):

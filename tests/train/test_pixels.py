@@ -141,7 +141,9 @@ def test_step_3_looks_at_own_images_as_often_as_it_should(monkeypatch, p_origina
 
 
 def test_views_are_named_in_the_range_of_the_preset():
-    model = LiftedGAN(replace(PRESET, view_range=(0.3, 0.6, 0.1)), tiny_gan().generator)
+    views = replace(PRESET.view_prior, limit=(0.2, 0.5, 0.05, 0.0, 0.0, 0.0))
+    preset = replace(PRESET, view_range=(0.3, 0.6, 0.1), view_prior=views)
+    model = LiftedGAN(preset, tiny_gan().generator)
     assert model.view_encoder.from_tanh(torch.ones(6))[:3].tolist() == pytest.approx([0.3, 0.6, 0.1])
 
 
