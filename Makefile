@@ -51,7 +51,7 @@ test-blender: export OMP_NUM_THREADS := 1
 test-blender: export LIFT3D_BLENDER := $(BLENDER_VENV)/bin/python
 test-blender: export LIFT3D_GLTF_VALIDATOR := $(VALIDATOR)
 test-blender: setup-blender
-	$(VENV)/bin/pytest $(PYTEST_ARGS) tests/test_blender.py tests/test_glb.py tests/test_texture.py
+	$(VENV)/bin/pytest $(PYTEST_ARGS) tests/export/test_blender.py tests/export/test_glb.py tests/export/test_texture.py
 
 demo: $(STAMP)
 	$(LIFT3D) sample --n 16 --out $(OUT)/faces.h5 --contact-sheet $(OUT)/faces.png --overwrite
