@@ -19,7 +19,7 @@ from lift3d.pseudo_labels.labeler import new_labeler
 from lift3d.render.mesh import render_mesh
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.geometry import visibility
-from lift3d.scene.images import resize, to_bytes, to_float
+from lift3d.scene.images import colors_to_images, images_to_colors, resize, to_bytes, to_float
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
 
@@ -114,7 +114,7 @@ def rerender(
             view, light = own_view_and_light(model, samples, torch.tensor([i]), predict)
             mesh = with_residual(mesh, image, inside[i].to(model.device), view[0], light[0])
         out = render_mesh(mesh, cameras, lamps, config.size, model.background)
-        pseudo.append(to_bytes(out.colors[:, 0].permute(0, 3, 1, 2) * 2 - 1).cpu())
+        pseudo.append(to_bytes(colors_to_images(out.colors[:, 0])).cpu())
         masks.append(out.mask.cpu())
         observer.advance()
     observer.finish()
@@ -156,7 +156,7 @@ def with_residual(
     camera, lamp = Cameras.from_view(view[None]), Lights.from_vector(light[None])
     out = render_mesh(mesh, camera, lamp, size, (0.0, 0.0, 0.0))
     known = (out.mask[0] & inside)[..., None]
-    residual = ((image.permute(1, 2, 0) + 1) / 2 - out.colors[0, 0]) * known
+    residual = (images_to_colors(image) - out.colors[0, 0]) * known
     points = torch.from_numpy(mesh.vertices).to(image)
     normal = torch.from_numpy(mesh.normals).to(image)
     grid = camera.project(points[None], size)[0] / size * 2 - 1

@@ -3,14 +3,12 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lift3d import pictures, plots
 from lift3d.model import LiftedGAN, MeshRenderer
 from lift3d.scene.cameras import Cameras
-from lift3d.scene.images import to_float
+from lift3d.scene.images import to_float, to_picture
 from lift3d.scene.lights import Lights
 from lift3d.train.data import Rerendered, SampleSet
 
@@ -68,11 +66,6 @@ def intrinsics(model: LiftedGAN, samples: SampleSet, path: Path) -> None:
             ]
         )
     pictures.save_png(path, pictures.grid(rows))
-
-
-def to_picture(colors: torch.Tensor) -> NDArray[np.uint8]:
-    """[0, 1] -> uint8."""
-    return (colors.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
 
 def curves(log: Path, folder: Path) -> None:
