@@ -1,7 +1,8 @@
 """An overview of ``faces.h5`` as one picture: a row per instance.
 
-Columns: the 2D GAN's image; the head turning under one light; the light moving around the view nearest to the
-front; that view's maps; its projection through the GAN, if stored. Of many views and lights some are shown.
+Columns: the angles of the views shown; the 2D GAN's image; the head turning under one light; the light moving
+around the view nearest to the front; that view's maps; its projection through the GAN, if stored. Of many
+views and lights some are shown; a line below says how many of what.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,9 @@ from lift3d.pictures import (
     Picture,
     depth_to_rgb,
     gray_to_rgb,
+    grid,
     image_to_rgb,
+    label,
     normals_to_rgb,
     save_png,
     scalar_to_rgb,
@@ -32,12 +35,17 @@ def contact_sheet(path: Path | str, n: int = ROWS) -> Picture:
     """The first ``n`` done samples of a file."""
     if n < 1:
         raise ConfigError(f"contact sheet of {n} instances, expected at least 1")
-    dataset = open_dataset(path)[:n]
+    dataset = open_dataset(path)
     if not len(dataset):
         raise ConfigError(f"{path} has no finished samples; resume it, or write it again")
-    rows = [dict(_cells(sample)) for sample in dataset]
-    numbers = [str(i) for i in dataset.indices]
-    return arrange([list(row.values()) for row in rows], numbers, list(rows[0]))
+    some = dataset[:n]
+    rows = [dict(_cells(sample)) for sample in some]
+    numbers = [str(i) for i in some.indices]
+    sheet = arrange([list(row.values()) for row in rows], numbers, list(rows[0]))
+    views, lights = len(some[0].cameras), len(some[0].lights)
+    counts = ((len(some), len(dataset), "done samples"), (TURNS, views, "views"), (TURNS, lights, "lights"))
+    shown = ", ".join(f"{min(part, whole)} of {whole} {name}" for part, whole, name in counts)
+    return grid([[sheet], [label(f"shown: {shown}")]])
 
 
 def write_contact_sheet(path: Path | str, out: Path | str, n: int = ROWS) -> int:
@@ -51,6 +59,9 @@ def _cells(sample: DatasetSample) -> Iterator[tuple[str, Picture]]:
     front = int(sample.cameras.rotation[:, 2, 2].argmax())
     middle = sample.colors.shape[1] // 2
     colors = sample.colors.numpy()
+    angles = sample.cameras.to_view()[:, :3].rad2deg().round().int().tolist()
+    lines = [f"{view}: yaw {angles[view][1]}°, pitch {angles[view][0]}°" for view in _some(len(colors))]
+    yield "views", label("\n".join(lines))
     yield "GAN", _fit(sample.gan_image.numpy())
     for view in _some(len(colors)):
         yield f"view {view}", _fit(colors[view, middle])

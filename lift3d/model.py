@@ -196,7 +196,7 @@ class LiftedGAN(nn.Module):
 
     def surface(self, code: Float[Tensor, "b c"], mirror: Float[Tensor, " b"] | None = None) -> Surface:
         """Fields of each code, as callables."""
-        return condition(self.shape, self.material, code, float(self.open_bands), mirror)
+        return condition(self.shape, self.material, code, self.open_bands, mirror)
 
     def mesh(self, code: Float[Tensor, " c"], resolution: int = defaults.MESH_RESOLUTION) -> Mesh:
         """The surface of one code: largest component, normals from the SDF, material at the vertices."""

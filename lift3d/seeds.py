@@ -9,6 +9,7 @@ STREAMS = {
     "dataset": range(0, BLOCK),  # of datasets of seed 0: sample i is the GAN's sample of seed i
     "training": range(BLOCK, 2 * BLOCK),  # joint pre-training of seed 0
     "relighting": range(2 * BLOCK, 3 * BLOCK),  # evaluation
+    "priors": range(3 * BLOCK, 500_000_000),  # of which `lift3d prior fit` asks views and lights
     "unlabeled": range(500_000_000, 500_000_000 + BLOCK),  # teach E_w, E_v and E_l
     "training, other seeds": range(1_000_000_000, 2_147_000_000),
     "datasets, other seeds": range(2**31, 2**32),
@@ -23,6 +24,12 @@ def training_seed(run_seed: int) -> int:
         return STREAMS["training"].start
     others = STREAMS["training, other seeds"]
     return others.start + (run_seed - 1) % (len(others) // BLOCK) * BLOCK
+
+
+def priors_seed(run_seed: int) -> int:
+    """Seed of the first GAN sample from which priors are estimated; the others, up to BLOCK, follow."""
+    block = STREAMS["priors"]
+    return block.start + run_seed % (len(block) // BLOCK) * BLOCK
 
 
 def dataset_seed(plan_seed: int, i: int) -> int:

@@ -1,6 +1,7 @@
 """``LiftedGAN``: files, lifting, projection and rendering."""
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +62,13 @@ def test_a_relative_offset_vanishes_at_the_original_and_only_there(model):
     assert model.offset(images, images).abs().max() == 0
     assert model.offset(images, images.flip(0)).abs().max() > 0
     assert model.offset(images, None).abs().max() > 0
+
+
+def test_a_surface_reads_nothing_back_from_the_device(model):
+    there = deepcopy(model).to("meta")  # holds no values: reading one, which would wait for a GPU, raises
+    code, points = torch.zeros(1, PRESET.n_code, device="meta"), torch.zeros(1, 7, 3, device="meta")
+    sdf, feature = there.surface(code).sdf(points)
+    assert sdf.device.type == feature.device.type == "meta"
 
 
 def test_mesh_lies_on_the_surface_with_its_normals_and_material(model):

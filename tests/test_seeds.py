@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lift3d.config.presets import PRESETS
 from lift3d.evaluation.relighting import relighting
 from lift3d.export.dataset import DatasetPlan
-from lift3d.seeds import BLOCK, STREAMS, UNLABELED_SEED, dataset_seed, training_seed
+from lift3d.seeds import BLOCK, STREAMS, UNLABELED_SEED, dataset_seed, priors_seed, training_seed
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -35,6 +35,7 @@ def test_every_run_stays_in_its_stream(seed: int, i: int, j: int) -> None:
     assert stream_of(training_seed(seed)).startswith("training")
     assert stream_of(training_seed(seed) + j) == stream_of(training_seed(seed))
     assert stream_of(UNLABELED_SEED + j) == "unlabeled"
+    assert stream_of(priors_seed(seed) + j) == stream_of(priors_seed(seed)) == "priors"
 
 
 def test_runs_of_other_seeds_train_on_other_samples() -> None:

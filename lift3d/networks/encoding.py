@@ -17,13 +17,16 @@ def encoded_size(n_frequencies: int, n_inputs: int = 3) -> int:
     return n_inputs * (1 + 2 * n_frequencies)
 
 
-def window(n_frequencies: int, open_bands: float) -> Float[Tensor, " n"]:
-    """Weights of the bands in [0, 1] for a fraction of open bands in [0, 1]."""
-    position = (open_bands * n_frequencies - torch.arange(n_frequencies)).clamp(0, 1)
+def window(n_frequencies: int, open_bands: float | Float[Tensor, ""]) -> Float[Tensor, " n"]:
+    """Weights of the bands in [0, 1] for a fraction of open bands in [0, 1], on its device if it has one."""
+    bands = torch.arange(n_frequencies, device=getattr(open_bands, "device", None))
+    position = (open_bands * n_frequencies - bands).clamp(0, 1)
     return (1 - torch.cos(math.pi * position)) / 2
 
 
-def encode(x: Float[Tensor, "*s d"], n_frequencies: int, open_bands: float = 1.0) -> Float[Tensor, "*s e"]:
+def encode(
+    x: Float[Tensor, "*s d"], n_frequencies: int, open_bands: float | Float[Tensor, ""] = 1.0
+) -> Float[Tensor, "*s e"]:
     """Encoding of coordinates; raw coordinates first, then all sines, then all cosines, band by band."""
     if n_frequencies == 0:
         return x

@@ -105,13 +105,16 @@ class SDFField(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(
-        self, points: Float[Tensor, "b p 3"], code: Float[Tensor, "b c"], open_bands: float = 1.0
+        self,
+        points: Float[Tensor, "b p 3"],
+        code: Float[Tensor, "b c"],
+        open_bands: float | Float[Tensor, ""] = 1.0,
     ) -> tuple[Float[Tensor, "b p 1"], Float[Tensor, "b p h"]]:
         """Signed distances and the last hidden layer; ``open_bands`` as in encoding.py."""
         feature = self.body(encode(points, self.n_frequencies, open_bands), code)
         return ellipsoid_sdf(points, self.radii) + self.head(feature), feature
 
-    def of(self, code: Float[Tensor, "b c"], open_bands: float = 1.0) -> "CodedSDF":
+    def of(self, code: Float[Tensor, "b c"], open_bands: float | Float[Tensor, ""] = 1.0) -> "CodedSDF":
         """The fast twin of ``forward`` for given codes."""
         mlp = SoftplusMLP(*self.body.folded(code), self.head.weight[0], self.body.skip)
         return CodedSDF(self, open_bands, softplus_mlp.unit_sharpness(mlp, self.beta))
@@ -122,7 +125,7 @@ class CodedSDF:
     """F_s for given codes: norms and codes are folded into its parameters once."""
 
     field: SDFField
-    open_bands: float
+    open_bands: float | Float[Tensor, ""]
     mlp: SoftplusMLP  # its hidden layers are beta times those of the field
 
     def __call__(
@@ -200,7 +203,7 @@ def condition(
     shape: SDFField,
     material: MaterialField,
     code: Float[Tensor, "b c"],
-    open_bands: float = 1.0,
+    open_bands: float | Float[Tensor, ""] = 1.0,
     mirror: Float[Tensor, " b"] | None = None,
 ) -> Surface:
     """The surface of each code; ``mirror`` is +1 or -1 per object: -1 reflects shape and material at x = 0.
@@ -223,7 +226,7 @@ def condition_reference(
     shape: SDFField,
     material: MaterialField,
     code: Float[Tensor, "b c"],
-    open_bands: float = 1.0,
+    open_bands: float | Float[Tensor, ""] = 1.0,
     mirror: Float[Tensor, " b"] | None = None,
 ) -> Surface:
     """Readable twin of ``condition``, by the fields' own ``forward`` and automatic differentiation."""

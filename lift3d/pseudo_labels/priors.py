@@ -15,6 +15,7 @@ from lift3d.model import LiftedGAN
 from lift3d.observer import Observer, SilentObserver
 from lift3d.scene.cameras import ViewPrior
 from lift3d.scene.lights import LightPrior
+from lift3d.seeds import BLOCK, priors_seed
 
 DIGITS = 4
 TRIM = 0.02  # of the predictions, at either end, count as outliers
@@ -38,10 +39,11 @@ class Priors:
         )
 
 
-def fit(model: LiftedGAN, n: int = 200, first_seed: int = 0, observer: Observer | None = None) -> Priors:
-    """Priors from the samples of seeds first_seed .. first_seed + n - 1 at the preset's truncation."""
-    if n < MIN_SAMPLES:
-        raise ConfigError(f"the number of samples is {n}, expected at least {MIN_SAMPLES}")
+def fit(model: LiftedGAN, n: int = 200, seed: int = 0, observer: Observer | None = None) -> Priors:
+    """Priors from n samples, those that seeds.py deals out for ``seed``, at the preset's truncation."""
+    if not MIN_SAMPLES <= n <= BLOCK:
+        raise ConfigError(f"the number of samples is {n}, expected {MIN_SAMPLES} to {BLOCK}")
+    first_seed = priors_seed(seed)
     observer = observer or SilentObserver()
     observer.start("predicting views and lights", n)
     views, lights = [], []

@@ -17,8 +17,8 @@ from types import FrameType
 import torch
 from torch import Tensor, nn
 
-from lift3d.checkpoint import copy_tensors, read_tensors, write_tensors
-from lift3d.errors import CheckpointError, ConfigError
+from lift3d.checkpoint import copy_tensors, read_tensors, require_format, write_tensors
+from lift3d.errors import ConfigError
 from lift3d.observer import Observer
 from lift3d.train.log import Log, Meter
 from lift3d.train.phase import Phase, State
@@ -147,13 +147,12 @@ class Runner:
         )
 
     def _load(self) -> None:
-        """Raises ``ConfigError`` when the run was started with other settings."""
+        """Raises ``CheckpointError`` for files of other formats, and ``ConfigError`` when the run was started
+        with other settings.
+        """
         path = self.out / STATE
         about, tensors = read_tensors(path)
-        if about.get("format") != FORMAT:
-            raise CheckpointError(
-                f"{path} has format {about.get('format')!r}, expected {FORMAT!r}: start anew with --overwrite"
-            )
+        require_format(about, FORMAT, path, "start anew with --overwrite")
         then, now = about["settings"], self.settings
         differing = [name for name in {**then, **now} if then.get(name) != now.get(name)]
         if differing:

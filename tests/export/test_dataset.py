@@ -22,6 +22,7 @@ from lift3d.export.hdf5.reader import describe, open_dataset
 from lift3d.export.hdf5.verify import verify
 from lift3d.model import LiftedGAN
 from lift3d.observer import SilentObserver
+from lift3d.pictures import label
 from lift3d.scene.cameras import Cameras, ViewPrior
 from lift3d.scene.lights import LightPrior, Lights
 from lift3d.scene.mesh import Mesh
@@ -438,6 +439,12 @@ def test_contact_sheet(written: Path, tmp_path: Path) -> None:
         assert shows(sample.colors[view, 1].numpy())
     assert shows(sample.colors[front, 0].numpy()) and shows(sample.gan_image.numpy())
     assert shows(np.where(sample.mask[front, ..., None], sample.albedo[front], np.uint8(255)))
+    angles = sample.cameras.to_view()[:, :2].rad2deg().round().int().tolist()
+    assert shows(
+        label("\n".join(f"{i}: yaw {yaw}°, pitch {pitch}°" for i, (pitch, yaw) in enumerate(angles)))
+    )
+    whole = len(open_dataset(written))
+    assert shows(label(f"shown: 2 of {whole} done samples, 3 of 3 views, 2 of 2 lights"))
     write_contact_sheet(written, tmp_path / "sheet.png", n=2)
     assert (tmp_path / "sheet.png").read_bytes()[:4] == b"\x89PNG"
 

@@ -63,3 +63,11 @@ def test_a_cotangent_is_pulled_back_as_by_automatic_differentiation(n: int, open
     cotangent = torch.linspace(-1, 1, encoded.numel(), dtype=torch.float64).view_as(encoded)
     (expected,) = torch.autograd.grad((encoded * cotangent).sum(), points)
     torch.testing.assert_close(pull_back(encode(POINTS, n, open_bands), cotangent, n), expected)
+
+
+def test_a_fraction_on_a_device_is_not_read() -> None:
+    torch.testing.assert_close(
+        encode(POINTS, 4, torch.tensor(0.3)), encode(POINTS, 4, 0.3), atol=1e-6, rtol=0
+    )
+    there = torch.device("meta")  # holds no values: reading one raises
+    assert encode(POINTS.to(there), 4, torch.tensor(0.3, device=there)).device == there

@@ -79,5 +79,5 @@ def test_what_is_printed_can_be_pasted(tiny_model: Path, tmp_path: Path) -> None
 
 
 def test_too_few_samples(tiny_model: Path) -> None:
-    with pytest.raises(ConfigError, match="the number of samples is 3, expected at least 8"):
+    with pytest.raises(ConfigError, match="the number of samples is 3, expected 8 to 1000000"):
         fit(lift3d.load(tiny_model), 3)
