@@ -35,8 +35,10 @@ from lift3d.scene.isosurface import cell_size, extract_mesh, project_to_surface
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh, clean
 from lift3d.scene.surface import Surface, sdf_and_gradient, smooth_normal
+from lift3d.scene.unseen import fading
 
 FORMAT = "lift3d.lifted/2"
+RIM_MESH = 32  # grid cells a side of the mesh on which the material of unseen points is looked up
 DEMO = Path(__file__).parent / "assets" / "demo.safetensors"
 
 
@@ -99,9 +101,8 @@ class VolumeRenderer:
     ) -> Maps:
         """See ``Renderer``."""
         sampling, sharpness = self.sampling or model.config.sampling, model.sharpness.item()
-        return render_maps(
-            model.surface(code[None]), cameras, lights, size, sharpness, sampling, model.background
-        )
+        surface = model.shown_surface(code)
+        return render_maps(surface, cameras, lights, size, sharpness, sampling, model.background)
 
 
 RENDERERS = dict(zip(defaults.RENDERERS, (MeshRenderer, VolumeRenderer), strict=True))  # by name
@@ -198,6 +199,14 @@ class LiftedGAN(nn.Module):
         """Fields of each code, as callables."""
         return condition(self.shape, self.material, code, self.open_bands, mirror)
 
+    @torch.no_grad()
+    def shown_surface(self, code: Float[Tensor, " c"]) -> Surface:
+        """The surface of one code as it is shown, not differentiable: where no image ever looks, its material
+        fades to that of the neighborhood (unseen.py).
+        """
+        points = torch.from_numpy(self.geometry(code, RIM_MESH).vertices).to(code.device)
+        return fading(self.surface(code[None]), points, self.config.view_prior)
+
     def mesh(self, code: Float[Tensor, " c"], resolution: int = defaults.MESH_RESOLUTION) -> Mesh:
         """The surface of one code: largest component, normals from the SDF, material at the vertices."""
         return self.evaluate_material(self.geometry(code, resolution), code)
@@ -211,9 +220,11 @@ class LiftedGAN(nn.Module):
         return project_to_surface(mesh, sdf, cell_size(resolution), device=code.device)
 
     @torch.no_grad()
-    def evaluate_material(self, mesh: Mesh, code: Float[Tensor, " c"]) -> Mesh:
-        """The mesh with the material of one code at its vertices."""
-        surface = self.surface(code[None])
+    def evaluate_material(self, mesh: Mesh, code: Float[Tensor, " c"], shown: bool = True) -> Mesh:
+        """The mesh with the material of one code at its vertices: that of ``shown_surface``, or else of
+        ``surface``.
+        """
+        surface = self.shown_surface(code) if shown else self.surface(code[None])
         parts = []
         for points in torch.from_numpy(mesh.vertices).to(code.device).split(65536):
             _, feature, gradient = sdf_and_gradient(surface, points[None], create_graph=False)

@@ -108,7 +108,7 @@ def rerender(
             geometry = model.geometry(code, TRAINING_MESH)
         cameras = Cameras.from_view(views[i].to(model.device))
         lamps = Lights.from_vector(lights[i, :, None].to(model.device))
-        mesh = model.evaluate_material(geometry, code)
+        mesh = model.evaluate_material(geometry, code, shown=False)
         if config.transfer_residual:
             image = to_float(samples.images[i].to(model.device))
             view, light = own_view_and_light(model, samples, torch.tensor([i]), predict)

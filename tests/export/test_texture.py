@@ -156,7 +156,7 @@ def test_texels_are_the_fields_at_their_points() -> None:
     for _ in range(3):  # Newton onto the surface
         sdf, feature, gradient = sdf_and_gradient(model.surface(code[None]), points[None], create_graph=False)
         points = points - (sdf * gradient / gradient.square().sum(-1, keepdim=True))[0].detach()
-    material = model.surface(code[None]).material(points[None], smooth_normal(gradient), feature)
+    material = model.shown_surface(code).material(points[None], smooth_normal(gradient), feature)
     for name in ("albedo", "specular", "shininess"):
         stored = getattr(textures, name)[texels.row, texels.column][some]
         expected = getattr(material, name)[0].squeeze(-1).detach().numpy()
