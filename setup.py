@@ -29,6 +29,7 @@ setup(
         "lift3d.export",
         "lift3d.export.blender",
         "lift3d.export.hdf5",
+        "lift3d.export.plan",
         "lift3d.export.meshes",
         "lift3d.export.viewer",
         "lift3d.gan",

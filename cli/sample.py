@@ -1,21 +1,54 @@
 """``lift3d sample``: a dataset of many instances under many views and lights."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lift3d import defaults
 from lift3d.cli import options
 from lift3d.cli.progress import RichObserver
+from lift3d.errors import ConfigError
+from lift3d.settings import shown
+
+if TYPE_CHECKING:
+    from lift3d.export.plan.latents import LatentPlan
+
+N = 16  # samples, unless told
+
+
+VIEWS = (
+    "Views per sample: 8 (from the model's prior), same:8 (for all samples), orbit:36,elevation=20, "
+    "grid:5x3,yaw=40,pitch=20, file:cameras.json; each with ,fov=DEGREES and ,distance=UNITS."
+)
+LIGHTS = (
+    "Lights per view: 8 (from the prior), same:8, sphere:8 (from all around), sweep:9,elevation=30 (an arc), "
+    "olat:8x4 (a hemisphere, one at a time), file:lights.json; each with ,ambient=0.3 and ,diffuse=0.7."
+)
+
+
+def _list_maps(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
+    """``--maps list`` needs no other option, and ends the command."""
+    if value == "list":
+        from lift3d.export.hdf5.schema import MAPS, SPECS
+
+        click.echo("\n".join(f"{name:<17} {SPECS[name].description}" for name in MAPS))
+        context.exit()
+    return value
 
 
 @click.command()
-@click.option("--n", type=int, default=16, show_default=True, help="Samples: instances.")
+@click.option("--n", type=int, help=f"Samples: instances.  [default: {N}]")
 @click.option("--out", type=options.PATH, required=True, help="HDF5 file to write.")
 @options.model
 @options.seed
-@click.option("--views", type=int, default=defaults.VIEWS, show_default=True, help="Views per sample.")
-@click.option("--lights", type=int, default=defaults.LIGHTS, show_default=True, help="Lights per view.")
+@click.option("--seeds", type=options.NumberList(below=2**32), help='The GAN\'s seeds: "7", "0-9,12".')
+@click.option(
+    "--latents", type=options.PATH, metavar="FILE", help="Latents: .npy of w [n, length], .npz of w or z."
+)
+@click.option("--interpolate", metavar="A:B:STEPS", help="From seed A to seed B, in W.")
+@click.option("--views", default=str(defaults.VIEWS), show_default=True, metavar="PLAN", help=VIEWS)
+@click.option("--lights", default=str(defaults.LIGHTS), show_default=True, metavar="PLAN", help=LIGHTS)
 @click.option(
     "--size",
     type=int,
@@ -24,7 +57,20 @@ from lift3d.cli.progress import RichObserver
     help="Pixels per side, a power of two.",
 )
 @click.option("--trunc", type=float, help="Truncation of the GAN's latents, 0 to 1.  [default: the model's]")
-@click.option("--maps", help="Intrinsic maps to store, separated by commas.  [default: all]")
+@click.option(
+    "--maps",
+    is_eager=True,
+    callback=_list_maps,
+    help='Intrinsic maps to store, separated by commas; "list" shows them.  [default: all]',
+)
+@click.option(
+    "--meshes",
+    default=str(defaults.MESH_FACES),
+    show_default=True,
+    metavar="none|full|FACES",
+    help="Meshes to store.",
+)
+@click.option("--split", metavar="SHARES", help="Training, validation and test samples, such as 0.8/0.1/0.1.")
 @click.option("--gan", is_flag=True, help="Also store the renders projected through the 2D GAN.")
 @click.option(
     "--renderer",
@@ -45,15 +91,20 @@ from lift3d.cli.progress import RichObserver
 @options.resume
 @options.compute
 def sample(
-    n: int,
+    n: int | None,
     out: Path,
     model: str,
     seed: int,
-    views: int,
-    lights: int,
+    seeds: list[int] | None,
+    latents: Path | None,
+    interpolate: str | None,
+    views: str,
+    lights: str,
     size: int,
     trunc: float | None,
     maps: str | None,
+    meshes: str,
+    split: str | None,
     gan: bool,
     renderer: str,
     mesh_resolution: int,
@@ -63,18 +114,25 @@ def sample(
     device: str,
     threads: int | None,
 ) -> None:
-    """Write multi-view, multi-light images with their intrinsic maps and meshes."""
+    """Write multi-view, multi-light images with their intrinsic maps and meshes.
+
+    Files of views and lights are described in docs/plans.md.
+    """
     from lift3d import load
     from lift3d.export.dataset import MAPS, DatasetPlan, write_dataset
 
+    instances = _instances(seeds, latents, interpolate)
     plan = DatasetPlan(
-        n=n,
+        n=N if n is None and instances.n is None else n,
         seed=seed,
+        latents=instances,
         views=views,
         lights=lights,
         size=size,
         truncation=trunc,
         maps=MAPS if maps is None else tuple(name.strip() for name in maps.split(",")),
+        meshes=meshes,
+        split=() if split is None else _shares(split),
         gan=gan,
         renderer=renderer,
         mesh_resolution=mesh_resolution,
@@ -83,7 +141,7 @@ def sample(
     if contact_sheet is not None:
         options.require_new(contact_sheet, overwrite or resume)
     lifted = load(model).to(options.use_device(device, threads))
-    with RichObserver(images=views * lights) as observer:
+    with RichObserver(images=plan.views.n * plan.lights.n) as observer:
         report = write_dataset(lifted, plan, out, observer, overwrite=overwrite, resume=resume)
     click.echo(
         f"{out}: {report.done} of {report.planned} samples; wrote {report.images} images "
@@ -96,3 +154,25 @@ def sample(
 
         shown = write_contact_sheet(out, contact_sheet)
         click.echo(f"{contact_sheet}: contact sheet of {shown} of {report.done} samples")
+
+
+def _instances(seeds: list[int] | None, latents: Path | None, interpolate: str | None) -> "LatentPlan":
+    """Which instances the options name."""
+    from lift3d.export.plan.latents import LatentPlan
+
+    given = {"--seeds": seeds, "--latents": latents, "--interpolate": interpolate}
+    if len(named := [name for name, value in given.items() if value is not None]) > 1:
+        raise ConfigError(f"{' and '.join(named)} contradict each other; give one of them")
+    if seeds is not None:
+        return LatentPlan.of_seeds(seeds)
+    if latents is not None:
+        return LatentPlan.read(latents)
+    return LatentPlan() if interpolate is None else LatentPlan.interpolate(interpolate)
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    """Numbers between slashes."""
+    try:
+        return tuple(float(part) for part in text.split("/"))
+    except ValueError as error:
+        raise ConfigError(f"--split is {shown(text)}, expected three numbers such as 0.8/0.1/0.1") from error

@@ -1,10 +1,7 @@
 """Make a dataset: plan -> render -> write -> resume.
 
-A plan is everything that decides what stands in the file. Sample i depends on (plan.seed, i) alone: not on
-the other samples, their order, or how often the run was interrupted. Its views and lights are independent
-draws from the model's priors, then put in order, views by yaw and lights by l_x, so that going through them
-turns the head and moves the light steadily. The order does not change which views and lights are drawn; take
-them at random for training.
+A plan (plan/dataset.py) is everything that decides what stands in the file, and each of its samples depends
+on the plan and its own number alone.
 
 Storage decides the colors: albedo is rounded to 8 bits and the shading factors to half precision first, and
 the colors are computed from the rounded values. What is stored therefore fulfills
@@ -18,9 +15,8 @@ at most.
 import datetime
 import json
 import time
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -30,84 +26,36 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lift3d import __version__, defaults
+from lift3d import __version__
 from lift3d.errors import ConfigError, Lift3DError
 from lift3d.export.hdf5.reader import describe, open_dataset
 from lift3d.export.hdf5.schema import MAPS, MESH_ARRAYS, MESH_ROWS, Dimensions, stored
 from lift3d.export.hdf5.skeleton import create_locked
 from lift3d.export.hdf5.writer import DatasetWriter
+from lift3d.export.plan.dataset import DatasetPlan
+from lift3d.export.plan.latents import LatentModel
 from lift3d.model import RENDERERS, MeshRenderer, Renderer, Samples
 from lift3d.observer import Observer, SilentObserver
 from lift3d.render.maps import Maps
-from lift3d.scene.cameras import Cameras, ViewPrior
+from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import colors_to_images, images_to_colors, to_picture, to_uint8
-from lift3d.scene.lights import LightPrior, Lights
+from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
-from lift3d.seeds import dataset_seed
 
-SIZES = (16, 32, 64, 128, 256, 512, 1024)  # pixels
 PIXELS_AT_ONCE = 1 << 24  # of all views and lights in one call of the renderer
 GAN_IMAGES_AT_ONCE = 8
 
 
-@dataclass(frozen=True)
-class DatasetPlan:
-    """What a dataset contains."""
-
-    n: int  # samples: instances
-    seed: int = 0  # 0..2^32-1
-    views: int = defaults.VIEWS  # per sample
-    lights: int = defaults.LIGHTS  # per sample
-    size: int = defaults.IMAGE_SIZE  # pixels, one of SIZES
-    truncation: float | None = None  # of the 2D GAN's latents, 0..1; None: that of the model's preset
-    maps: tuple[str, ...] = MAPS  # intrinsic maps to store
-    gan: bool = False  # also store the renders projected through the 2D GAN
-    meshes: bool = True  # also store the meshes
-    renderer: str = defaults.RENDERERS[0]  # one of RENDERERS
-    mesh_resolution: int = defaults.MESH_RESOLUTION  # cells per axis of the marching cubes, 16..1024
-    model: str = ""  # what identifies the model, e.g. its path or checksum
-
-    def __post_init__(self) -> None:
-        for name in ("n", "views", "lights"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}, expected at least 1")
-        if self.size not in SIZES:
-            raise ConfigError(f"size is {self.size}, expected one of {', '.join(map(str, SIZES))}")
-        if not 0 <= self.seed < 2**32:
-            raise ConfigError(f"seed is {self.seed}, expected 0 to 2^32 - 1")
-        if self.truncation is not None and not 0.0 <= self.truncation <= 1.0:
-            raise ConfigError(f"truncation is {self.truncation}, expected 0 (always the mean) to 1 (none)")
-        if self.renderer not in RENDERERS:
-            raise ConfigError(f"renderer is {self.renderer!r}, expected one of {', '.join(RENDERERS)}")
-        if not 16 <= self.mesh_resolution <= 1024:
-            raise ConfigError(f"mesh_resolution is {self.mesh_resolution}, expected 16 to 1024")
-        if unknown := sorted(set(self.maps) - set(MAPS)):
-            raise ConfigError(f"maps: {', '.join(unknown)} unknown, expected some of {', '.join(MAPS)}")
-        object.__setattr__(self, "maps", tuple(name for name in MAPS if name in self.maps))
-
-    def gan_seed(self, i: int) -> int:
-        """Seed of sample i for the GAN: i itself if the plan's seed is 0 (seeds.py)."""
-        return dataset_seed(self.seed, i)
-
-    def draw(self, i: int, view_prior: ViewPrior, light_prior: LightPrior) -> tuple[Tensor, Tensor]:
-        """Views [V, 6] by yaw and lights [L, 5] by l_x of sample i (module docstring)."""
-        state = np.random.SeedSequence((self.seed, i)).generate_state(1)[0]
-        generator = torch.Generator().manual_seed(int(state))
-        views = view_prior.sample(self.views, generator)
-        lights = light_prior.sample(self.lights, generator)
-        return views[views[:, 1].argsort()], lights[lights[:, 2].argsort()]
-
-
 @runtime_checkable
-class Model(Protocol):
+class Model(LatentModel, Protocol):
     """What a dataset needs of ``LiftedGAN``."""
 
     config: object  # to_json(), view_prior, light_prior, truncation, license
     background: tuple[float, float, float]
 
-    def sample(self, seeds: Sequence[int], truncation: float) -> Samples: ...
-
     def mesh(self, code: Tensor, resolution: int) -> Mesh: ...
+
+    def simplify(self, mesh: Mesh, code: Tensor, n_faces: int) -> Mesh: ...
 
     def render(
         self, code: Tensor, cameras: Cameras, lights: Lights, size: int, renderer: Renderer
@@ -180,7 +128,7 @@ def write_dataset(
     return WriteReport(
         path=path,
         samples=done - before,
-        images=(done - before) * plan.views * plan.lights,
+        images=(done - before) * plan.views.n * plan.lights.n,
         done=done,
         planned=plan.n,
         seconds=time.perf_counter() - start,
@@ -221,17 +169,22 @@ class _Run:
         start, plan, model = time.perf_counter(), self.plan, self.model
         project_before = self.project
         with torch.no_grad():
-            samples = model.sample([plan.gan_seed(i)], plan.truncation)
+            samples = plan.sample(model, i)
             code = samples.code[0]
-            views, lights = plan.draw(i, model.config.view_prior, model.config.light_prior)
-            needs_mesh = plan.meshes or plan.renderer == "mesh"
+            cameras, lamps = plan.draw(i, model.config.view_prior, model.config.light_prior)
+            needs_mesh = plan.meshes != "none" or plan.renderer == "mesh"
             mesh = model.mesh(code, plan.mesh_resolution) if needs_mesh else None
-            cameras, lamps = Cameras.from_view(views), Lights.from_vector(lights)
             renderer = MeshRenderer(mesh) if plan.renderer == "mesh" else RENDERERS[plan.renderer]()
-            arrays = _facts(samples, cameras, lamps, plan.size) | (_mesh_arrays(mesh) if plan.meshes else {})
+            arrays = _facts(samples, cameras, lamps, plan.size)
+            if plan.meshes != "none":
+                arrays |= _mesh_arrays(
+                    mesh if plan.meshes == "full" else model.simplify(mesh, code, plan.meshes)
+                )
+            if plan.split:
+                arrays["split"] = np.uint8(plan.part(i))
             jobs = []
-            at_once = max(1, PIXELS_AT_ONCE // (plan.lights * plan.size**2))
-            for first in range(0, plan.views, at_once):
+            at_once = max(1, PIXELS_AT_ONCE // (plan.lights.n * plan.size**2))
+            for first in range(0, plan.views.n, at_once):
                 some = cameras[first : first + at_once]
                 output = model.render(code, some, lamps, plan.size, renderer)
                 gan = self._through_gan(samples.w[0], output.colors) if plan.gan else None
@@ -328,19 +281,18 @@ def _writer(model: Model, plan: DatasetPlan, path: Path, overwrite: bool, resume
 def _create(model: Model, plan: DatasetPlan, path: Path, overwrite: bool) -> int:
     """An empty file for the plan; a descriptor that holds its lock."""
     with torch.no_grad():
-        first = model.sample([plan.gan_seed(0)], plan.truncation)
-    rows = max(4 * MESH_ROWS, 16 * plan.mesh_resolution**2)  # a sphere has 4.5 resolution^2 vertices
+        first = plan.sample(model, 0)
     dimensions = Dimensions(
         samples=plan.n,
-        views=plan.views,
-        lights=plan.lights,
+        views=plan.views.n,
+        lights=plan.lights.n,
         size=plan.size,
         gan_size=first.image.shape[-1],
         z=first.z.shape[-1],
         w=first.w.shape[-1],
         code=first.code.shape[-1],
-        vertices=plan.n * rows,
-        faces=plan.n * 2 * rows,
+        vertices=plan.n * _mesh_rows(plan),
+        faces=plan.n * 2 * _mesh_rows(plan),
     )
     attributes = {
         "generator": f"lift3d {__version__}",
@@ -348,28 +300,34 @@ def _create(model: Model, plan: DatasetPlan, path: Path, overwrite: bool) -> int
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "license": model.config.license,
     }
-    specs = stored(plan.maps, plan.gan, plan.meshes)
+    specs = stored(plan.maps, plan.gan, plan.meshes != "none", bool(plan.split))
     return create_locked(path, specs, dimensions, attributes, model.background, overwrite)
 
 
 def _config(model: Model, plan: DatasetPlan) -> dict:
     """The root attribute ``config``."""
-    return {"plan": asdict(plan), "model": json.loads(model.config.to_json())}
+    return {"plan": plan.to_json(), "model": json.loads(model.config.to_json())}
+
+
+def _mesh_rows(plan: DatasetPlan) -> int:
+    """Vertices that a sample's mesh may have, and half its faces, with room to spare."""
+    if isinstance(plan.meshes, int):
+        return 4 * MESH_ROWS + plan.meshes
+    return max(4 * MESH_ROWS, 16 * plan.mesh_resolution**2)  # a sphere has 4.5 resolution^2 vertices
 
 
 def _check_same(model: Model, plan: DatasetPlan, path: Path) -> None:
     """Refuse to continue a file of another plan or another model."""
     old, new = describe(path).config, json.loads(json.dumps(_config(model, plan)))
-    for field in fields(DatasetPlan):
-        before, now = old["plan"].get(field.name), new["plan"][field.name]
-        if before != now:
+    for name, now in new["plan"].items():
+        if (before := old["plan"].get(name)) != now:
             raise ConfigError(
-                f"--resume: {field.name} is {before!r} in {path}, {now!r} now; give the same, or --overwrite"
+                f"--resume: {name} is {before!r} in {path}, {now!r} now; give the same, or --overwrite"
             )
     done = open_dataset(path, maps=())
     if len(done):
         with torch.no_grad():
-            again = model.sample([int(done[0].seed)], plan.truncation).code[0].cpu()
+            again = plan.sample(model, int(done[0].index)).code[0].cpu()
     if old["model"] != new["model"] or (len(done) and not torch.allclose(again, done[0].code, atol=1e-3)):
         raise ConfigError(
             f"--resume: {path} was written with another model; give the same model, or --overwrite"

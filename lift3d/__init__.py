@@ -28,7 +28,10 @@ _HOME = {
     "save_image": "lift3d.pictures",
     "open_dataset": "lift3d.export.hdf5.reader",  # names from the layer above
     "write_dataset": "lift3d.export.dataset",
-    "DatasetPlan": "lift3d.export.dataset",
+    "DatasetPlan": "lift3d.export.plan.dataset",
+    "ViewPlan": "lift3d.export.plan.views",
+    "LightPlan": "lift3d.export.plan.lights",
+    "LatentPlan": "lift3d.export.plan.latents",
     "write_mesh": "lift3d.export.meshes.write",
     "show": "lift3d.export.viewer.share",
 }

@@ -7,6 +7,7 @@ VIEWS = 3  # per sample of a dataset
 LIGHTS = 3  # per view
 IMAGE_SIZE = 128  # pixels
 MESH_RESOLUTION = 128  # grid cells a side
+MESH_FACES = 20_000  # of a mesh that a dataset stores
 RENDERERS = ("mesh", "neus")  # the first is the default
 GAN_TRUNCATION = 0.7  # psi of samples of a 2D GAN that no preset speaks for
 TEXTURE_SIZE = 1024  # texels a side

@@ -33,7 +33,7 @@ from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import resize
 from lift3d.scene.isosurface import cell_size, extract_mesh, project_to_surface
 from lift3d.scene.lights import Lights
-from lift3d.scene.mesh import Mesh, clean
+from lift3d.scene.mesh import Mesh, clean, decimate
 from lift3d.scene.surface import Surface, sdf_and_gradient, smooth_normal
 from lift3d.scene.unseen import fading
 
@@ -156,14 +156,36 @@ class LiftedGAN(nn.Module):
         preset's.
         """
         seeds = [seeds] if isinstance(seeds, int) else seeds
+        z = self.latents(seeds)
+        return self.lift(self.to_w(z, truncation), z, seeds)
+
+    @torch.no_grad()
+    def to_w(self, z: Float[Tensor, "n z"], truncation: float | None = None) -> Float[Tensor, "n w"]:
+        """w of latents z, pulled to the mean by ``truncation``, by default the preset's."""
         psi = self.config.truncation if truncation is None else truncation
         if not 0.0 <= psi <= 1.0:
             raise ConfigError(f"truncation is {psi}, expected 0..1")
-        z = self.latents(seeds)
-        w = self.generator.w_avg.lerp(self.generator.to_w(z), psi)
+        _require_length("z", z, self.generator.z_dim)
+        return self.generator.w_avg.lerp(self.generator.to_w(z.to(self.generator.w_avg)), psi)
+
+    @torch.no_grad()
+    def lift(
+        self,
+        w: Float[Tensor, "n w"],
+        z: Float[Tensor, "n z"] | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> Samples:
+        """Lifts the GAN's images of latents w. Where z is not known, it is 0 in the result; where no seed
+        made them, the seed is -1.
+        """
+        _require_length("w", w, len(self.generator.w_avg))
+        w = w.to(self.generator.w_avg)
         image = self.images(w)
         code, view, light = self.image_encoder(image), self.view_encoder(image), self.light_encoder(image)
-        seed = torch.tensor([int(s) for s in seeds], dtype=torch.int64, device=z.device)
+        z = w.new_zeros(len(w), self.generator.z_dim) if z is None else z.to(w)
+        seed = torch.tensor(
+            [-1] * len(w) if seeds is None else [int(s) for s in seeds], dtype=torch.int64, device=w.device
+        )
         return Samples(seed, z, w, code, image, view, light)
 
     def synthesize(self, w: Float[Tensor, "n w"]) -> Float[Tensor, "n 3 H H"]:
@@ -218,6 +240,19 @@ class LiftedGAN(nn.Module):
         sdf = lambda x: surface.sdf(x[None])[0][0, :, 0]  # noqa: E731
         mesh = clean(extract_mesh(sdf, resolution, device=code.device))
         return project_to_surface(mesh, sdf, cell_size(resolution), device=code.device)
+
+    @torch.no_grad()
+    def simplify(self, mesh: Mesh, code: Float[Tensor, " c"], n_faces: int) -> Mesh:
+        """A mesh of one code with about ``n_faces`` faces at most, its vertices on the surface again, with
+        the surface's normals and material. A mesh that is small enough is returned as it is.
+        """
+        if n_faces >= len(mesh.faces):
+            return mesh
+        surface = self.surface(code[None])
+        sdf = lambda x: surface.sdf(x[None])[0][0, :, 0]  # noqa: E731
+        small = clean(decimate(Mesh(mesh.vertices, mesh.faces), n_faces))
+        edge = float(np.ptp(mesh.vertices, axis=0).max() / np.sqrt(n_faces))  # of about one of its faces
+        return self.evaluate_material(project_to_surface(small, sdf, edge, device=code.device), code)
 
     @torch.no_grad()
     def evaluate_material(self, mesh: Mesh, code: Float[Tensor, " c"], shown: bool = True) -> Mesh:
@@ -322,6 +357,11 @@ class LiftedGAN(nn.Module):
             raise CheckpointError(f"{path} does not describe a model: {error}") from error
         fill(model, tensors, "", path)
         return model.requires_grad_(False).eval()
+
+
+def _require_length(name: str, latents: Tensor, length: int) -> None:
+    if latents.shape[-1] != length:
+        raise ConfigError(f"latents {name} have {latents.shape[-1]} numbers, expected {length}, the GAN's")
 
 
 def load(name_or_path: str | Path = "demo") -> LiftedGAN:

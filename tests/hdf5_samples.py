@@ -13,7 +13,7 @@ from lift3d.export.hdf5.schema import MAPS, UNCHECKED, Dimensions, stored
 from lift3d.export.hdf5.skeleton import create
 from lift3d.export.hdf5.writer import DatasetWriter
 
-SPECS = stored(MAPS, gan=True, meshes=True)
+SPECS = stored(MAPS, gan=True, meshes=True, split=True)
 ATTRIBUTES = {"config": "{}", "generator": "test", "created": "now", "license": "CC0-1.0"}
 WHITE = (1.0, 1.0, 1.0)
 

@@ -41,12 +41,18 @@ class Blobs:
 
     def sample(self, seeds: Sequence[int], truncation: float = 0.7) -> Samples:
         z = torch.stack([torch.randn(5, generator=torch.Generator().manual_seed(s)) for s in seeds])
-        w = z * truncation
+        return self.lift(self.to_w(z, truncation), z, seeds)
+
+    def to_w(self, z: Tensor, truncation: float = 0.7) -> Tensor:
+        return z * truncation
+
+    def lift(self, w: Tensor, z: Tensor | None = None, seeds: Sequence[int] | None = None) -> Samples:
         code = torch.tanh(w[:, :4] + self.weights)
-        n = len(seeds)
+        n = len(w)
         image = code[:, :3, None, None].expand(n, 3, self.gan_size, self.gan_size)
         view, light = torch.zeros(n, 6), self.config.light_prior.mean().expand(n, 5)
-        return Samples(torch.tensor(seeds), z, w, code, image, view, light)
+        seed = torch.full((n,), -1) if seeds is None else torch.tensor(seeds)
+        return Samples(seed, torch.zeros_like(w) if z is None else z, w, code, image, view, light)
 
     def radii(self, code: Tensor) -> Tensor:
         return 0.7 + 0.2 * code[:3]
@@ -56,7 +62,12 @@ class Blobs:
         return Material(albedo, 0.3 + 0.2 * points[..., :1], 30 + 20 * points[..., 1:2])
 
     def mesh(self, code: Tensor, resolution: int = 128) -> Mesh:
-        sphere = trimesh.creation.icosphere(subdivisions=2)
+        return self._painted(trimesh.creation.icosphere(subdivisions=2), code)
+
+    def simplify(self, mesh: Mesh, code: Tensor, n_faces: int) -> Mesh:
+        return mesh if n_faces >= len(mesh.faces) else self._painted(trimesh.creation.icosahedron(), code)
+
+    def _painted(self, sphere: trimesh.Trimesh, code: Tensor) -> Mesh:
         radii = self.radii(code).numpy()
         vertices = (sphere.vertices * radii).astype(np.float32)
         normals = vertices / radii**2

@@ -123,7 +123,10 @@ def test_what_the_public_names_take_from_above() -> None:
     assert above == {
         "open_dataset": "lift3d.export.hdf5.reader",
         "write_dataset": "lift3d.export.dataset",
-        "DatasetPlan": "lift3d.export.dataset",
+        "DatasetPlan": "lift3d.export.plan.dataset",
+        "ViewPlan": "lift3d.export.plan.views",
+        "LightPlan": "lift3d.export.plan.lights",
+        "LatentPlan": "lift3d.export.plan.latents",
         "write_mesh": "lift3d.export.meshes.write",
         "show": "lift3d.export.viewer.share",
     }

@@ -177,8 +177,14 @@ _CAMERAS_AND_LIGHTS = (
     _spec("light_negative", "f4", "sample light", "coefficient of min(n.l, 0); 0 where unused", **_FACTOR),
 )  # fmt: skip
 _LATENTS = (
-    _spec("seed", "i8", "sample", "the sample is LiftedGAN.sample([seed], truncation)", range="0..2^32-1"),
-    _spec("latent_z", "f4", "sample component=z", "input of the 2D GAN's mapping network", space="latent Z"),
+    _spec(
+        "seed", "i8", "sample", "the sample is LiftedGAN.sample([seed], truncation); -1: lift(latent_w)",
+        range="-1..2^32-1",
+    ),
+    _spec(
+        "latent_z", "f4", "sample component=z",
+        "input of the 2D GAN's mapping network; 0 where the sample was made from latent_w", space="latent Z",
+    ),
     _spec("latent_w", "f4", "sample component=w", "latent of the 2D GAN after truncation", space="latent W"),
     _spec("code", "f4", "sample component=code", "latent code of the 3D object", space="3D GAN's code"),
     _spec("gan_image", "u1", "sample gan_y gan_x channel=3", "the 2D GAN's image of latent_w", **_CODE_VALUE),
@@ -219,6 +225,7 @@ _MESHES = (
     _spec("meshes/face_span", "i8", "sample component=2", "start, count of the sample's rows in meshes/faces",
           units="row"),
 )  # fmt: skip
+_SPLIT = _spec("split", "u1", "sample", "0: training, 1: validation, 2: test; by sample", range="0..2")
 _BOOKKEEPING = (
     _spec(
         "checksum", "u8", "sample",
@@ -231,7 +238,8 @@ _BOOKKEEPING = (
     ),
 )  # fmt: skip
 
-SCHEMA = (*_IMAGES, *_CAMERAS_AND_LIGHTS, *_LATENTS, *_MESHES, *_BOOKKEEPING)
+SCHEMA = (*_IMAGES, *_CAMERAS_AND_LIGHTS, *_LATENTS, _SPLIT, *_MESHES, *_BOOKKEEPING)
+SPLIT = ("train", "val", "test")  # the numbers in ``split``
 SPECS = {spec.name: spec for spec in SCHEMA}
 MAPS = tuple(
     spec.name for spec in _IMAGES if not spec.name.startswith("colors")
@@ -240,11 +248,9 @@ MESH_ARRAYS = tuple(spec.name for spec in _MESHES if spec.ragged)
 REQUIRED = ("colors", *(spec.name for spec in (*_CAMERAS_AND_LIGHTS, *_LATENTS, *_BOOKKEEPING)))
 
 
-def stored(maps: Iterable[str], gan: bool, meshes: bool) -> tuple[DatasetSpec, ...]:
-    """The datasets of a file with these intrinsic maps, with or without GAN projections and meshes."""
-    names = {*REQUIRED, *maps}
-    if gan:
-        names.add("colors_gan")
+def stored(maps: Iterable[str], gan: bool, meshes: bool, split: bool = False) -> tuple[DatasetSpec, ...]:
+    """The datasets of a file with these intrinsic maps, with or without GAN projections, meshes and split."""
+    names = {*REQUIRED, *maps} | ({"colors_gan"} if gan else set()) | ({"split"} if split else set())
     return tuple(spec for spec in SCHEMA if spec.name in names or (meshes and spec in _MESHES))
 
 

@@ -74,8 +74,8 @@ def test_what_exists_is_kept_unless_told_otherwise(sample: Sample) -> None:
     ("options", "sentence"),
     [
         ({"n": 0}, "n is 0, expected at least 1"),
-        ({"views": 0}, "views is 0, expected at least 1"),
-        ({"lights": -1}, "lights is -1, expected at least 1"),
+        ({"views": 0}, "views is '0', expected a number, 1 to 10,000"),
+        ({"lights": -1}, "lights is '-1', expected a number, 1 to 10,000"),
         ({"size": 100}, "size is 100, expected one of 16, 32, 64"),
         ({"seed": -1}, "seed is -1, expected 0"),
         ({"trunc": 1.5}, "truncation is 1.5, expected 0"),
@@ -128,7 +128,8 @@ def test_a_full_disk(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_default_is_said_in_one_place() -> None:
     plan = DatasetPlan(n=1)
     given = sample_command.make_context("sample", ["--out", "a.h5"]).params
-    assert (given["views"], given["lights"], given["size"]) == (plan.views, plan.lights, plan.size)
+    assert (given["views"], given["lights"]) == (str(plan.views), str(plan.lights))
+    assert (given["size"], given["meshes"]) == (plan.size, str(plan.meshes))
     assert (given["renderer"], given["mesh_resolution"]) == (plan.renderer, plan.mesh_resolution)
     assert given["trunc"] is plan.truncation is None  # the model's
     assert next(p for p in sample_command.params if p.name == "renderer").metavar == "|".join(RENDERERS)

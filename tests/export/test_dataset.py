@@ -20,6 +20,7 @@ from lift3d.export.contact_sheet import contact_sheet, write_contact_sheet
 from lift3d.export.dataset import DatasetPlan, write_dataset
 from lift3d.export.hdf5.reader import describe, open_dataset
 from lift3d.export.hdf5.verify import verify
+from lift3d.export.plan.latents import LatentPlan
 from lift3d.model import LiftedGAN
 from lift3d.observer import SilentObserver
 from lift3d.pictures import label
@@ -73,9 +74,8 @@ def test_a_file_of_a_lifted_gan_verifies(tiny_model: Path, tmp_path: Path) -> No
 def test_maps_are_the_renderers(written: Path) -> None:
     model, dataset = Blobs(), open_dataset(written)
     for i, sample in enumerate(dataset):
-        views, lights = PLAN.draw(i, model.config.view_prior, model.config.light_prior)
+        cameras, lamps = PLAN.draw(i, model.config.view_prior, model.config.light_prior)
         lifted = model.sample([PLAN.gan_seed(i)], PLAN.truncation)
-        cameras, lamps = Cameras.from_view(views), Lights.from_vector(lights)
         wanted = model.render(lifted.code[0], cameras, lamps, PLAN.size)
         assert torch.equal(sample.mask, wanted.mask)
         inside = wanted.mask
@@ -109,11 +109,10 @@ def test_the_identity_is_exact_in_stored_numbers(written: Path) -> None:
 def test_cameras_and_lights_come_back(written: Path) -> None:
     model = Blobs()
     for i, sample in enumerate(open_dataset(written)):
-        views, lights = PLAN.draw(i, model.config.view_prior, model.config.light_prior)
-        wanted = Cameras.from_view(views)
+        wanted, lights = PLAN.draw(i, model.config.view_prior, model.config.light_prior)
         torch.testing.assert_close(sample.cameras.rotation, wanted.rotation)
         torch.testing.assert_close(sample.cameras.translation, wanted.translation)
-        torch.testing.assert_close(sample.lights.to_vector(), lights)
+        torch.testing.assert_close(sample.lights.to_vector(), lights.to_vector())
         point = torch.tensor([0.3, -0.2, 0.4]).expand(3, 1, 3)
         camera = torch.linalg.solve(sample.cam2world, torch.tensor([0.3, -0.2, 0.4, 1.0]).expand(3, 4))[:, :3]
         image = (sample.intrinsics @ camera[..., None])[..., 0]
@@ -122,13 +121,15 @@ def test_cameras_and_lights_come_back(written: Path) -> None:
 
 def test_heads_turn_and_lights_move_steadily() -> None:
     for i in range(20):
-        views, lights = DatasetPlan(n=1, views=7, lights=5).draw(i, ViewPrior(), LightPrior())
-        assert (views[:, 1].diff() > 0).all() and (lights[:, 2].diff() > 0).all()
+        cameras, lights = DatasetPlan(n=1, views=7, lights=5).draw(i, ViewPrior(), LightPrior())
+        yaw, l_x = cameras.to_view()[:, 1], lights.to_vector()[:, 2]
+        assert (yaw.diff() > 0).all() and (l_x.diff() > 0).all()
 
 
 def test_draws_follow_the_priors() -> None:
     drawn = [DatasetPlan(n=1, views=4).draw(i, ViewPrior(), LightPrior()) for i in range(200)]
-    views, lights = (torch.cat(rows) for rows in zip(*drawn, strict=True))
+    views = torch.cat([cameras.to_view() for cameras, _ in drawn])
+    lights = torch.cat([lights.to_vector() for _, lights in drawn])
     prior = ViewPrior()
     assert (views.mean(0).abs() < 0.03).all()
     torch.testing.assert_close(views.std(0), torch.tensor(prior.std), atol=0.02, rtol=0.05)
@@ -155,7 +156,7 @@ def test_gan_seeds_do_not_meet() -> None:
 def test_views_in_several_calls_are_the_same(
     written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset_module, "PIXELS_AT_ONCE", PLAN.size**2 * PLAN.lights)
+    monkeypatch.setattr(dataset_module, "PIXELS_AT_ONCE", PLAN.size**2 * PLAN.lights.n)
     write_dataset(Blobs(), PLAN, tmp_path / "slow.h5")
     for name, array in contents(tmp_path / "slow.h5").items():
         np.testing.assert_array_equal(array, contents(written)[name], err_msg=name)
@@ -197,7 +198,7 @@ def test_report_and_observer(tmp_path: Path) -> None:
 
 def test_the_file_says_how_it_was_made(written: Path) -> None:
     info = describe(written)
-    assert info.config["plan"] == json.loads(json.dumps(dataset_module.asdict(PLAN)))
+    assert info.config["plan"] == json.loads(json.dumps(PLAN.to_json()))
     assert info.config["model"] == {"size": 16}
     assert info.generator.startswith("lift3d ") and info.created.endswith("+00:00")
 
@@ -313,7 +314,10 @@ def test_existing_files_need_a_decision(copy: Path) -> None:
     ("setting", "words"),
     [
         ({"n": 4}, "n is 3 in .*, 4 now"),
-        ({"views": 2}, "views is 3 in .*, 2 now"),
+        ({"views": 2}, "views is '3' in .*, '2' now"),
+        ({"views": "3,fov=20"}, "views is '3' in .*, '3,fov=20' now"),
+        ({"lights": "sweep:2"}, "lights is '2' in .*, 'sweep:2' now"),
+        ({"latents": LatentPlan.of_seeds([4, 5, 6])}, "latents is 'random' in .*, 'seeds:4,5,6' now"),
         ({"seed": 7}, "seed is 0 in .*, 7 now"),
         ({"gan": False}, "gan is True in .*, False now"),
         ({"truncation": 0.5}, "truncation is 0.7 in .*, 0.5 now"),
@@ -335,8 +339,8 @@ def test_resume_knows_another_model(copy: Path) -> None:
     ("setting", "words"),
     [
         ({"n": 0}, "n is 0, expected at least 1"),
-        ({"views": -2}, "views is -2, expected at least 1"),
-        ({"lights": 0}, "lights is 0, expected at least 1"),
+        ({"views": -2}, "views is '-2', expected a number, 1 to 10,000"),
+        ({"lights": 0}, "lights is '0', expected a number, 1 to 10,000"),
         ({"size": 100}, "size is 100, expected one of 16, 32, 64, 128, 256, 512, 1024"),
         ({"seed": -1}, "seed is -1, expected 0 to 2.32 - 1"),
         ({"truncation": 1.5}, "truncation is 1.5, expected 0"),

@@ -1,0 +1,1 @@
+"""What a dataset contains: instances, views, lights, and how they are stored."""
