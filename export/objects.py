@@ -2,7 +2,8 @@
 
 Materials come from the fields of the model. A dataset has none, but it names its model and keeps every code;
 if that model is at hand and still paints the stored vertices as they are stored, its fields are used.
-Otherwise the vertices are all there is, and the instance's ``note`` says so.
+Otherwise the vertices are all there is, and the instance's ``note`` says so. A dataset without meshes needs
+the model, which makes them again from the codes, and must then draw the stored image as it is stored.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,9 +16,9 @@ from torch import Tensor
 
 from lift3d import defaults
 from lift3d.errors import ConfigError, Lift3DError
-from lift3d.export.hdf5.reader import FileInfo, LiftedDataset, describe, open_dataset
+from lift3d.export.hdf5.reader import DatasetSample, FileInfo, LiftedDataset, describe, open_dataset
 from lift3d.export.meshes.texture import Materials, Textures, bake, from_fields, from_vertices
-from lift3d.model import LiftedGAN, load
+from lift3d.model import RENDERERS, LiftedGAN, MeshRenderer, load
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh, MeshReport, clean, decimate, report
@@ -26,6 +27,7 @@ BUDGET = 20_000  # faces of a textured mesh, unless told: an atlas takes seconds
 SIZE = 256  # side of the images that a model's .blend file is set up for, pixels
 PROBES = 256  # vertices at which a model is compared with a dataset
 TOLERANCE = 2e-3  # of albedo and specular intensity, and of the exponent as a fraction
+CODE_VALUES = 1.0  # mean difference of two images of one instance: rounded twice, and machines differ
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,11 @@ def from_dataset(
     """Finished samples of a dataset, all of them if ``numbers`` is None.
 
     ``model`` is the one that made it, else the one that it names is looked for; without ``fields`` there is
-    no search. Raises ``ConfigError`` for samples that are not there or not done, files without meshes and
-    another model.
+    no search unless the file has no meshes. Raises ``ConfigError`` for samples that are not there or not
+    done, another model, and a file without meshes whose model is not here.
     """
-    faces, about = open_dataset(path, maps=()), describe(path)
+    faces, about = open_dataset(path, maps=("colors",)), describe(path)
+    stored = any(dataset.name.startswith("meshes/") for dataset in about.datasets)
     present = faces.indices.tolist()
     numbers = present if numbers is None else numbers
     for number in numbers:
@@ -97,19 +100,29 @@ def from_dataset(
             )
     if not numbers:
         raise ConfigError(f"{path} has no finished sample; lift3d sample --resume finishes it")
-    faces.mesh(present.index(numbers[0]))  # a file without meshes fails here, before anything is written
-    maker = (load(model) if model else _maker(about)) if fields else None
+    maker = (load(model) if model else _maker(about)) if fields or not stored else None
+    if maker is None and not stored:
+        raise ConfigError(
+            f"{path} has no meshes, and its model is not here to make them: give it by --model FILE"
+        )
     resolution = about.config["plan"]["mesh_resolution"]
 
     def instance(number: int) -> Instance:
-        one, mesh = faces[present.index(number)], _mesh(faces, present.index(number))
+        one = faces[present.index(number)]
+        mesh = _mesh(faces, present.index(number)) if stored else maker.mesh(one.code, resolution)
         size = round(2 * float(one.intrinsics[0, 0, 2]))
-        if maker is not None and agrees(maker, one.code, mesh):
+        if maker is not None and (
+            agrees(maker, one.code, mesh)
+            if stored
+            else draws(maker, one, mesh, about.config["plan"]["renderer"])
+        ):
             return Instance(mesh, from_fields(maker, one.code, resolution), one.cameras, one.lights, size)
-        if model is not None and fields:
+        if not stored or (model is not None and fields):
+            named = model or about.config["plan"]["model"]
+            what, rest = ("material", ", or leave --model out") if stored else ("image", "")
             raise ConfigError(
-                f"{model} did not make sample {number} of {path}: its material differs; give the model that "
-                "did, or leave --model out"
+                f"{named} did not make sample {number} of {path}: its {what} differs; give the model that "
+                f"did{rest}"
             )
         why = "is not here" if maker is None else "has changed"
         note = f"{path}: its model {why}, so textures are made of vertex colors; --model FILE gives it"
@@ -145,6 +158,16 @@ def agrees(model: LiftedGAN, code: Float[Tensor, " c"], mesh: Mesh) -> bool:
         np.allclose(getattr(painted, name), getattr(mesh, name)[some], rtol=TOLERANCE, atol=TOLERANCE)
         for name in ("albedo", "specular", "shininess")
     )
+
+
+def draws(model: LiftedGAN, one: DatasetSample, mesh: Mesh, renderer: str) -> bool:
+    """Whether a model and its mesh look as the first image of a sample does, where either shows something."""
+    size, stored = one.colors.shape[-2], one.colors[0, 0].float()
+    draw = MeshRenderer(mesh) if renderer == "mesh" else RENDERERS[renderer]()
+    maps = model.render(one.code, one.cameras[:1], one.lights[:1], size, draw)
+    drawn = 255 * maps.colors[0, 0].cpu()
+    shown = maps.mask[0].cpu() | (stored != 255 * stored.new_tensor(model.background).round()).any(-1)
+    return bool((drawn - stored)[shown].abs().mean() <= CODE_VALUES)
 
 
 def _mesh(faces: LiftedDataset, index: int) -> Mesh:

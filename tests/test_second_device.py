@@ -73,7 +73,7 @@ def test_what_a_model_renders_is_where_the_model_is(
 
 def test_datasets_and_meshes_leave_the_device(device: torch.device, tiny_model: Path, tmp_path: Path) -> None:
     model = load(tiny_model).to(device)
-    plan = DatasetPlan(n=1, views=2, lights=2, size=16, gan=True, mesh_resolution=24)
+    plan = DatasetPlan(n=1, views=2, lights=2, size=16, gan=True, mesh_resolution=24, meshes=200)
     assert write_dataset(model, plan, tmp_path / "a.h5").done == 1
     write_dataset(load(tiny_model), plan, tmp_path / "b.h5")
     there, here = open_dataset(tmp_path / "a.h5")[0], open_dataset(tmp_path / "b.h5")[0]

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -63,7 +63,7 @@ class LatentPlan:
         seeds = tuple(map(int, seeds))
         if not seeds or min(seeds) < 0 or max(seeds) >= 2**32:
             raise ConfigError(f"seeds are {shown(seeds)}, expected one or more from 0 to 2^32 - 1")
-        text = "seeds:" + ",".join(map(str, seeds))
+        text = "seeds:" + ",".join(_runs(seeds))
         if len(text) > MAX_TEXT:
             text = f"seeds:{len(seeds)} {_digest(np.array(seeds, np.int64))}"
         return LatentPlan(text, len(seeds), seeds)
@@ -118,6 +118,16 @@ class LatentPlan:
                 "one array called w or z"
             ) from error
         return LatentPlan.of(latents, space, path.name)
+
+
+def _runs(numbers: Sequence[int]) -> Iterator[str]:
+    """Numbers as a list such as "0-9,12": three or more that follow each other are a run."""
+    first = 0
+    for i in range(1, len(numbers) + 1):
+        if i == len(numbers) or numbers[i] != numbers[i - 1] + 1:
+            run = numbers[first:i]
+            yield from [f"{run[0]}-{run[-1]}"] if len(run) > 2 else map(str, run)
+            first = i
 
 
 def _digest(array: np.ndarray) -> str:

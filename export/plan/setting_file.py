@@ -32,9 +32,7 @@ LIGHT = ("direction", "ambient", "diffuse", "negative")
 
 
 def read_views(path: str | Path, fovs: tuple[float, float]) -> Cameras:
-    """The cameras [v] of a file, whose field of view is within ``fovs``. ``ConfigError`` names what is
-    wrong.
-    """
+    """The cameras [v] of a file, of a field of view within ``fovs``. ``ConfigError`` names what is wrong."""
     given = _read(path)
     fov = number(f"{path}: fov", given.get("fov", FOV_DEG), *fovs)
     matrices = []

@@ -136,7 +136,10 @@ def test_a_dataset_without_meshes(tiny_model: Path, tmp_path: Path, monkeypatch:
     write_dataset(lift3d.load(tiny_model), plan, Path("faces.h5"))
     result = export("faces.h5", "--out", "head.glb")
     assert result.exit_code == 1 and result.stderr.count("\n") == 1
-    assert "faces.h5 has no meshes; lift3d sample stores them: write it again" in result.stderr
+    assert (
+        "faces.h5 has no meshes, and its model is not here to make them: give it by --model FILE"
+        in result.stderr
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -14,6 +15,7 @@ from lift3d.cli.main import main
 from lift3d.cli.sample import sample as sample_command
 from lift3d.export.dataset import DatasetPlan, write_dataset
 from lift3d.export.hdf5.reader import describe
+from lift3d.export.hdf5.schema import MAPS
 from lift3d.model import RENDERERS
 
 Sample = Callable[..., Result]
@@ -37,6 +39,7 @@ def sample(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         given = small | {f"--{name.replace('_', '-')}": value for name, value in options.items()}
         return CliRunner().invoke(main, ["sample", *flags, *(str(x) for pair in given.items() for x in pair)])
 
+    run.model = tiny_model
     return run
 
 
@@ -88,6 +91,12 @@ def test_what_exists_is_kept_unless_told_otherwise(sample: Sample) -> None:
         ({"threads": 0}, "--threads is 0, expected at least 1"),
         ({"contact_sheet": "no/such/folder.png"}, "no/such"),
         ({"out": "no/such/faces.h5"}, "no/such"),
+        ({"meshes": "some"}, "meshes is 'some', expected none, full or a number of faces"),
+        ({"split": "0.8,0.2"}, "--split is '0.8,0.2', expected three numbers such as 0.8/0.1/0.1"),
+        ({"split": "0.8/0.1"}, "split is 0.8/0.1, expected the shares of training"),
+        ({"seeds": "4", "interpolate": "1:2:3"}, "--seeds and --interpolate contradict each other"),
+        ({"seeds": "1-3"}, "n is 2, but seeds:1-3 has 3 instances; leave n out"),
+        ({"views": "spiral:3"}, "views are 'spiral:3', expected a number, or one of random"),
     ],
 )
 def test_bad_options_are_one_sentence_and_write_nothing(
@@ -123,6 +132,35 @@ def test_a_full_disk(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     result = sample()
     assert result.exit_code == 1
     assert "faces.h5: the disk is full" in result.stderr
+
+
+def test_maps_are_listed_without_anything_else(sample: Sample) -> None:
+    result = CliRunner().invoke(main, ["sample", "--maps", "list"])
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()] == list(MAPS)
+
+
+def test_plans_seeds_and_split_reach_the_file(sample: Sample) -> None:
+    Path("rig.json").write_text(
+        '{"views": [{"yaw": 20}], "lights": [{"direction": [1, 0, 0], "ambient": 0}]}'
+    )
+    options = {"views": "file:rig.json", "lights": "file:rig.json", "meshes": "none", "split": "0.5/0.5/0"}
+    arguments = [str(x) for name, value in options.items() for x in (f"--{name}", value)]
+    small = ["--size", "16", "--mesh-resolution", "32", "--model", str(sample.model)]
+    result = CliRunner().invoke(main, ["sample", "--out", "a.h5", "--seeds", "4-6,9", *arguments, *small])
+    assert result.exit_code == 0, result.output
+    faces = lift3d.open_dataset("a.h5")
+    assert [int(s.seed) for s in faces] == [4, 5, 6, 9] and faces[0].light_dir.tolist() == [[1, 0, 0]]
+    plan = json.loads(CliRunner().invoke(main, ["info", "a.h5", "--json"]).stdout)["config"]["plan"]
+    assert plan["views"].startswith("file:rig.json ") and plan["lights"].startswith("file:rig.json ")
+    assert (plan["latents"], plan["meshes"], plan["split"]) == ("seeds:4-6,9", "none", [0.5, 0.5, 0.0])
+    walk = ["--interpolate", "4:9:3", "--views", "1", "--lights", "1", "--meshes", "none", *small]
+    assert CliRunner().invoke(main, ["sample", "--out", "b.h5", *walk]).exit_code == 0
+    np.save("w.npy", np.stack([s.latent_w for s in lift3d.open_dataset("b.h5")]))
+    given = ["--latents", "w.npy", *walk[2:]]
+    assert CliRunner().invoke(main, ["sample", "--out", "c.h5", *given]).exit_code == 0
+    for a, b in zip(lift3d.open_dataset("b.h5"), lift3d.open_dataset("c.h5"), strict=True):
+        assert torch.allclose(a.code, b.code) and int(a.seed) == -1
 
 
 def test_every_default_is_said_in_one_place() -> None:

@@ -37,7 +37,9 @@ def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def written(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of two samples."""
     path = tmp_path_factory.mktemp("data") / "faces.h5"
-    plan = DatasetPlan(n=2, views=2, lights=1, size=16, mesh_resolution=CELLS, model=model.name)
+    plan = DatasetPlan(
+        n=2, views=2, lights=1, size=16, mesh_resolution=CELLS, model=model.name, meshes="full"
+    )
     write_dataset(lift3d.load(model), plan, path)
     return path
 
@@ -125,6 +127,27 @@ def test_people_who_are_not_there(faces: Path) -> None:
         h5["done"][0] = False
     with pytest.raises(ConfigError, match="faces.h5 has no finished sample; lift3d sample --resume"):
         from_dataset(faces)
+
+
+def test_a_dataset_without_meshes_is_made_again_by_its_model(faces: Path, model: Path) -> None:
+    bare = faces.parent / "bare.h5"
+    plan = DatasetPlan(
+        n=2, views=2, lights=1, size=32, mesh_resolution=CELLS, model=model.name, meshes="none", maps=()
+    )
+    write_dataset(lift3d.load(model), plan, bare)
+    with pytest.raises(ConfigError, match="bare.h5 has no meshes, and its model is not here .* --model FILE"):
+        from_dataset(bare)
+    for instances in (from_dataset(bare, [1], model), from_dataset(bare, [1], model, fields=False)):
+        one = instances.instance(1)
+        wanted = from_model(lift3d.load(model), [1], None, CELLS).instance(1)
+        np.testing.assert_array_equal(one.mesh.vertices, wanted.mesh.vertices)
+        np.testing.assert_array_equal(one.mesh.albedo, wanted.mesh.albedo)
+        assert one.note == "" and len(one.cameras) == 2
+    shutil.copy(model, faces.parent)
+    assert len(from_dataset(bare).instance(0).mesh.faces)
+    other = other_model(Path(shutil.copy(model, faces.parent / "other.safetensors")))
+    with pytest.raises(ConfigError, match="other.safetensors did not make sample 0 of .*: its image differs"):
+        from_dataset(bare, [0], other).instance(0)
 
 
 def test_the_vertices_that_are_left_are_the_fields(model: Path) -> None:
