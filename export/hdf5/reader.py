@@ -7,28 +7,37 @@ batch_size=4)`` works.
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import overload
+from typing import Any, TypeVar, overload
 
 import h5py
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from lift3d.errors import ConfigError, CorruptFile
-from lift3d.export.hdf5.schema import FORMAT, FORMAT_VERSION, MAPS, MESH_ARRAYS, ROOT_ATTRIBUTES, SPECS
+from lift3d.export.hdf5.schema import (
+    FORMAT,
+    FORMAT_VERSION,
+    MAPS,
+    MESH_ARRAYS,
+    ROOT_ATTRIBUTES,
+    SPECS,
+    SPLIT,
+)
 from lift3d.scene.cameras import AXES, Cameras
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
 
-_FILE_NAMES = {"intrinsics": "cam_K"}  # where Python's name differs from the file's
+FILE_NAMES = {"intrinsics": "cam_K"}  # where Python's name differs from the file's
+FRAMES = ("world", "camera")  # of normals: the camera's has x right, y up, z towards the camera
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ class DatasetSample:
     diffuse_shading: Float32[Tensor, "*b v l h w"] | None
     specular_shading: Float32[Tensor, "*b v l h w"] | None
     depth: Float32[Tensor, "*b v h w"] | None  # z-depth, world units
-    normals: Float32[Tensor, "*b v h w 3"] | None  # world frame
+    normals: Float32[Tensor, "*b v h w 3"] | None  # world frame, unless the camera's was asked for
     mask: Bool[Tensor, "*b v h w"] | None
     cam2world: Float32[Tensor, "*b v 4 4"]  # OpenCV axes
     intrinsics: Float32[Tensor, "*b v 3 3"]  # pixels
@@ -63,15 +72,20 @@ class DatasetSample:
     @property
     def cameras(self) -> Cameras:
         """The V cameras, as ``lift3d.scene.cameras`` has them."""
-        k = self.intrinsics.flatten(0, -3)[0]
-        fov = 2 * torch.atan(k[1, 2] / k[1, 1]).rad2deg().item()
-        rotation = (self.cam2world[..., :3, :3] * self.cam2world.new_tensor(AXES["opencv"])).mT
-        return Cameras(rotation, -(rotation @ self.cam2world[..., :3, 3:])[..., 0], fov)
+        return cameras_of(self.cam2world, self.intrinsics)
 
     @property
     def lights(self) -> Lights:
         """The L lights."""
         return Lights(self.light_dir, self.light_ambient, self.light_diffuse, self.light_negative)
+
+
+def cameras_of(cam2world: Float[Tensor, "*b 4 4"], intrinsics: Float[Tensor, "*b 3 3"]) -> Cameras:
+    """Cameras as ``lift3d.scene.cameras`` has them, of what a file says."""
+    k = intrinsics.reshape(-1, 3, 3)[0]
+    fov = 2 * torch.atan(k[1, 2] / k[1, 1]).rad2deg().item()
+    rotation = (cam2world[..., :3, :3] * cam2world.new_tensor(AXES["opencv"])).mT
+    return Cameras(rotation, -(rotation @ cam2world[..., :3, 3:])[..., 0], fov)
 
 
 @dataclass(frozen=True)
@@ -182,11 +196,19 @@ def _parsed(path: Path, text: str) -> dict:
 
 
 class LiftedDataset(Dataset[DatasetSample]):
-    """The done samples of a file. It is opened on first use in every process, so workers can have a copy."""
+    """The done samples of a file. It is opened on first use in every process, so workers can have a copy.
 
-    def __init__(self, path: Path, indices: NDArray[np.int64], names: tuple[str, ...]) -> None:
+    Samples are given to ``transform`` if there is one, with normals in the frame ``normals_frame``.
+    """
+
+    def __init__(
+        self, path: Path, indices: NDArray[np.int64], names: tuple[str, ...], normals_frame: str = "world",
+        transform: Callable[[DatasetSample], Any] | None = None,
+    ) -> None:  # fmt: skip
         self.path, self.indices, self.names = path, indices, names
+        self.normals_frame, self.transform = normals_frame, transform
         self._open: tuple[int, h5py.File] | None = None  # process id, file
+        self._arrays: dict[str, h5py.Dataset] = {}  # of the open file, by name
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -198,10 +220,15 @@ class LiftedDataset(Dataset[DatasetSample]):
     def __getitem__(self, item: int | slice) -> "DatasetSample | LiftedDataset":
         """A sample, or a dataset of some of the samples."""
         if isinstance(item, slice):
-            return LiftedDataset(self.path, self.indices[item], self.names)
+            return LiftedDataset(
+                self.path, self.indices[item], self.names, self.normals_frame, self.transform
+            )
         index = int(self.indices[item])
         values = {field.name: self._tensor(field.name, index) for field in fields(DatasetSample)}
-        return DatasetSample(**values | {"index": torch.tensor(index)})
+        sample = DatasetSample(**values | {"index": torch.tensor(index)})
+        if self.normals_frame == "camera":
+            sample = with_normals_in_camera(sample)
+        return sample if self.transform is None else self.transform(sample)
 
     def mesh(self, item: int) -> Mesh:
         """The mesh of a sample."""
@@ -211,25 +238,58 @@ class LiftedDataset(Dataset[DatasetSample]):
         return Mesh(**{name.removeprefix("meshes/"): read_array(h5, name, index) for name in MESH_ARRAYS})
 
     def __getstate__(self) -> dict:
-        return self.__dict__ | {"_open": None}
+        return self.__dict__ | {"_open": None, "_arrays": {}}
+
+    def array(self, name: str) -> h5py.Dataset:
+        """An HDF5 dataset of the file, looked up once: that takes longer than reading a small one."""
+        h5 = self._file()
+        if name not in self._arrays:
+            self._arrays[name] = h5[name]
+        return self._arrays[name]
 
     def _file(self) -> h5py.File:
         if self._open is None or self._open[0] != os.getpid():
-            self._open = os.getpid(), h5py.File(self.path, "r")
+            self._open, self._arrays = (os.getpid(), h5py.File(self.path, "r")), {}
         return self._open[1]
 
     def _tensor(self, field: str, index: int) -> Tensor | None:
-        name = _FILE_NAMES.get(field, field)
-        if name not in self.names:
-            return None
-        array = read_array(self._file(), name, index)
-        if name == "mask":
-            array = array.astype(bool)
-        return torch.from_numpy(array.astype(np.float32) if array.dtype == np.float16 else array)
+        name = FILE_NAMES.get(field, field)
+        return as_tensor(name, read_array(self._file(), name, index)) if name in self.names else None
 
 
-def open_dataset(path: Path | str, maps: Sequence[str] | None = None) -> LiftedDataset:
-    """The done samples of ``path``; of the images (``colors`` too) only ``maps`` are read, by default all."""
+def as_tensor(name: str, array: NDArray) -> Tensor:
+    """What the file stores, in the dtypes of ``DatasetSample``."""
+    if name == "mask":
+        array = array.astype(bool)
+    return torch.from_numpy(array.astype(np.float32) if array.dtype == np.float16 else array)
+
+
+Views = TypeVar("Views")  # DatasetSample, or DatasetImage
+
+
+def with_normals_in_camera(one: Views) -> Views:
+    """The same with normals in the frames of the cameras (``FRAMES``)."""
+    if one.normals is None:
+        return one
+    turn = one.cam2world[..., :3, :3] * one.cam2world.new_tensor(AXES["opencv"])
+    return replace(one, normals=one.normals @ turn[..., None, :, :])
+
+
+def open_dataset(
+    path: Path | str, maps: Sequence[str] | None = None, split: str | None = None, flat: bool = False,
+    normals_frame: str = "world", transform: Callable[..., Any] | None = None,
+) -> "LiftedDataset | Dataset":  # fmt: skip
+    """The done samples of ``path``, a PyTorch dataset.
+
+    Of the images (``colors`` too) only ``maps`` are read, by default all. ``split`` takes the samples of one
+    part: "train", "val" or "test". ``flat`` gives an item per image, a sample seen from one view under one
+    light, instead of one per sample. Normals are in the world's frame or, on request, in the camera's: x
+    right, y up, z towards the camera. Items are given to ``transform``.
+    """
+    if isinstance(maps, str):
+        raise ConfigError(f"maps is {maps!r}, expected a sequence of names: maps=({maps!r},)")
+    if normals_frame not in FRAMES:
+        raise ConfigError(f"normals_frame is {normals_frame!r}, expected {' or '.join(map(repr, FRAMES))}")
     images = ("colors", "colors_gan", *MAPS)
     with open_file(Path(path)) as h5:
         present = dataset_names(h5)
@@ -237,15 +297,30 @@ def open_dataset(path: Path | str, maps: Sequence[str] | None = None) -> LiftedD
             choices = ", ".join(name for name in present if name in images)
             raise ConfigError(f"maps: {sorted(unknown)} are not in {path}; it has {choices}")
         names = tuple(name for name in present if name not in images or maps is None or name in maps)
-        return LiftedDataset(Path(path), np.flatnonzero(h5["done"][:]), names)
+        chosen = np.flatnonzero(h5["done"][:] & _in_part(h5, split))
+        if not flat:
+            return LiftedDataset(Path(path), chosen, names, normals_frame, transform)
+        from lift3d.export.hdf5.images import ImageDataset  # which is made of what is above
+
+        samples = LiftedDataset(Path(path), chosen, names, normals_frame)
+        return ImageDataset(samples, *h5["colors"].shape[1:3], transform)
 
 
-def collate(batch: Sequence[DatasetSample], **_: object) -> DatasetSample:
-    """Samples -> one sample with a batch axis; what ``DataLoader`` uses unless told otherwise."""
-    columns = {
-        field.name: [getattr(sample, field.name) for sample in batch] for field in fields(DatasetSample)
-    }
-    return DatasetSample(**{name: None if c[0] is None else torch.stack(c) for name, c in columns.items()})
+def _in_part(h5: h5py.File, split: str | None) -> NDArray[np.bool_]:
+    """Which samples are in a part of the split."""
+    if split is None:
+        return np.ones(len(h5["done"]), bool)
+    if split not in SPLIT:
+        raise ConfigError(f"split is {split!r}, expected one of {', '.join(SPLIT)}")
+    if "split" not in h5:
+        raise ConfigError(f"{h5.filename} has no split; lift3d sample --split 0.8/0.1/0.1 writes one")
+    return h5["split"][:] == SPLIT.index(split)
+
+
+def collate(batch: Sequence[Views], **_: object) -> Views:
+    """Items -> one item with a batch axis; what ``DataLoader`` uses unless told otherwise."""
+    columns = {field.name: [getattr(one, field.name) for one in batch] for field in fields(batch[0])}
+    return type(batch[0])(**{n: None if c[0] is None else torch.stack(c) for n, c in columns.items()})
 
 
 default_collate_fn_map[DatasetSample] = collate

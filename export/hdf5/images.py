@@ -1,0 +1,105 @@
+"""The images of a dataset one by one: an item per sample, view and light, which reads that image alone.
+
+For training in random order: a whole sample is views x lights images, an item here is one. Values are those
+of ``DatasetSample`` without the axes of views and lights.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int64, UInt8
+from torch import Tensor
+from torch.utils.data import Dataset
+from torch.utils.data._utils.collate import default_collate_fn_map
+
+from lift3d.errors import CorruptFile
+from lift3d.export.hdf5 import reader
+from lift3d.export.hdf5.schema import SPECS
+from lift3d.scene.cameras import Cameras
+from lift3d.scene.lights import Lights
+
+
+@dataclass(frozen=True)
+class DatasetImage:
+    """One image, or a batch of them ("*b"). Maps not asked for are None."""
+
+    index: Int64[Tensor, "*b"]  # number of the sample in the file
+    view: Int64[Tensor, "*b"]
+    light: Int64[Tensor, "*b"]
+    seed: Int64[Tensor, "*b"]
+    colors: UInt8[Tensor, "*b h w 3"] | None
+    colors_gan: UInt8[Tensor, "*b g g 3"] | None
+    albedo: UInt8[Tensor, "*b h w 3"] | None
+    specular: Float32[Tensor, "*b h w"] | None
+    shininess: Float32[Tensor, "*b h w"] | None
+    diffuse_shading: Float32[Tensor, "*b h w"] | None
+    specular_shading: Float32[Tensor, "*b h w"] | None
+    depth: Float32[Tensor, "*b h w"] | None  # z-depth, world units
+    normals: Float32[Tensor, "*b h w 3"] | None  # world frame, unless the camera's was asked for
+    mask: Bool[Tensor, "*b h w"] | None
+    cam2world: Float32[Tensor, "*b 4 4"]  # OpenCV axes
+    intrinsics: Float32[Tensor, "*b 3 3"]  # pixels
+    light_dir: Float32[Tensor, "*b 3"]  # from the surface to the light, world frame
+    light_ambient: Float32[Tensor, "*b"]
+    light_diffuse: Float32[Tensor, "*b"]
+    light_negative: Float32[Tensor, "*b"]
+
+    @property
+    def cameras(self) -> Cameras:
+        """The camera of each image."""
+        return reader.cameras_of(self.cam2world, self.intrinsics)
+
+    @property
+    def lights(self) -> Lights:
+        """The light of each image."""
+        return Lights(self.light_dir, self.light_ambient, self.light_diffuse, self.light_negative)
+
+
+class ImageDataset(Dataset[DatasetImage]):
+    """The images of a dataset's samples; the light changes fastest, then the view.
+
+    Items are given to ``transform`` if there is one. Workers may have a copy, as ``LiftedDataset``.
+    """
+
+    def __init__(
+        self,
+        samples: "reader.LiftedDataset",
+        n_views: int,
+        n_lights: int,
+        transform: Callable[..., Any] | None,
+    ) -> None:
+        self.samples, self.n_views, self.n_lights, self.transform = samples, n_views, n_lights, transform
+
+    def __len__(self) -> int:
+        return len(self.samples) * self.n_views * self.n_lights
+
+    def __getitem__(self, item: int) -> DatasetImage | Any:
+        """One image, or what ``transform`` makes of it."""
+        if not -len(self) <= item < len(self):
+            raise IndexError(f"image {item} of {len(self)}")
+        rest, light = divmod(item % len(self), self.n_lights)
+        sample, view = divmod(rest, self.n_views)
+        place = {"sample": int(self.samples.indices[sample]), "view": view, "light": light}
+        values = {field.name: self._tensor(field.name, place) for field in fields(DatasetImage)}
+        numbers = {"index": place["sample"], "view": view, "light": light}
+        image = DatasetImage(**values | {name: torch.tensor(number) for name, number in numbers.items()})
+        if self.samples.normals_frame == "camera":
+            image = reader.with_normals_in_camera(image)
+        return image if self.transform is None else self.transform(image)
+
+    def _tensor(self, field: str, place: dict[str, int]) -> Tensor | None:
+        name = reader.FILE_NAMES.get(field, field)
+        if name not in self.samples.names:
+            return None
+        where = tuple(place[axis] for axis in SPECS[name].axes.split(",") if axis in place)
+        try:
+            return reader.as_tensor(name, np.asarray(self.samples.array(name)[where]))
+        except OSError as error:
+            what = f"{self.samples.path}: {name} of sample {where[0]}"
+            raise CorruptFile(f"{what} cannot be read ({error}); write the file again") from error
+
+
+default_collate_fn_map[DatasetImage] = reader.collate
