@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
@@ -58,6 +57,10 @@ class DatasetImage:
         return Lights(self.light_dir, self.light_ambient, self.light_diffuse, self.light_negative)
 
 
+_PLACES = ("sample", "view", "light")
+_NOTHING = dict.fromkeys(field.name for field in fields(DatasetImage))
+
+
 class ImageDataset(Dataset[DatasetImage]):
     """The images of a dataset's samples; the light changes fastest, then the view.
 
@@ -72,6 +75,10 @@ class ImageDataset(Dataset[DatasetImage]):
         transform: Callable[..., Any] | None,
     ) -> None:
         self.samples, self.n_views, self.n_lights, self.transform = samples, n_views, n_lights, transform
+        self._fields: dict[str, tuple[str, list[str]]] = {}  # name in the file, axes with a place on them
+        for field in _NOTHING:
+            if (name := reader.FILE_NAMES.get(field, field)) in samples.names:
+                self._fields[field] = name, [axis for axis in SPECS[name].axes.split(",") if axis in _PLACES]
 
     def __len__(self) -> int:
         return len(self.samples) * self.n_views * self.n_lights
@@ -83,20 +90,21 @@ class ImageDataset(Dataset[DatasetImage]):
         rest, light = divmod(item % len(self), self.n_lights)
         sample, view = divmod(rest, self.n_views)
         place = {"sample": int(self.samples.indices[sample]), "view": view, "light": light}
-        values = {field.name: self._tensor(field.name, place) for field in fields(DatasetImage)}
+        values = {
+            field: self._tensor(name, tuple(place[axis] for axis in axes))
+            for field, (name, axes) in self._fields.items()
+        }
         numbers = {"index": place["sample"], "view": view, "light": light}
-        image = DatasetImage(**values | {name: torch.tensor(number) for name, number in numbers.items()})
+        image = DatasetImage(**_NOTHING | values | {name: torch.tensor(n) for name, n in numbers.items()})
         if self.samples.normals_frame == "camera":
             image = reader.with_normals_in_camera(image)
         return image if self.transform is None else self.transform(image)
 
-    def _tensor(self, field: str, place: dict[str, int]) -> Tensor | None:
-        name = reader.FILE_NAMES.get(field, field)
-        if name not in self.samples.names:
-            return None
-        where = tuple(place[axis] for axis in SPECS[name].axes.split(",") if axis in place)
+    def _tensor(self, name: str, where: tuple[int, ...]) -> Tensor:
+        if not SPECS[name].image:
+            return self.samples.table(name)[where]
         try:
-            return reader.as_tensor(name, np.asarray(self.samples.array(name)[where]))
+            return reader.as_tensor(name, self.samples.array(name)[where])
         except OSError as error:
             what = f"{self.samples.path}: {name} of sample {where[0]}"
             raise CorruptFile(f"{what} cannot be read ({error}); write the file again") from error

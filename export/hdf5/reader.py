@@ -209,6 +209,7 @@ class LiftedDataset(Dataset[DatasetSample]):
         self.normals_frame, self.transform = normals_frame, transform
         self._open: tuple[int, h5py.File] | None = None  # process id, file
         self._arrays: dict[str, h5py.Dataset] = {}  # of the open file, by name
+        self._tables: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -238,18 +239,26 @@ class LiftedDataset(Dataset[DatasetSample]):
         return Mesh(**{name.removeprefix("meshes/"): read_array(h5, name, index) for name in MESH_ARRAYS})
 
     def __getstate__(self) -> dict:
-        return self.__dict__ | {"_open": None, "_arrays": {}}
+        return self.__dict__ | {"_open": None, "_arrays": {}, "_tables": {}}
 
     def array(self, name: str) -> h5py.Dataset:
-        """An HDF5 dataset of the file, looked up once: that takes longer than reading a small one."""
+        """An HDF5 dataset of the file, looked up once in every process, as that takes as long as reading."""
         h5 = self._file()
         if name not in self._arrays:
             self._arrays[name] = h5[name]
         return self._arrays[name]
 
+    def table(self, name: str) -> Tensor:
+        """Numbers of all samples that come without pixels, such as cameras, read once in every process."""
+        array = self.array(name)
+        if name not in self._tables:
+            self._tables[name] = as_tensor(name, array[:])
+        return self._tables[name]
+
     def _file(self) -> h5py.File:
         if self._open is None or self._open[0] != os.getpid():
-            self._open, self._arrays = (os.getpid(), h5py.File(self.path, "r")), {}
+            self._open = os.getpid(), h5py.File(self.path, "r")
+            self._arrays, self._tables = {}, {}
         return self._open[1]
 
     def _tensor(self, field: str, index: int) -> Tensor | None:
