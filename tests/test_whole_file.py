@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lift3d.errors import ConfigError
-from lift3d.whole_file import replacing
+from lift3d.whole_file import replacing, replacing_folder
 
 
 def write(path: Path, data: bytes, overwrite: bool = True) -> None:
@@ -80,3 +80,39 @@ def test_file_systems_without_hard_links(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(OSError, match=code):
         write(tmp_path / "file", b"other", overwrite=False)
     assert (tmp_path / "file").read_bytes() == b"whole" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_folders_appear_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    with pytest.raises(ZeroDivisionError):
+        with replacing_folder(path, lambda _: True) as folder:
+            (folder / "a").write_text("a")
+            raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+    for text in ("first", "second"):
+        with replacing_folder(path, lambda _: True) as folder:
+            (folder / text).write_text(text)
+            assert not (path / text).exists()
+        assert [file.name for file in path.iterdir()] == [text] and list(tmp_path.iterdir()) == [path]
+
+
+def test_folders_that_are_not_replaced(tmp_path: Path) -> None:
+    for name, make in (
+        ("file", lambda p: p.write_text("x")),
+        ("full", lambda p: (p.mkdir(), (p / "x").touch())),
+    ):
+        make(tmp_path / name)
+        with pytest.raises(ConfigError, match=f"{name} is there and is not replaced; choose another path"):
+            with replacing_folder(tmp_path / name, lambda _: False):
+                raise AssertionError
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    with replacing_folder(tmp_path / "link", lambda _: False) as folder:
+        (folder / "a").touch()
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "empty" / "a").exists()
+    with pytest.raises(ConfigError, match="late is there and is not replaced"):  # filled by someone meanwhile
+        with replacing_folder(tmp_path / "late", lambda _: False):
+            (tmp_path / "late").mkdir()
+            (tmp_path / "late" / "x").touch()
+    assert (tmp_path / "late" / "x").exists()
+    assert not [file for file in tmp_path.iterdir() if file.name.startswith(".")]

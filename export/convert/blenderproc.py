@@ -46,7 +46,7 @@ def _maps(sample: Sample, view: int) -> dict[str, NDArray]:
         maps["depth"] = np.where(inside & (depth > 0), depth, np.float32(NOWHERE))
     if "normals" in sample.maps:
         local = sample.maps["normals"][view] @ opengl(sample.cam2world[view])[:3, :3]
-        maps["normals"] = np.where(inside[..., None], (local + 1) / 2, 0.5).astype(np.float32)
+        maps["normals"] = np.where(inside[..., None], (local.clip(-1, 1) + 1) / 2, 0.5).astype(np.float32)
     if "mask" in sample.maps:
         maps["segmap"] = inside.astype(np.uint8)
     return maps
@@ -70,6 +70,6 @@ def _light(sample: Sample, light: int) -> dict[str, NDArray]:
     return {"light_states": _json([sample.light(light) | {"direction": direction}])}
 
 
-def _json(value: object) -> NDArray[np.bytes_]:
+def _json(value: object) -> NDArray:
     """JSON as BlenderProc stores it."""
     return np.array(np.bytes_(json.dumps(value)))

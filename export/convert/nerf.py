@@ -55,7 +55,7 @@ def _frame(scene: Path, sample: Sample, view: int, light: int) -> dict[str, obje
     return frame
 
 
-def _lens(k: Float32[np.ndarray, "3 3"], size: int) -> dict[str, float]:
+def _lens(k: Float32[np.ndarray, "3 3"], size: int) -> dict[str, float | int]:
     """Intrinsics; older readers look for them outside of the frames only."""
     angle_x, angle_y = field_of_view(k, size)
     fl_x, fl_y, cx, cy = (float(k[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
