@@ -54,7 +54,7 @@ test-blender: setup-blender
 	$(VENV)/bin/pytest $(PYTEST_ARGS) tests/export/test_blender.py tests/export/test_glb.py tests/export/test_texture.py
 
 demo: $(STAMP)
-	$(LIFT3D) sample --n 16 --out $(OUT)/faces.h5 --contact-sheet $(OUT)/faces.png --overwrite
+	$(LIFT3D) sample --n 16 --out $(OUT)/faces.h5 --contact-sheet $(OUT)/faces.png --no-card --overwrite
 	$(LIFT3D) export $(OUT)/faces.h5 --sample 0 --out $(OUT)/head.glb --overwrite
 
 # Pages that are written from the source: docs/dataset.md, docs/api.md, docs/settings.md. A test tells when they are stale.

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import click
 
 from lift3d import __version__
+from lift3d.cli.card import card
 from lift3d.cli.convert import convert
 from lift3d.cli.eval import eval_command
 from lift3d.cli.export import export
@@ -88,7 +89,7 @@ def main() -> None:
     """Lift a pretrained 2D GAN to 3D; write multi-view, multi-light datasets and meshes from it."""
 
 
-for command in (pretrain, sample, export, convert, turn, view, eval_command, info, verify, gan, prior):
+for command in (pretrain, sample, export, convert, turn, view, eval_command, info, verify, card, gan, prior):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -87,6 +87,9 @@ def _list_maps(context: click.Context, _: click.Parameter, value: str | None) ->
     help="Grid cells per side of a mesh.",
 )
 @click.option("--contact-sheet", type=options.PATH, help="Also draw an overview of the file, a PNG.")
+@click.option(
+    "--no-card", is_flag=True, help="Write no card (faces.card.md and its pictures) beside the file."
+)
 @options.overwrite
 @options.resume
 @options.compute
@@ -109,6 +112,7 @@ def sample(
     renderer: str,
     mesh_resolution: int,
     contact_sheet: Path | None,
+    no_card: bool,
     overwrite: bool,
     resume: bool,
     device: str,
@@ -140,6 +144,8 @@ def sample(
     )
     if contact_sheet is not None:
         options.require_new(contact_sheet, overwrite or resume)
+    if not no_card:
+        options.require_new(out.with_suffix(".card.md"), overwrite or resume or out.exists())
     lifted = load(model).to(options.use_device(device, threads))
     with RichObserver(images=plan.views.n * plan.lights.n) as observer:
         report = write_dataset(lifted, plan, out, observer, overwrite=overwrite, resume=resume)
@@ -149,6 +155,10 @@ def sample(
     )
     if report.interrupted:
         raise KeyboardInterrupt
+    if not no_card:
+        from lift3d.export.card import write_card
+
+        click.echo(f"{write_card(out).text}: card of the file")
     if contact_sheet is not None:
         from lift3d.export.contact_sheet import write_contact_sheet
 
