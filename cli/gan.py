@@ -62,7 +62,16 @@ def gan() -> None:
     "--gamma", type=float, help="Weight of R1.  [default: 0.1 at 64 pixels, growing with their number]"
 )
 @click.option("--ema-kimg", type=float, default=10.0, show_default=True, help="Half-life of the average.")
-@click.option("--no-mirror", is_flag=True, help="Do not flip real images.")
+@click.option(
+    "--mirror/--no-mirror", default=True, show_default=True, help="Flip half of the real images left-right."
+)
+@click.option(
+    "--augment",
+    type=click.Choice(["none", "ada"]),
+    default="ada",
+    show_default=True,
+    help="Augment what the discriminator sees, as much as it overfits; for small sets of images.",
+)
 @click.option("--grow-from", type=options.PATH, help="Run or GAN file to start from.")
 @click.option(
     "--checkpoint-kimg",
@@ -90,7 +99,8 @@ def train(
     lr: float,
     gamma: float | None,
     ema_kimg: float,
-    no_mirror: bool,
+    mirror: bool,
+    augment: str,
     grow_from: Path | None,
     checkpoint_kimg: float,
     seed: int,
@@ -122,7 +132,8 @@ def train(
         d_lr=lr,
         r1_gamma=0.1 * (resolution / 64) ** 2 if gamma is None else gamma,
         ema_images=ema_kimg * 1000,
-        mirror=not no_mirror,
+        mirror=mirror,
+        augment=augment,
         checkpoint_every=max(round(checkpoint_kimg * 1000), 1),
         seed=seed,
     )

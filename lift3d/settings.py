@@ -72,7 +72,8 @@ def described(config: object, table: str = "") -> Iterator[tuple[str, object, Se
             yield from described(value, name)
         elif isinstance(value, tuple):
             for i, item in enumerate(value):
-                yield from described(item, f"{name}[{i}]")
+                if dataclasses.is_dataclass(item):
+                    yield from described(item, f"{name}[{i}]")
 
 
 def shown(value: object) -> str:

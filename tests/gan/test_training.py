@@ -137,5 +137,5 @@ def test_damaged_training_checkpoints_are_refused(tmp_path, images):
     with pytest.raises(CorruptFile, match="no proper 'g_adam.mapping.fc0.weight.exp_avg'"):
         load_state(tmp_path / "a")
     write_tensors(tmp_path / "a", tensors, {**about, "format": "other"})
-    with pytest.raises(CheckpointError, match="a has format 'other', expected 'lift3d.gan-training/2'"):
+    with pytest.raises(CheckpointError, match="a has format 'other', expected 'lift3d.gan-training/3'"):
         load_state(tmp_path / "a")

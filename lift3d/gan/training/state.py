@@ -1,12 +1,12 @@
 """The state of a GAN training: networks, optimizers, random numbers and counters; its file; growing to
 another resolution.
 
-Amounts of training are counted in images. The file (format "lift3d.gan-training/2") continues a run exactly.
+Amounts of training are counted in images. The file (format "lift3d.gan-training/3") continues a run exactly.
 """
 
 import copy
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -15,36 +15,50 @@ from torch import Tensor, nn
 
 from lift3d.checkpoint import fill, is_finite, read_tensors, require_format, write_tensors
 from lift3d.errors import CheckpointError, ConfigError, CorruptFile, TrainingDiverged
-from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig
+from lift3d.gan.config import DiscriminatorConfig
 from lift3d.gan.files.load import FORMAT as GAN_FORMAT
-from lift3d.gan.kinds import config_from
-from lift3d.gan.stylegan2 import Discriminator, DiscriminatorBlock, Generator
+from lift3d.gan.generator import StyleGenerator
+from lift3d.gan.kinds import (
+    AnyGeneratorConfig,
+    build_generator,
+    config_from,
+    describe_generator,
+    generator_config,
+)
+from lift3d.gan.stylegan2 import Discriminator, DiscriminatorBlock
+from lift3d.settings import check, setting, shown
 
-FORMAT = "lift3d.gan-training/2"
+FORMAT = "lift3d.gan-training/3"
 ADAM_MOMENTS = ("exp_avg", "exp_avg_sq")
+AUGMENTATIONS = ("none", "ada")
+_COUNTERS = {"images_seen": int, "iteration": int, "augment_p": float, "real_sign": float}
 
 
 @dataclass(frozen=True)
 class GanTrainConfig:
     """Everything that fixes a run except its images."""
 
-    generator: GeneratorConfig
+    generator: AnyGeneratorConfig
     discriminator: DiscriminatorConfig
-    batch_size: int = 32
-    g_lr: float = 0.0025
-    d_lr: float = 0.0025
-    r1_gamma: float = 0.1  # weight of the gradient penalty; grows with the image's number of pixels
-    r1_interval: int = 16  # iterations between penalties
-    ema_images: float = 10_000.0  # half-life of the averaged generator, in images
-    ema_rampup: float = 0.05  # the half-life is at most this share of the images seen
-    w_avg_decay: float = 0.995  # per iteration
-    style_mixing: float = 0.9  # probability of a second latent per sample
+    batch_size: int = setting(32, 1, 65_536, "images per iteration")
+    g_lr: float = setting(0.0025, 0, 1e30, "learning rate of the generator")
+    d_lr: float = setting(0.0025, 0, 1e30, "learning rate of the discriminator")
+    r1_gamma: float = setting(0.1, 0, 1e9, "weight of the gradient penalty; grows with the number of pixels")
+    r1_interval: int = setting(16, 1, 10_000, "iterations between penalties")
+    ema_images: float = setting(10_000.0, 0, 1e12, "half-life of the averaged generator", "images")
+    ema_rampup: float = setting(0.05, 0, 1, "the half-life is at most this share of the images seen")
+    w_avg_decay: float = setting(0.995, 0, 1, "of the mean of w, per iteration")
+    magnitude_images: float = setting(20_000.0, 1, 1e12, "half-life of StyleGAN3's magnitudes", "images")
+    style_mixing: float = setting(0.9, 0, 1, "probability of a second latent per sample")
     mirror: bool = True  # half of the real images are flipped left-right
-    checkpoint_every: int = 20_000  # images
-    log_every: int = 1_000  # images
-    seed: int = 0
+    augment: str = setting("ada", None, None, "what real and fake images undergo", "", AUGMENTATIONS)
+    augment_images: float = setting(100_000.0, 1, 1e12, "in which its probability can go from 0 to 1", "images")
+    checkpoint_every: int = setting(20_000, 1, 10**12, "images between checkpoints")
+    log_every: int = setting(1_000, 1, 10**12, "images between lines of the log")
+    seed: int = setting(0, 0, 2**63 - 1, "of every random choice")
 
     def __post_init__(self) -> None:
+        check(self)
         if self.generator.resolution != self.discriminator.resolution:
             raise ConfigError(
                 f"the generator makes {self.generator.resolution}px images, the discriminator reads "
@@ -59,21 +73,23 @@ class GanTrainState:
     """A run at one moment. Steps update its networks in place and return the state that follows."""
 
     config: GanTrainConfig
-    generator: Generator
+    generator: StyleGenerator
     discriminator: Discriminator
-    generator_ema: Generator
+    generator_ema: StyleGenerator
     g_optimizer: torch.optim.Adam
     d_optimizer: torch.optim.Adam
     rng: torch.Generator
     images_seen: int = 0
     iteration: int = 0
+    augment_p: float = 0.0  # probability of each kind of augmentation
+    real_sign: float = 0.0  # recent mean of the sign of the logits of training images
 
 
 def new_state(config: GanTrainConfig, device: torch.device | str = "cpu") -> GanTrainState:
     """New networks, from the config's seed alone (PyTorch's own random state stays as it was)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        generator = Generator(config.generator).to(device)
+        generator = build_generator(config.generator).to(device)
         discriminator = Discriminator(config.discriminator).to(device)
     lazy = config.r1_interval / (config.r1_interval + 1)
     return GanTrainState(
@@ -100,8 +116,8 @@ def _moments(state: GanTrainState) -> Iterator[tuple[str, torch.optim.Adam, nn.P
             yield f"{prefix}.{name}", optimizer, parameter
 
 
-def save_state(path: str | Path, state: GanTrainState) -> None:
-    """Writes everything that an exact continuation needs, in full precision."""
+def require_finite(state: GanTrainState) -> None:
+    """``TrainingDiverged`` if any weight is not a finite number."""
     for key, network in _networks(state).items():
         for name, tensor in network.state_dict().items():
             if not is_finite(tensor):
@@ -109,6 +125,11 @@ def save_state(path: str | Path, state: GanTrainState) -> None:
                     f"{key}.{name} is not finite after {state.images_seen} images; "
                     "the last checkpoint is kept: resume it with a lower learning rate or a larger r1_gamma"
                 )
+
+
+def save_state(path: str | Path, state: GanTrainState) -> None:
+    """Writes everything that an exact continuation needs, in full precision."""
+    require_finite(state)
     tensors = {
         f"{k}.{name}": t for k, net in _networks(state).items() for name, t in net.state_dict().items()
     }
@@ -118,9 +139,8 @@ def save_state(path: str | Path, state: GanTrainState) -> None:
     tensors["rng"] = state.rng.get_state()
     about = {
         "format": FORMAT,
-        "config": asdict(state.config),
-        "images_seen": state.images_seen,
-        "iteration": state.iteration,
+        "config": asdict(state.config) | {"generator": describe_generator(state.generator)},
+        **{name: getattr(state, name) for name in _COUNTERS},
     }
     write_tensors(path, tensors, about)
 
@@ -132,7 +152,9 @@ def load_state(
     about, tensors = _read(path)
     try:
         return _state(about, tensors, config, device, path)
-    except (KeyError, TypeError) as error:
+    except ConfigError as error:
+        raise CorruptFile(f"{path} is damaged: {error}") from error
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CorruptFile(f"{path} is damaged: its training state has no proper {error}") from error
 
 
@@ -145,9 +167,9 @@ def _state(
 ) -> GanTrainState:
     """The state in the content of a file."""
     stored = dict(about["config"])
-    stored["generator"] = config_from(GeneratorConfig, stored["generator"], path)
+    stored["generator"] = generator_config(stored["generator"], path)
     stored["discriminator"] = config_from(DiscriminatorConfig, stored["discriminator"], path)
-    config = config or GanTrainConfig(**stored)
+    config = config or _config(stored)
     if (config.generator, config.discriminator) != (stored["generator"], stored["discriminator"]):
         raise CheckpointError(
             f"{path} holds other networks: {stored['generator']}, {stored['discriminator']}"
@@ -162,7 +184,23 @@ def _state(
         moments = {key: torch.empty_like(parameter).copy_(tensors[f"{name}.{key}"]) for key in ADAM_MOMENTS}
         optimizer.state[parameter] = {"step": step, **{key: m.detach() for key, m in moments.items()}}
     state.rng.set_state(tensors["rng"])
-    return replace(state, images_seen=about["images_seen"], iteration=about["iteration"])
+    return replace(state, **{name: _counter(about, name) for name in _COUNTERS})
+
+
+def _config(stored: dict) -> GanTrainConfig:
+    """The settings in a file, of the types that they must have."""
+    for f in fields(GanTrainConfig):
+        if f.type in (int, float, bool, str) and type(stored[f.name]) is not f.type:
+            raise TypeError(f"{f.name!r}: {shown(stored[f.name])}")
+    return GanTrainConfig(**stored)
+
+
+def _counter(about: dict, name: str) -> int | float:
+    """A number of the state as the file has it."""
+    value, limit = about[name], 1.0 if _COUNTERS[name] is float else 2**62
+    if type(value) is not _COUNTERS[name] or not abs(value) <= limit:
+        raise TypeError(f"{name!r}: {shown(value)}")
+    return value
 
 
 def _read(path: str | Path) -> tuple[dict, dict[str, Tensor]]:

@@ -1,7 +1,7 @@
-"""Trains a small StyleGAN2 on an array of images.
+"""Trains a small StyleGAN2 or StyleGAN3 on an array of images.
 
 The published recipe: non-saturating logistic loss, lazy R1, averaged generator with ramp-up, style mixing,
-Adam with beta1 = 0 and the lazy-regularization correction. One deviation: a batch of fakes is drawn once per
+adaptive augmentation, Adam with beta1 = 0 and the lazy-regularization correction. One deviation: a batch of fakes is drawn once per
 iteration; the discriminator trains on it first, then the generator against the updated discriminator (one
 generator pass saved). Amounts of training are counted in images. A run directory holds
 ``checkpoint.safetensors`` (exact resume), ``network-<kimg>.safetensors`` (native GAN files),
@@ -10,6 +10,7 @@ generator pass saved). Amounts of training are counted in images. A run director
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from torch import Tensor, nn
 from lift3d.errors import ConfigError, TrainingDiverged
 from lift3d.gan.files.load import save_gan
 from lift3d.gan.latents import sample_images, sample_z
-from lift3d.gan.stylegan2 import Discriminator
+from lift3d.gan.stylegan3 import AliasFreeGenerator
+from lift3d.gan.training.augment import SIGN_BATCHES, adapted, augment, draw_augmentation
 from lift3d.gan.training.state import (
     GanTrainConfig,
     GanTrainState,
@@ -46,27 +48,32 @@ class StepStats:
     r1: float | None  # squared gradient norm, on iterations that compute it
     real_logit: float
     fake_logit: float
+    augment_p: float  # probability of each kind of augmentation
 
 
 def train_step(state: GanTrainState, reals: Float[Tensor, "n 3 h w"]) -> tuple[GanTrainState, StepStats]:
-    """One iteration: discriminator, every ``r1_interval``-th time its penalty, generator, averages."""
+    """One iteration: discriminator, every ``r1_interval``-th time its penalty, generator, averages.
+
+    The discriminator sees nothing but augmented images, new ones each time; the penalty is of the gradient
+    with respect to the images before augmentation, as the authors' code has it.
+    """
     g, d, config = state.generator, state.discriminator, state.config
     n = len(reals)
     ws, w_mean = _mixed_ws(state, n)
-    fakes = g.synthesis(ws, rng=state.rng)
+    fakes = _draw(state, ws)
 
     d.requires_grad_(True)
-    real_logits, fake_logits = d(reals), d(fakes.detach())
+    real_logits, fake_logits = d(_augmented(state, reals)), d(_augmented(state, fakes.detach()))
     d_loss = F.softplus(fake_logits).mean() + F.softplus(-real_logits).mean()
     _descend(state.d_optimizer, d_loss, "discriminator", state.images_seen)
     r1 = None
     if state.iteration % config.r1_interval == 0:
-        r1 = r1_penalty(d, reals)
+        r1 = r1_penalty(lambda images: d(_augmented(state, images)), reals)
         weighted = r1 * (config.r1_gamma / 2 * config.r1_interval)
         _descend(state.d_optimizer, weighted, "R1", state.images_seen)
 
     d.requires_grad_(False)
-    g_loss = F.softplus(-d(fakes)).mean()
+    g_loss = F.softplus(-d(_augmented(state, fakes))).mean()
     _descend(state.g_optimizer, g_loss, "generator", state.images_seen)
 
     seen = state.images_seen + n
@@ -79,15 +86,43 @@ def train_step(state: GanTrainState, reals: Float[Tensor, "n 3 h w"]) -> tuple[G
         None if r1 is None else r1.item(),
         real_logits.mean().item(),
         fake_logits.mean().item(),
+        state.augment_p,
     )
+    state = _adapted(state, real_logits.sign().mean().item(), n)
     return replace(state, images_seen=seen, iteration=state.iteration + 1), stats
 
 
-def r1_penalty(discriminator: Discriminator, reals: Float[Tensor, "n 3 h w"]) -> Float[Tensor, ""]:
+def r1_penalty(
+    discriminator: Callable[[Tensor], Tensor], reals: Float[Tensor, "n 3 h w"]
+) -> Float[Tensor, ""]:
     """Mean over the batch of |d logit / d image|^2, itself differentiable."""
     reals = reals.detach().requires_grad_(True)
     (slopes,) = torch.autograd.grad(discriminator(reals).sum(), reals, create_graph=True)
     return slopes.square().sum(dim=(1, 2, 3)).mean()
+
+
+def _draw(state: GanTrainState, ws: Float[Tensor, "n l w_dim"]) -> Float[Tensor, "n 3 h w"]:
+    """Images in training: with random noise, or with running magnitudes that go on running."""
+    if isinstance(state.generator, AliasFreeGenerator):
+        return state.generator.synthesis(ws, decay=0.5 ** (len(ws) / state.config.magnitude_images))
+    return state.generator.synthesis(ws, rng=state.rng)
+
+
+def _augmented(state: GanTrainState, images: Float[Tensor, "n 3 h h"]) -> Float[Tensor, "n 3 h h"]:
+    """The images as the discriminator sees them."""
+    if state.augment_p == 0:
+        return images
+    return augment(images, draw_augmentation(len(images), images.shape[-1], state.augment_p, state.rng))
+
+
+def _adapted(state: GanTrainState, sign: float, n: int) -> GanTrainState:
+    """The state after n training images whose logits have this mean sign."""
+    if state.config.augment == "none":
+        return state
+    mean = sign + (state.real_sign - sign) * 0.5 ** (1 / SIGN_BATCHES)
+    return replace(
+        state, real_sign=mean, augment_p=adapted(state.augment_p, mean, n, state.config.augment_images)
+    )
 
 
 def _mixed_ws(state: GanTrainState, n: int) -> tuple[Float[Tensor, "n l w_dim"], Float[Tensor, " w_dim"]]:
