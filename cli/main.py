@@ -15,6 +15,7 @@ from lift3d.cli.eval import eval_command
 from lift3d.cli.export import export
 from lift3d.cli.gan import gan
 from lift3d.cli.info import info
+from lift3d.cli.merge import merge
 from lift3d.cli.pretrain import pretrain
 from lift3d.cli.prior import prior
 from lift3d.cli.sample import sample
@@ -89,7 +90,10 @@ def main() -> None:
     """Lift a pretrained 2D GAN to 3D; write multi-view, multi-light datasets and meshes from it."""
 
 
-for command in (pretrain, sample, export, convert, turn, view, eval_command, info, verify, card, gan, prior):
+COMMANDS = (
+    pretrain, sample, merge, export, convert, turn, view, eval_command, info, verify, card, gan, prior
+)  # fmt: skip
+for command in COMMANDS:
     main.add_command(command)
 
 if __name__ == "__main__":

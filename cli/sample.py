@@ -71,6 +71,7 @@ def _list_maps(context: click.Context, _: click.Parameter, value: str | None) ->
     help="Meshes to store.",
 )
 @click.option("--split", metavar="SHARES", help="Training, validation and test samples, such as 0.8/0.1/0.1.")
+@click.option("--shard", metavar="I/K", help="Only the I-th of K runs of samples, for lift3d merge.")
 @click.option("--gan", is_flag=True, help="Also store the renders projected through the 2D GAN.")
 @click.option(
     "--renderer",
@@ -108,6 +109,7 @@ def sample(
     maps: str | None,
     meshes: str,
     split: str | None,
+    shard: str | None,
     gan: bool,
     renderer: str,
     mesh_resolution: int,
@@ -137,6 +139,7 @@ def sample(
         maps=MAPS if maps is None else tuple(name.strip() for name in maps.split(",")),
         meshes=meshes,
         split=() if split is None else _shares(split),
+        shard="1/1" if shard is None else shard,
         gan=gan,
         renderer=renderer,
         mesh_resolution=mesh_resolution,

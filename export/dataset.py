@@ -28,6 +28,7 @@ from torch import Tensor
 
 from lift3d import __version__
 from lift3d.errors import ConfigError, Lift3DError
+from lift3d.export.hdf5.merge import require_unmerged
 from lift3d.export.hdf5.reader import describe, open_dataset
 from lift3d.export.hdf5.schema import MAPS, MESH_ARRAYS, MESH_ROWS, Dimensions, stored
 from lift3d.export.hdf5.skeleton import create_locked
@@ -114,9 +115,9 @@ def write_dataset(
     run = _Run(model, plan, _writer(model, plan, path, overwrite, resume))
     before = int(run.writer.done.sum())
     if before:
-        observer.message(f"{path}: {before} of {plan.n} samples are there already")
+        observer.message(f"{path}: {before} of {len(plan.numbers)} samples are there already")
     interrupted = False
-    observer.start("samples", plan.n - before)
+    observer.start("samples", len(plan.numbers) - before)
     try:
         run.write_missing(observer)
     except KeyboardInterrupt:
@@ -130,7 +131,7 @@ def write_dataset(
         samples=done - before,
         images=(done - before) * plan.views.n * plan.lights.n,
         done=done,
-        planned=plan.n,
+        planned=len(plan.numbers),
         seconds=time.perf_counter() - start,
         phases=PhaseSeconds(run.render, run.project, run.wait, seconds.deflate, seconds.commit),
         interrupted=interrupted,
@@ -148,7 +149,7 @@ class _Run:
         with ThreadPoolExecutor(1, thread_name_prefix="encode") as background:
             pending: Future | None = None
             for i in np.flatnonzero(~self.writer.done):
-                arrays = self._sample(int(i), background)
+                arrays = self._sample(self.plan.numbers[i], background)
                 if pending:
                     self._wait_for(pending)
                     observer.advance()
@@ -269,6 +270,7 @@ def _writer(model: Model, plan: DatasetPlan, path: Path, overwrite: bool, resume
     if not resume:
         raise ConfigError(f"{path} exists; --resume continues it, --overwrite replaces it")
     describe(path)  # refuses what is no dataset
+    require_unmerged(path)
     writer = DatasetWriter(path)
     try:
         _check_same(model, plan, path)
@@ -281,9 +283,10 @@ def _writer(model: Model, plan: DatasetPlan, path: Path, overwrite: bool, resume
 def _create(model: Model, plan: DatasetPlan, path: Path, overwrite: bool) -> int:
     """An empty file for the plan; a descriptor that holds its lock."""
     with torch.no_grad():
-        first = plan.sample(model, 0)
+        first = plan.sample(model, plan.numbers[0])
+    n = len(plan.numbers)
     dimensions = Dimensions(
-        samples=plan.n,
+        samples=n,
         views=plan.views.n,
         lights=plan.lights.n,
         size=plan.size,
@@ -291,8 +294,8 @@ def _create(model: Model, plan: DatasetPlan, path: Path, overwrite: bool) -> int
         z=first.z.shape[-1],
         w=first.w.shape[-1],
         code=first.code.shape[-1],
-        vertices=plan.n * _mesh_rows(plan),
-        faces=plan.n * 2 * _mesh_rows(plan),
+        vertices=n * _mesh_rows(plan),
+        faces=n * 2 * _mesh_rows(plan),
     )
     attributes = {
         "generator": f"lift3d {__version__}",
@@ -327,7 +330,7 @@ def _check_same(model: Model, plan: DatasetPlan, path: Path) -> None:
     done = open_dataset(path, maps=())
     if len(done):
         with torch.no_grad():
-            again = plan.sample(model, int(done[0].index)).code[0].cpu()
+            again = plan.sample(model, plan.numbers[int(done[0].index)]).code[0].cpu()
     if old["model"] != new["model"] or (len(done) and not torch.allclose(again, done[0].code, atol=1e-3)):
         raise ConfigError(
             f"--resume: {path} was written with another model; give the same model, or --overwrite"

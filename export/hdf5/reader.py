@@ -5,6 +5,8 @@ stay uint8, display-referred sRGB. A batch has the batch axis first: ``DataLoade
 batch_size=4)`` works.
 """
 
+import bisect
+import glob
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from lift3d.errors import ConfigError, CorruptFile
@@ -37,6 +39,7 @@ from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
 
 FILE_NAMES = {"intrinsics": "cam_K"}  # where Python's name differs from the file's
+SHARDS = "shards"  # root attribute of merged files: names of the shards, relative to the file, as JSON
 FRAMES = ("world", "camera")  # of normals: the camera's has x right, y up, z towards the camera
 
 
@@ -134,7 +137,20 @@ def open_file(path: Path) -> Iterator[h5py.File]:
             raise CorruptFile(
                 f"{path} has format version {version}, this lift3d reads {FORMAT_VERSION}; install another"
             )
+        _require_shards(h5, Path(path))
         yield h5
+
+
+def _require_shards(h5: h5py.File, path: Path) -> None:
+    """HDF5 reads zeros where the file behind a virtual dataset is not there."""
+    if SHARDS not in h5.attrs or not ("colors" in h5 and h5["colors"].is_virtual):
+        return
+    folder = Path(os.path.realpath(path)).parent
+    for name in _parsed(path, h5.attrs[SHARDS], SHARDS):
+        if not (folder / name).is_file():
+            raise CorruptFile(
+                f"{path} refers to the shard {folder / name}, which is not there; put it back, or merge again"
+            )
 
 
 def dataset_names(h5: h5py.File) -> tuple[str, ...]:
@@ -188,11 +204,13 @@ def describe(path: Path) -> FileInfo:
         )
 
 
-def _parsed(path: Path, text: str) -> dict:
+def _parsed(path: Path, text: str, attribute: str = "config") -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise CorruptFile(f"{path}: attribute config is no JSON ({error}); write the file again") from error
+        raise CorruptFile(
+            f"{path}: attribute {attribute} is no JSON ({error}); write the file again"
+        ) from error
 
 
 class LiftedDataset(Dataset[DatasetSample]):
@@ -284,11 +302,22 @@ def with_normals_in_camera(one: Views) -> Views:
     return replace(one, normals=one.normals @ turn[..., None, :, :])
 
 
+class Shards(ConcatDataset):
+    """The samples of several files, one file after the other."""
+
+    def mesh(self, item: int) -> Mesh:
+        """The mesh of a sample."""
+        item = range(len(self))[item]
+        k = bisect.bisect_right(self.cumulative_sizes, item)
+        return self.datasets[k].mesh(item - (self.cumulative_sizes[k - 1] if k else 0))
+
+
 def open_dataset(
-    path: Path | str, maps: Sequence[str] | None = None, split: str | None = None, flat: bool = False,
-    normals_frame: str = "world", transform: Callable[..., Any] | None = None,
+    path: Path | str | Sequence[Path | str], maps: Sequence[str] | None = None, split: str | None = None,
+    flat: bool = False, normals_frame: str = "world", transform: Callable[..., Any] | None = None,
 ) -> "LiftedDataset | Dataset":  # fmt: skip
-    """The done samples of ``path``, a PyTorch dataset.
+    """The done samples of ``path``, a PyTorch dataset. Several files, given as a list or by a pattern such as
+    "faces-*.h5", are read one after the other.
 
     Of the images (``colors`` too) only ``maps`` are read, by default all. ``split`` takes the samples of one
     part: "train", "val" or "test". ``flat`` gives an item per image, a sample seen from one view under one
@@ -300,7 +329,9 @@ def open_dataset(
     if normals_frame not in FRAMES:
         raise ConfigError(f"normals_frame is {normals_frame!r}, expected {' or '.join(map(repr, FRAMES))}")
     images = ("colors", "colors_gan", *MAPS)
-    with open_file(Path(path)) as h5:
+    if len(files := _files(path)) > 1:
+        return Shards([open_dataset(file, maps, split, flat, normals_frame, transform) for file in files])
+    with open_file(path := files[0]) as h5:
         present = dataset_names(h5)
         if unknown := set(maps or ()) - {name for name in present if name in images}:
             choices = ", ".join(name for name in present if name in images)
@@ -313,6 +344,20 @@ def open_dataset(
 
         samples = LiftedDataset(Path(path), chosen, names, normals_frame)
         return ImageDataset(samples, *h5["colors"].shape[1:3], transform)
+
+
+def _files(path: Path | str | Sequence[Path | str]) -> list[Path]:
+    """The files that a path, a pattern or a list of them stands for."""
+    if not isinstance(path, Path | str):
+        files = [file for one in path for file in _files(one)]
+        if not files:
+            raise ConfigError("the list of files is empty, expected paths of datasets that lift3d wrote")
+        return files
+    if Path(path).exists() or not glob.has_magic(str(path)):
+        return [Path(path)]
+    if not (found := sorted(glob.glob(str(path)))):
+        raise ConfigError(f"no file matches {path}; give the path of a dataset that lift3d wrote")
+    return [Path(file) for file in found]
 
 
 def _in_part(h5: h5py.File, split: str | None) -> NDArray[np.bool_]:

@@ -17,6 +17,7 @@ from lift3d.errors import ConfigError
 from lift3d.export.hdf5.schema import MAPS
 from lift3d.export.plan.latents import LatentModel, LatentPlan
 from lift3d.export.plan.lights import LightPlan
+from lift3d.export.plan.shard import Shard
 from lift3d.export.plan.views import ViewPlan
 from lift3d.model import RENDERERS, Samples
 from lift3d.scene.cameras import Cameras, ViewPrior
@@ -45,14 +46,16 @@ class DatasetPlan:
     mesh_resolution: int = defaults.MESH_RESOLUTION  # cells per axis of the marching cubes, 16..1024
     latents: LatentPlan = LatentPlan()  # which instances
     split: tuple[float, ...] = ()  # shares of training, validation and test samples; (): no split
+    shard: Shard | str = Shard()  # which of the samples stand in this file
     model: str = ""  # what identifies the model, e.g. its path or checksum
 
     def __post_init__(self) -> None:
-        for name, kind in (("views", ViewPlan), ("lights", LightPlan)):
+        for name, kind in (("views", ViewPlan), ("lights", LightPlan), ("shard", Shard)):
             if not isinstance(value := getattr(self, name), kind):
                 object.__setattr__(self, name, kind.parse(str(value)))
         object.__setattr__(self, "n", _count(self.n, self.latents))
         object.__setattr__(self, "meshes", _faces(self.meshes))
+        self.shard.of(self.n)  # refuses empty ones
         if self.size not in SIZES:
             raise ConfigError(f"size is {self.size}, expected one of {', '.join(map(str, SIZES))}")
         if not 0 <= self.seed < 2**32:
@@ -69,6 +72,11 @@ class DatasetPlan:
         object.__setattr__(self, "split", tuple(map(float, self.split)))
         if self.split:
             _check_split(self.split)
+
+    @property
+    def numbers(self) -> range:
+        """Numbers of the samples in this file; of all n where there are no shards."""
+        return self.shard.of(self.n)
 
     def gan_seed(self, i: int) -> int:
         """Seed of sample i for the GAN: i itself if the plan's seed is 0 (seeds.py)."""
@@ -94,7 +102,7 @@ class DatasetPlan:
 
     def to_json(self) -> dict:
         """The plan as it stands in the file."""
-        plans = ("views", "lights", "latents")
+        plans = ("views", "lights", "latents", "shard")
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: str(value) if name in plans else value for name, value in values.items()}
 
