@@ -1,5 +1,6 @@
 """``lift3d sample``: a dataset of many instances under many views and lights."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from lift3d.errors import ConfigError
 from lift3d.settings import shown
 
 if TYPE_CHECKING:
+    from lift3d.export.estimate import Estimate
+    from lift3d.export.plan.dataset import DatasetPlan
     from lift3d.export.plan.latents import LatentPlan
 
 N = 16  # samples, unless told
@@ -91,6 +94,8 @@ def _list_maps(context: click.Context, _: click.Parameter, value: str | None) ->
 @click.option(
     "--no-card", is_flag=True, help="Write no card (faces.card.md and its pictures) beside the file."
 )
+@click.option("--dry-run", is_flag=True, help="Print what would be written, bytes and time, and stop.")
+@click.option("--force", is_flag=True, help="Start even where the disk is too small.")
 @options.overwrite
 @options.resume
 @options.compute
@@ -115,6 +120,8 @@ def sample(
     mesh_resolution: int,
     contact_sheet: Path | None,
     no_card: bool,
+    dry_run: bool,
+    force: bool,
     overwrite: bool,
     resume: bool,
     device: str,
@@ -150,6 +157,14 @@ def sample(
     if not no_card:
         options.require_new(out.with_suffix(".card.md"), overwrite or resume or out.exists())
     lifted = load(model).to(options.use_device(device, threads))
+    if dry_run:
+        from lift3d.export.estimate import estimate
+
+        return click.echo(_described(plan, out, estimate(lifted, plan, out, resume)))
+    if not force:
+        from lift3d.export.estimate import require_room
+
+        require_room(lifted, plan, out, resume)
     with RichObserver(images=plan.views.n * plan.lights.n) as observer:
         report = write_dataset(lifted, plan, out, observer, overwrite=overwrite, resume=resume)
     click.echo(
@@ -167,6 +182,21 @@ def sample(
 
         shown = write_contact_sheet(out, contact_sheet)
         click.echo(f"{contact_sheet}: contact sheet of {shown} of {report.done} samples")
+
+
+def _described(plan: "DatasetPlan", out: Path, need: "Estimate") -> str:
+    """A plan, and what it takes."""
+    minutes, seconds = divmod(round(need.seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    size = f"{need.nbytes / 1e9:.2f} GB" if need.nbytes >= 1e8 else f"{need.nbytes / 1e6:.1f} MB"
+    return "\n".join(
+        (
+            f"plan: {json.dumps(plan.to_json())}",
+            f"{out}: {need.samples} samples, {need.images} images",
+            f"{size} of {need.free / 1e9:.1f} GB free",
+            f"{hours} h {minutes} min {seconds} s, at {need.sample_seconds:.2f} s a sample as measured here",
+        )
+    )
 
 
 def _instances(seeds: list[int] | None, latents: Path | None, interpolate: str | None) -> "LatentPlan":

@@ -16,7 +16,7 @@ import datetime
 import json
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -30,7 +30,7 @@ from lift3d import __version__
 from lift3d.errors import ConfigError, Lift3DError
 from lift3d.export.hdf5.merge import require_unmerged
 from lift3d.export.hdf5.reader import describe, open_dataset
-from lift3d.export.hdf5.schema import MAPS, MESH_ARRAYS, MESH_ROWS, Dimensions, stored
+from lift3d.export.hdf5.schema import MAPS, MESH_ARRAYS, MESH_ROWS, DatasetSpec, Dimensions, stored
 from lift3d.export.hdf5.skeleton import create_locked
 from lift3d.export.hdf5.writer import DatasetWriter
 from lift3d.export.plan.dataset import DatasetPlan
@@ -110,8 +110,7 @@ def write_dataset(
     path, observer, start = Path(path), observer or SilentObserver(), time.perf_counter()
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume contradict each other; give one of them")
-    if plan.truncation is None:
-        plan = replace(plan, truncation=model.config.truncation)
+    plan = plan.resolved(model.config.truncation)
     run = _Run(model, plan, _writer(model, plan, path, overwrite, resume))
     before = int(run.writer.done.sum())
     if before:
@@ -282,10 +281,27 @@ def _writer(model: Model, plan: DatasetPlan, path: Path, overwrite: bool, resume
 
 def _create(model: Model, plan: DatasetPlan, path: Path, overwrite: bool) -> int:
     """An empty file for the plan; a descriptor that holds its lock."""
+    attributes = {
+        "generator": f"lift3d {__version__}",
+        "config": json.dumps(_config(model, plan)),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "license": model.config.license,
+    }
+    dimensions = dimensions_of(model, plan)
+    return create_locked(path, specs_of(plan), dimensions, attributes, model.background, overwrite)
+
+
+def specs_of(plan: DatasetPlan) -> tuple[DatasetSpec, ...]:
+    """The datasets of a plan's file."""
+    return stored(plan.maps, plan.gan, plan.meshes != "none", bool(plan.split))
+
+
+def dimensions_of(model: Model, plan: DatasetPlan) -> Dimensions:
+    """Their lengths."""
     with torch.no_grad():
         first = plan.sample(model, plan.numbers[0])
     n = len(plan.numbers)
-    dimensions = Dimensions(
+    return Dimensions(
         samples=n,
         views=plan.views.n,
         lights=plan.lights.n,
@@ -297,14 +313,6 @@ def _create(model: Model, plan: DatasetPlan, path: Path, overwrite: bool) -> int
         vertices=n * _mesh_rows(plan),
         faces=n * 2 * _mesh_rows(plan),
     )
-    attributes = {
-        "generator": f"lift3d {__version__}",
-        "config": json.dumps(_config(model, plan)),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "license": model.config.license,
-    }
-    specs = stored(plan.maps, plan.gan, plan.meshes != "none", bool(plan.split))
-    return create_locked(path, specs, dimensions, attributes, model.background, overwrite)
 
 
 def _config(model: Model, plan: DatasetPlan) -> dict:

@@ -7,7 +7,7 @@ change which are drawn; take them at random for training.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -99,6 +99,10 @@ class DatasetPlan:
         """
         place = (dataset_seed(self.seed, 0) / 2**32 + (i + 1) * _STEP) % 1.0
         return int(np.searchsorted(np.cumsum(self.split[:2]), place, side="right"))
+
+    def resolved(self, truncation: float) -> "DatasetPlan":
+        """The plan with the truncation of a model, unless it has one."""
+        return replace(self, truncation=truncation) if self.truncation is None else self
 
     def to_json(self) -> dict:
         """The plan as it stands in the file."""

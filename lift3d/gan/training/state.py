@@ -52,7 +52,9 @@ class GanTrainConfig:
     style_mixing: float = setting(0.9, 0, 1, "probability of a second latent per sample")
     mirror: bool = True  # half of the real images are flipped left-right
     augment: str = setting("ada", None, None, "what real and fake images undergo", "", AUGMENTATIONS)
-    augment_images: float = setting(100_000.0, 1, 1e12, "in which its probability can go from 0 to 1", "images")
+    augment_images: float = setting(
+        100_000.0, 1, 1e12, "in which its probability can go from 0 to 1", "images"
+    )
     checkpoint_every: int = setting(20_000, 1, 10**12, "images between checkpoints")
     log_every: int = setting(1_000, 1, 10**12, "images between lines of the log")
     seed: int = setting(0, 0, 2**63 - 1, "of every random choice")
