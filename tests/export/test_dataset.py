@@ -24,8 +24,8 @@ from lift3d.export.plan.latents import LatentPlan
 from lift3d.model import LiftedGAN
 from lift3d.observer import SilentObserver
 from lift3d.pictures import label
-from lift3d.scene.cameras import Cameras, ViewPrior
-from lift3d.scene.lights import LightPrior, Lights
+from lift3d.scene.cameras import ViewPrior
+from lift3d.scene.lights import LightPrior
 from lift3d.scene.mesh import Mesh
 
 PLAN = DatasetPlan(n=3, views=3, lights=2, size=32, gan=True, truncation=0.7)
