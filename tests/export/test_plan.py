@@ -390,6 +390,21 @@ def test_every_plan_gives_a_file_that_verifies(tmp_path: Path, views: str, light
     assert write_dataset(Blobs(), plan, path, resume=True).samples == 0
 
 
+def test_cameras_that_crop_the_object_verify(tmp_path: Path) -> None:
+    """The origin is in the frames, half of the object is not."""
+    matrices = cameras("orbit:4").cam2world()
+    matrices[:, :3, 3] += 0.8 * matrices[:, :3, 0] * torch.tensor([[1.0], [-1.0], [0.5], [-0.2]])
+    own = ViewPlan.of(Cameras.from_cam2world(matrices))
+    path = tmp_path / "a.h5"
+    write_dataset(Blobs(), DatasetPlan(n=1, views=own, lights=1, size=64), path)
+    mask = open_dataset(path)[0].mask
+    assert mask[:, :, 0].any() or mask[:, :, -1].any()  # cropped
+    assert verify(path).findings == ()
+    with h5py.File(path, "r+") as h5:
+        h5["depth"][0, 0] *= np.float32(0.8)
+    assert any("miss the object" in f.problem or "away from view" in f.problem for f in verify(path).findings)
+
+
 def test_the_split_is_even_and_stays(tmp_path: Path) -> None:
     plan = DatasetPlan(n=20, views=1, lights=1, size=16, split=(0.8, 0.1, 0.1), maps=(), meshes="none")
     parts = np.array([plan.part(i) for i in range(1000)])
