@@ -240,8 +240,8 @@ def test_eg3d_labels(written: Callable, faces: Path) -> None:
     names = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix == ".png"}
     assert names == set(labels) and all(len(label) == 25 for label in labels.values())
     views = []
-    for v in range(PLAN.views):
-        for light in range(PLAN.lights):
+    for v in range(PLAN.views.n):
+        for light in range(PLAN.lights.n):
             file = f"000001/view{v:03d}-light{light:03d}.png"
             np.testing.assert_array_equal(np.array(Image.open(folder / file)), sample.colors[v, light])
             label = np.array(labels[file], np.float32)
@@ -269,10 +269,10 @@ def test_eg3d_labels(written: Callable, faces: Path) -> None:
 
 def test_blenderproc_files(written: Callable, faces: Path) -> None:
     sample, views = stored(faces), []
-    assert len(list((written("blenderproc") / "000001").iterdir())) == PLAN.views * PLAN.lights
-    for v in range(PLAN.views):
-        for light in range(PLAN.lights):
-            with h5py.File(written("blenderproc") / "000001" / f"{v * PLAN.lights + light}.hdf5") as h5:
+    assert len(list((written("blenderproc") / "000001").iterdir())) == PLAN.views.n * PLAN.lights.n
+    for v in range(PLAN.views.n):
+        for light in range(PLAN.lights.n):
+            with h5py.File(written("blenderproc") / "000001" / f"{v * PLAN.lights.n + light}.hdf5") as h5:
                 data = {key: np.array(h5[key]) for key in h5}
             np.testing.assert_array_equal(data["colors"], sample.colors[v, light])
             lamp = json.loads(data["light_states"].tobytes())[0]
@@ -311,11 +311,11 @@ def test_webdataset_reads_the_shards(faces: Path, tmp_path: Path, monkeypatch: p
     items = {item["__key__"]: item for item in wds.WebDataset(urls, shardshuffle=False).decode("rgb8")}
     assert list(items) == [f"{i:06d}-view{v:03d}" for i in range(3) for v in range(3)]
     sample, views = stored(faces), []
-    for v in range(PLAN.views):
+    for v in range(PLAN.views.n):
         item = items[f"000001-view{v:03d}"]
         for name in ("depth", "normals", "specular", "shininess", "diffuse_shading", "specular_shading"):
             np.testing.assert_array_equal(item[f"{name}.npy"], getattr(sample, name)[v], err_msg=name)
-        for light in range(PLAN.lights):
+        for light in range(PLAN.lights.n):
             np.testing.assert_array_equal(item[f"light{light:03d}.png"], sample.colors[v, light])
             np.testing.assert_array_equal(item[f"light{light:03d}.gan.png"], sample.colors_gan[v, light])
         np.testing.assert_array_equal(item["albedo.png"], sample.albedo[v])
@@ -366,7 +366,7 @@ def test_usd_scenes_by_pixars_library(faces: Path, tmp_path: Path) -> None:
     shader = material.ComputeSurfaceSource()[0]
     assert shader.GetIdAttr().Get() == "UsdPreviewSurface"
     assert shader.GetInput("diffuseColor").GetConnectedSource()[0].GetPath() == "/sample/material/albedo"
-    for v in range(PLAN.views):
+    for v in range(PLAN.views.n):
         frustum = UsdGeom.Camera.Get(stage, f"/sample/cameras/view{v:03d}").GetCamera().frustum
         matrix = frustum.ComputeViewMatrix() * frustum.ComputeProjectionMatrix()
         ndc = np.array([matrix.Transform(Gf.Vec3d(*p)) for p in points.tolist()])

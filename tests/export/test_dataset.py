@@ -317,7 +317,7 @@ def test_existing_files_need_a_decision(copy: Path) -> None:
         ({"views": 2}, "views is '3' in .*, '2' now"),
         ({"views": "3,fov=20"}, "views is '3' in .*, '3,fov=20' now"),
         ({"lights": "sweep:2"}, "lights is '2' in .*, 'sweep:2' now"),
-        ({"latents": LatentPlan.of_seeds([4, 5, 6])}, "latents is 'random' in .*, 'seeds:4,5,6' now"),
+        ({"latents": LatentPlan.of_seeds([4, 5, 6])}, "latents is 'random' in .*, 'seeds:4-6' now"),
         ({"seed": 7}, "seed is 0 in .*, 7 now"),
         ({"gan": False}, "gan is True in .*, False now"),
         ({"truncation": 0.5}, "truncation is 0.7 in .*, 0.5 now"),
