@@ -19,6 +19,7 @@ from lift3d.export.hdf5.layout import ChunkIndex
 from lift3d.export.hdf5.reader import describe
 from lift3d.export.plan.dataset import DatasetPlan
 from lift3d.export.plan.latents import LatentPlan
+from lift3d.export.plan.shard import Shard
 from lift3d.observer import SilentObserver
 
 TRIAL = 3  # samples: the first two warm up, the third is timed
@@ -45,9 +46,9 @@ def estimate(model: Model, plan: DatasetPlan, path: Path, resume: bool = False) 
     """
     plan = plan.resolved(model.config.truncation)
     done = describe(path).done if resume and path.exists() else 0
-    per_sample, fixed, seconds = _trial(model, replace(plan, n=TRIAL, latents=LatentPlan()))
+    per_sample, fixed, seconds = _trial(model, replace(plan, n=TRIAL, latents=LatentPlan(), shard=Shard()))
     reserved = 0 if done else fixed + _reserved(model, plan)
-    left = plan.n - done
+    left = len(plan.numbers) - done
     images = left * plan.views.n * plan.lights.n
     return Estimate(left, images, reserved + round(left * per_sample), _free(path), seconds)
 
