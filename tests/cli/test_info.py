@@ -121,7 +121,7 @@ def test_many_findings_are_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
 
     findings = tuple(Finding("depth", i, "is wrong") for i in range(30))
     monkeypatch.setattr(
-        "lift3d.export.hdf5.verify.verify", lambda path, observer: VerifyReport(path, 30, findings)
+        "lift3d.export.hdf5.verify.verify", lambda path, observer, quick: VerifyReport(path, 30, findings)
     )
     lines = run("verify", "a.h5").stdout.splitlines()
     assert len(lines) == 22

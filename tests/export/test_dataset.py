@@ -404,7 +404,7 @@ def test_verify_finds_single_bits(copy: Path, name: str) -> None:
         ("light_dir", lambda a: a * np.float32(1.01), "light_dir is not of unit length"),
         ("depth", lambda a: a * np.float32(1.02), "away from view"),
         ("cam2world", lambda a: a[::-1].copy(), "away from view"),
-        ("depth", lambda a: a * np.float32(0.8), "of its points miss the object in view"),
+        ("depth", lambda a: a * np.float32(0.8), "depth reaches 2.5 from the origin by its camera"),
     ],
 )
 def test_verify_finds(copy: Path, name: str, change: Callable, problem: str) -> None:
