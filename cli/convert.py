@@ -21,8 +21,11 @@ from lift3d.errors import ConfigError
     show_default=True,
     help='"3", "0-9,12" or "all".',
 )
+@click.option("--split", metavar="train|val|test", help="Only the samples of one part of the split.")
 @options.overwrite
-def convert(dataset: Path, kind: str, out: Path, samples: str | list[int], overwrite: bool) -> None:
+def convert(
+    dataset: Path, kind: str, out: Path, samples: str | list[int], split: str | None, overwrite: bool
+) -> None:
     """Write the images, cameras and lights of a DATASET as other programs read them.
 
     Layouts: png (a folder of PNG files per sample), nerf (transforms.json for instant-ngp and nerfstudio),
@@ -35,7 +38,7 @@ def convert(dataset: Path, kind: str, out: Path, samples: str | list[int], overw
     from lift3d.export.convert.convert import convert as write
 
     with RichObserver() as observer:
-        report = write(dataset, kind, out, None if samples == "all" else samples, overwrite, observer)
+        report = write(dataset, kind, out, None if samples == "all" else samples, split, overwrite, observer)
     size = f"{report.nbytes / 1e6:.1f} MB in {report.files} files"
     click.echo(f"{out}: {report.samples} samples as {kind}, {size}")
     if report.unfinished:

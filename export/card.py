@@ -34,9 +34,10 @@ LICENSES = ("cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa
 SIZES = (("n<1K", 10**3), ("1K<n<10K", 10**4), ("10K<n<100K", 10**5), ("100K<n<1M", 10**6))
 OPTIONS = {  # of ``lift3d sample``, by what the plan calls them
     "model": "--model", "n": "--n", "seed": "--seed", "views": "--views", "lights": "--lights",
-    "size": "--size", "truncation": "--trunc", "maps": "--maps",
+    "size": "--size", "truncation": "--trunc", "maps": "--maps", "meshes": "--meshes", "split": "--split",
     "gan": "--gan", "renderer": "--renderer", "mesh_resolution": "--mesh-resolution",
 }  # fmt: skip
+INSTANCES = {"seeds": "--seeds", "w": "--latents", "z": "--latents", "interpolate": "--interpolate"}
 
 
 @dataclass(frozen=True)
@@ -100,14 +101,19 @@ def text(about: FileInfo, measured: Mapping[str, NDArray], card: Card) -> str:
 
 
 def command(plan: Mapping[str, object]) -> str:
-    """The command line that made a dataset of this plan."""
-    words = []
+    """The command line that made a dataset of this plan; seeds or latents too many to name are left out."""
+    options, (kind, _, what) = dict(plan), str(plan.get("latents", "")).partition(":")
+    named = kind in ("seeds", "w", "z", "interpolate") and (kind in ("w", "z") or " " not in what)
+    if named:
+        options["n"] = None  # the instances say how many they are
+    words = [f"{INSTANCES[kind]} {what.split(' ')[0]}"] if named else []
     for name, option in OPTIONS.items():
-        value = plan.get(name)
+        value = options.get(name)
         if value is True and name == "gan":
             words.append(option)
         elif value is not None and not isinstance(value, bool) and value != []:
-            words.append(f"{option} {','.join(map(str, value)) if isinstance(value, list) else value}")
+            joint = "/" if name == "split" else ","
+            words.append(f"{option} {joint.join(map(str, value)) if isinstance(value, list) else value}")
     return "lift3d sample " + " ".join(words)
 
 

@@ -56,10 +56,12 @@ def convert(
     kind: str,
     out: Path | str,
     numbers: Sequence[int] | None = None,
+    split: str | None = None,
     overwrite: bool = False,
     observer: Observer | None = None,
 ) -> ConvertReport:
-    """Write the samples ``numbers`` of a dataset, by default all that are done, to the folder ``out``.
+    """Write the samples ``numbers`` of a dataset, by default all that are done, to the folder ``out``;
+    of one part of the split if ``split`` names it.
 
     Raises ``ConfigError`` for an unknown format, for samples that are not there or not done, and where
     ``out`` is not to be replaced: ``overwrite`` replaces what an earlier conversion wrote, and nothing else.
@@ -68,7 +70,7 @@ def convert(
         raise ConfigError(f"format is {kind!r}, expected one of {', '.join(FORMATS)}")
     format_, about, observer = FORMATS[kind], describe(Path(path)), observer or SilentObserver()
     present = {info.name for info in about.datasets}
-    faces = open_dataset(path, maps=[name for name in format_.maps if name in present])
+    faces = open_dataset(path, maps=[name for name in format_.maps if name in present], split=split)
     places = chosen(faces, numbers, about.planned)
     described = {
         "written_by": WRITTEN,
@@ -95,13 +97,14 @@ def chosen(faces: LiftedDataset, numbers: Sequence[int] | None, planned: int) ->
     """Where the samples called ``numbers`` stand among the done ones; all of these by default."""
     place = {number: i for i, number in enumerate(faces.indices.tolist())}
     if not place:
-        raise ConfigError(f"{faces.path} has no finished sample; lift3d sample --resume finishes it")
+        raise ConfigError(f"{faces.path} has no such finished sample; lift3d sample --resume finishes it")
     for number in numbers or ():
         if not 0 <= number < planned:
             raise ConfigError(f"{faces.path} has no sample {number}, expected 0 to {planned - 1}")
         if number not in place:
             raise ConfigError(
-                f"sample {number} of {faces.path} is not finished; lift3d sample --resume finishes it"
+                f"sample {number} of {faces.path} is not finished, or not in the part of the split that was "
+                "asked for; lift3d sample --resume finishes it"
             )
     return list(place.values()) if numbers is None else [place[number] for number in dict.fromkeys(numbers)]
 

@@ -138,9 +138,17 @@ def test_commands_leave_out_what_is_not_said() -> None:
         "maps": [],
         "gan": False,
         "meshes": True,
-        "split": [0.5, 0.5],
     }
     assert command(plan) == "lift3d sample --n 3 --seed 1"
+    assert command({"split": [0.5, 0.25, 0.25]}) == "lift3d sample --split 0.5/0.25/0.25"
+    for latents, words in (
+        ("random", "--n 9"),
+        ("seeds:0-7,9", "--seeds 0-7,9"),
+        ("interpolate:3:7:9", "--interpolate 3:7:9"),
+        ("w:faces.npy 0123abcd", "--latents faces.npy"),
+        ("seeds:5000 0123abcd", "--n 9"),
+    ):
+        assert command({"n": 9, "latents": latents}) == f"lift3d sample {words}"
     assert command({"gan": True, "maps": ["mask", "depth"]}) == "lift3d sample --maps mask,depth --gan"
 
 
