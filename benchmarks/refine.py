@@ -11,6 +11,7 @@ and albedo of truth, forward pass and refinement.
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ from lift3d.scene.images import colors_to_images, to_bytes
 from lift3d.seeds import UNLABELED_SEED
 from lift3d.synthetic.render import HeadRender, render_head
 from lift3d.train.data import draw_samples
-from lift3d.train.refine import RefineConfig, refine
+from lift3d.train.refine import refine
 
 N_SHOWN = 8
 
@@ -70,12 +71,13 @@ def main() -> None:
     parser.add_argument("--model", default="demo")
     parser.add_argument("--heads", type=int, default=32)
     parser.add_argument("--labels", action="store_true")
-    parser.add_argument("--steps", type=int, default=RefineConfig.n_steps)
+    parser.add_argument("--steps", type=int, help="iterations at most  [default: the model's]")
     parser.add_argument("--pictures", help="a PNG file")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     model = load(args.model)
+    config = replace(model.config.refine, iterations=args.steps or model.config.refine.iterations)
     heads = [render_head(SPLIT, i, SIZE)[0] for i in range(args.heads)]
     images = colors_to_images(torch.stack([head.image for head in heads]))
     masks = background_masks(to_bytes(images), model.background[0])
@@ -92,9 +94,7 @@ def main() -> None:
 
     def refined(i: int) -> Prediction:
         one = slice(i, i + 1)
-        instance = refine(
-            model, images[one], masks[one], RefineConfig(n_steps=args.steps), views[one], lights[one]
-        )
+        instance = refine(model, images[one], masks[one], config, views[one], lights[one])
         own: list[Tensor] = [instance.code[0], instance.view[0], instance.light[0]]
         return rendered(instance.into(model), *own)
 

@@ -25,7 +25,9 @@ Value = str | int | float | None
     help="Also relight this many GAN samples: do their projections follow?",
 )
 @options.threads
-def eval_command(model: str, heads: int | None, as_json: bool, relight: int, threads: int | None) -> None:
+def eval_command(
+    models: tuple[str, ...], heads: int | None, as_json: bool, relight: int, threads: int | None
+) -> None:
     """Measure shape, material, view and light on held-out head renders, beside simpler predictors."""
     from lift3d import load
     from lift3d.evaluation.benchmark import N_HEADS, evaluate
@@ -33,7 +35,7 @@ def eval_command(model: str, heads: int | None, as_json: bool, relight: int, thr
 
     options.use_device("cpu", threads)
     with RichObserver() as observer:
-        lifted = load(model)
+        lifted = load(*models)
         rows = [asdict(row) for row in evaluate(lifted, N_HEADS if heads is None else heads, observer)]
         light = {"relighting": asdict(relighting(lifted, relight, observer=observer))} if relight else {}
     rows = [{name: _known(value) for name, value in row.items()} for row in rows]

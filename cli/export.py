@@ -28,8 +28,10 @@ SUFFIXES = (*TEXTURED, ".ply", ".stl", ".html")
 )
 @click.option(
     "--model",
+    "models",
+    multiple=True,
     metavar="NAME|FILE",
-    help="Take instances from this model; with a DATASET, the model that made it.",
+    help="Take instances from this model, or these instances; with a DATASET, the model that made it.",
 )
 @click.option(
     "--seed",
@@ -89,7 +91,7 @@ SUFFIXES = (*TEXTURED, ".ply", ".stl", ".html")
 def export(
     dataset: Path | None,
     sample: str | list[int] | None,
-    model: str | None,
+    models: tuple[str, ...],
     seed: list[int] | None,
     trunc: float | None,
     resolution: int | None,
@@ -126,7 +128,7 @@ def export(
         options.require_new(out, overwrite)
     options.use_device("cpu", threads)
     if suffix == ".html":
-        return _share(dataset, sample, model, seed, trunc, decimate, out, folder)
+        return _share(dataset, sample, models, seed, trunc, decimate, out, folder)
     from lift3d.export.meshes.texture import check_size
     from lift3d.export.meshes.write import write_mesh
     from lift3d.export.objects import BUDGET, finish
@@ -138,7 +140,7 @@ def export(
         find_blender(blender)
     texels = check_size(texture_size) if textured else None
     n_faces = decimate if decimate is not None else BUDGET if textured else None
-    instances = _people(dataset, sample, model, seed, trunc, resolution, textured)
+    instances = _people(dataset, sample, models, seed, trunc, resolution, textured)
     paths = _paths(out, folder, suffix, instances.numbers)
     for path in paths.values():
         if not resume:
@@ -168,7 +170,7 @@ def export(
 def _share(
     dataset: Path | None,
     sample: str | list[int] | None,
-    model: str | None,
+    models: tuple[str, ...],
     seed: list[int] | None,
     trunc: float | None,
     decimate: int | None,
@@ -181,10 +183,10 @@ def _share(
     from lift3d import load
     from lift3d.export.viewer import share
 
-    instances = _people(dataset, sample, model, seed, trunc, None, False)
+    instances = _people(dataset, sample, models, seed, trunc, None, False)
     faces, numbers = share.FACES if decimate is None else decimate, instances.numbers
     if dataset is None:
-        page = share.from_model(load(model), numbers, trunc, faces=faces, name=model)
+        page = share.from_model(load(*models), numbers, trunc, faces=faces, name=", ".join(models))
     else:
         from lift3d import open_dataset
 
@@ -211,27 +213,31 @@ def _refuse_without_effect(suffix: str, folder: bool, textured: bool) -> None:
 def _people(
     dataset: Path | None,
     sample: str | list[int] | None,
-    model: str | None,
+    models: tuple[str, ...],
     seed: list[int] | None,
     trunc: float | None,
     resolution: int | None,
     textured: bool,
 ) -> "Instances":
     """Whom the options name."""
-    if dataset is None and model is None:
+    if dataset is None and not models:
         raise ConfigError("give a dataset (faces.h5 --sample 0) or a model (--model demo --seed 7)")
     ours = {"--seed": seed, "--trunc": trunc, "--resolution": resolution}
     for name, value in ({"--sample": sample} if dataset is None else ours).items():
         if value is not None:
             what = "model alone" if dataset is None else "dataset"
             raise ConfigError(f"{name} does not go with a {what}; leave it out")
+    if dataset is not None and len(models) > 1:
+        raise ConfigError(f"{len(models)} models for one dataset; give the one that made it")
     from lift3d import load
     from lift3d.export.objects import from_dataset, from_model
 
+    one = models[0] if models else None
+
     if dataset is None:
         cells = defaults.MESH_RESOLUTION if resolution is None else resolution
-        return from_model(load(model), _once(seed), trunc, cells)
-    return from_dataset(dataset, None if sample == "all" else _once(sample), model, textured)
+        return from_model(load(*models), _once(seed), trunc, cells)
+    return from_dataset(dataset, None if sample == "all" else _once(sample), one, textured)
 
 
 def _once(numbers: list[int] | None) -> list[int]:

@@ -13,11 +13,13 @@ from lift3d.cli.card import card
 from lift3d.cli.convert import convert
 from lift3d.cli.eval import eval_command
 from lift3d.cli.export import export
+from lift3d.cli.finetune import finetune
 from lift3d.cli.gan import gan
 from lift3d.cli.info import info
 from lift3d.cli.merge import merge
 from lift3d.cli.pretrain import pretrain
 from lift3d.cli.prior import prior
+from lift3d.cli.refine import refine
 from lift3d.cli.sample import sample
 from lift3d.cli.turn import turn
 from lift3d.cli.verify import verify
@@ -91,7 +93,8 @@ def main() -> None:
 
 
 COMMANDS = (
-    pretrain, sample, merge, export, convert, turn, view, eval_command, info, verify, card, gan, prior
+    pretrain, finetune, refine, sample, merge, export, convert, turn,
+    view, eval_command, info, verify, card, gan, prior,
 )  # fmt: skip
 for command in COMMANDS:
     main.add_command(command)

@@ -1,5 +1,6 @@
 """Options that several commands share, and what they stand for."""
 
+import sys
 import warnings
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -13,6 +14,7 @@ from lift3d.settings import shown
 if TYPE_CHECKING:
     import torch
 
+    from lift3d.config.schema import Preset
     from lift3d.gan.files.load import LoadedGan
 
 Command = Callable[..., None]
@@ -65,12 +67,21 @@ def refuse_without_effect(names: Collection[str], why: str) -> None:
             raise ConfigError(f"{parameter.opts[0]} has no effect {why}; leave it out")
 
 
-model = click.option(
+one_model = click.option(
     "--model",
     default="demo",
     show_default=True,
     metavar="NAME|FILE",
-    help="Bundled model or lifted checkpoint.",
+    help="Bundled model, lifted checkpoint or instance.",
+)
+model = click.option(
+    "--model",
+    "models",
+    multiple=True,
+    default=["demo"],
+    show_default="demo",
+    metavar="NAME|FILE",
+    help="Bundled model, lifted checkpoint or instance; of instances several, each with its own --model.",
 )
 
 
@@ -87,6 +98,14 @@ seed = click.option(
 overwrite = click.option("--overwrite", is_flag=True, help="Replace what is already there.")
 resume = click.option("--resume", is_flag=True, help="Continue what an earlier, interrupted run left.")
 json_output = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+masks = click.option(
+    "--masks",
+    metavar="none|auto|DIR",
+    help="Object masks: none, by a segmenter, or from images.  [default: the preset's]",
+)
+tensorboard = click.option(
+    "--tensorboard", type=PATH, help="Also write the losses for TensorBoard into this directory."
+)
 threads = click.option("--threads", type=int, help="CPU threads.  [default: all cores]")
 
 
@@ -148,3 +167,19 @@ def require_new(path: Path, replace: bool) -> None:
         raise ConfigError(f"{path} exists; --overwrite replaces it")
     if not path.parent.is_dir():
         raise ConfigError(f"{path.parent} is no folder; make it, or choose another path")
+
+
+def accepts(preset: "Preset") -> bool:
+    """Asks whether the terms of a GAN that must be downloaded are accepted, where there is someone to ask."""
+    from lift3d.gan.published import published_gan
+
+    gan = published_gan(preset)
+    if gan is None or not _is_terminal():
+        return False
+    click.echo(f"{preset.name} needs the GAN {gan.file} from {gan.urls[0]}\nLicense: {gan.license}", err=True)
+    return click.confirm("Accept these terms and download it?", err=True)
+
+
+def _is_terminal() -> bool:
+    """Whether a person can answer."""
+    return sys.stdin.isatty()

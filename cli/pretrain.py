@@ -1,16 +1,11 @@
 """``lift3d pretrain``: lift a 2D GAN by joint pre-training."""
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from lift3d.cli import options
 from lift3d.cli.progress import RichObserver, TensorBoardObserver
-
-if TYPE_CHECKING:
-    from lift3d.config.schema import Preset
 
 
 @click.command()
@@ -31,14 +26,8 @@ if TYPE_CHECKING:
 )
 @click.option("--gan", type=options.PATH, help="2D GAN to lift.  [default: the preset's]")
 @click.option("--accept-license", is_flag=True, help="Accept the terms of the preset's GAN and download it.")
-@click.option(
-    "--masks",
-    metavar="none|auto|DIR",
-    help="Object masks: none, by a segmenter, or from images.  [default: the preset's]",
-)
-@click.option(
-    "--tensorboard", type=options.PATH, help="Also write the losses for TensorBoard into this directory."
-)
+@options.masks
+@options.tensorboard
 @click.option("--dry-run", is_flag=True, help="Print the resolved settings as a file for --dataset and stop.")
 @options.seed
 @options.overwrite
@@ -73,7 +62,7 @@ def pretrain(
         return
     where = options.use_device(device, threads)
     check_run(preset, out, resume, overwrite)
-    accepted = accept_license or (gan is None and _accepts(preset))
+    accepted = accept_license or (gan is None and options.accepts(preset))
     with RichObserver() as progress:
         observer = progress if tensorboard is None else TensorBoardObserver(progress, tensorboard)
         loaded = options.load_gan(lambda: find_gan(preset, gan, accepted, observer), observer.message)
@@ -89,19 +78,3 @@ def pretrain(
             masks=masks,
         )
     click.echo(f"{out}: done")
-
-
-def _accepts(preset: "Preset") -> bool:
-    """Asks whether the terms of a GAN that must be downloaded are accepted, where there is someone to ask."""
-    from lift3d.gan.published import published_gan
-
-    gan = published_gan(preset)
-    if gan is None or not _is_terminal():
-        return False
-    click.echo(f"{preset.name} needs the GAN {gan.file} from {gan.urls[0]}\nLicense: {gan.license}", err=True)
-    return click.confirm("Accept these terms and download it?", err=True)
-
-
-def _is_terminal() -> bool:
-    """Whether a person can answer."""
-    return sys.stdin.isatty()

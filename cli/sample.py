@@ -102,7 +102,7 @@ def _list_maps(context: click.Context, _: click.Parameter, value: str | None) ->
 def sample(
     n: int | None,
     out: Path,
-    model: str,
+    models: tuple[str, ...],
     seed: int,
     seeds: list[int] | None,
     latents: Path | None,
@@ -150,13 +150,13 @@ def sample(
         gan=gan,
         renderer=renderer,
         mesh_resolution=mesh_resolution,
-        model=Path(model).name,
+        model=", ".join(Path(name).name for name in models),
     )
     if contact_sheet is not None:
         options.require_new(contact_sheet, overwrite or resume)
     if not no_card:
         options.require_new(out.with_suffix(".card.md"), overwrite or resume or out.exists())
-    lifted = load(model).to(options.use_device(device, threads))
+    lifted = load(*models).to(options.use_device(device, threads))
     if dry_run:
         from lift3d.export.estimate import estimate
 

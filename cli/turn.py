@@ -34,7 +34,7 @@ from lift3d.cli.progress import RichObserver
 @options.overwrite
 @options.compute
 def turn(
-    model: str,
+    models: tuple[str, ...],
     seeds: list[int],
     trunc: float | None,
     out: Path,
@@ -53,7 +53,7 @@ def turn(
 
     check_film(out, fps)
     options.require_new(out, overwrite)
-    lifted = load(model).to(options.use_device(device, threads))
+    lifted = load(*models).to(options.use_device(device, threads))
     with RichObserver() as observer:
         samples = lifted.sample(seeds, trunc)
         frames = list(film(lifted, samples, path, round(fps * seconds), size, with_gan, observer))

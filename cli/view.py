@@ -12,7 +12,13 @@ from lift3d.errors import ConfigError
 
 @click.command()
 @click.argument("dataset", type=options.PATH, required=False)
-@click.option("--model", metavar="NAME|FILE", help="Look at this model instead.  [default: demo]")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME|FILE",
+    help="Look at this model, or at these instances, instead.  [default: demo]",
+)
 @click.option("--port", type=int, default=8013, show_default=True, help="On 127.0.0.1; 0 takes a free one.")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 @click.option("--size", type=int, default=256, show_default=True, help="Pixels per side of the picture.")
@@ -22,7 +28,7 @@ from lift3d.errors import ConfigError
 @options.compute
 def view(
     dataset: Path | None,
-    model: str | None,
+    models: tuple[str, ...],
     port: int,
     no_browser: bool,
     size: int,
@@ -31,8 +37,8 @@ def view(
     threads: int | None,
 ) -> None:
     """Turn the samples of a DATASET or a model, and move the light, in the browser. Ctrl-C ends it."""
-    if dataset is not None and model is not None:
-        raise ConfigError(f"{dataset} and --model {model} are two things to look at; give one of them")
+    if dataset is not None and models:
+        raise ConfigError(f"{dataset} and --model {models[0]} are two things to look at; give one of them")
     if not 0 <= port < 65536:
         raise ConfigError(f"--port is {port}, expected 0 to 65535")
     from lift3d.export.viewer import scene
@@ -49,8 +55,8 @@ def view(
     else:
         from lift3d import load
 
-        lifted = load(model or "demo").to(options.use_device(device, threads))
-        shown = scene.ModelScene(lifted, model or "demo", size, resolution)
+        lifted = load(*models).to(options.use_device(device, threads))
+        shown = scene.ModelScene(lifted, ", ".join(models) or "demo", size, resolution)
     with Server(shown, port) as server:
         click.echo(f"{server.url}  (Ctrl-C ends it)")
         remote = "SSH_CONNECTION" in os.environ

@@ -8,8 +8,9 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {
-    "load": "lift3d.model",
+    "load": "lift3d.instance",
     "LiftedGAN": "lift3d.model",
+    "Instances": "lift3d.instance",
     "lift": "lift3d.train.joint",
     "PRESETS": "lift3d.config.presets",
     "get_preset": "lift3d.config.presets",

@@ -6,6 +6,7 @@
 Every render has a second form, its projection G(w + dw(render)) through E_w: photographic, but not exactly
 3D-consistent."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -111,6 +112,8 @@ RENDERERS = dict(zip(defaults.RENDERERS, (MeshRenderer, VolumeRenderer), strict=
 class LiftedGAN(nn.Module):
     """The generator (frozen), the two fields and the four encoders."""
 
+    source = ""  # file that it was loaded from, or "demo"
+
     def __init__(self, config: Preset, generator: Liftable) -> None:
         super().__init__()
         self.config = config
@@ -201,10 +204,10 @@ class LiftedGAN(nn.Module):
     ) -> Float[Tensor, "n w"]:
         """dw(I) = M(h0 + E_w(I) - E_w(I_i)) - M(h0), the generator's ``offset`` of a step by E_w.
 
-        ``originals`` are the samples' own images I_i; None leaves their term out (per-instance training of
-        cars)."""
+        ``originals`` are the samples' own images I_i. Their term is left out where they are None, and for
+        categories without joint training (LSUN car)."""
         step = self.gan_encoder(images)
-        if originals is not None:
+        if originals is not None and self.config.joint is not None:
             step = step - self.gan_encoder(originals)
         return self.generator.offset(step)
 
@@ -322,6 +325,14 @@ class LiftedGAN(nn.Module):
 
     # --- files
 
+    def checksum(self) -> str:
+        """SHA-256 of all tensors with their names, in single precision."""
+        found = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            found.update(f"{name} {tuple(tensor.shape)}".encode())
+            found.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+        return found.hexdigest()
+
     def save(self, path: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """One safetensors file with all networks and the configuration; atomic."""
         tensors = {k: t.to(dtype) if t.is_floating_point() else t for k, t in self.state_dict().items()}
@@ -372,4 +383,6 @@ def load(name_or_path: str | Path = "demo") -> LiftedGAN:
     if not path.is_file():
         known = "" if str(name_or_path) == "demo" else '; "demo" is the bundled model'
         raise CheckpointError(f"there is no model file {path}{known}")
-    return LiftedGAN.load(path)
+    model = LiftedGAN.load(path)
+    model.source = "demo" if path == DEMO else str(path.resolve())
+    return model

@@ -8,7 +8,15 @@ with deviations of pitch, yaw, roll of 0.15, 0.3, 0.05 rad.
 from dataclasses import replace
 from typing import TypeVar
 
-from lift3d.config.schema import BatchConfig, FieldConfig, LearningRates, LossWeights, Preset, Schedule
+from lift3d.config.schema import (
+    BatchConfig,
+    FieldConfig,
+    LearningRates,
+    LossWeights,
+    Preset,
+    Refinement,
+    Schedule,
+)
 from lift3d.errors import ConfigError
 from lift3d.render.volume import SamplingConfig
 from lift3d.scene.cameras import ViewPrior
@@ -69,7 +77,8 @@ DEMO = Preset(
     ViewPrior(std=(0.13, 0.35, 0.04, 0.0, 0.0, 0.0), limit=(0.4, 0.9, 0.1, 0.0, 0.0, 0.0)),
     LightPrior(l_y=(-0.3, 0.9)),
     Schedule(64, 400, 8, 3, 1_000, 300, 1_200, 1_800, (0.3, 0.94), 1.0, 0.1, latent=1_500),
-    (Schedule(64, 1, 200, 2, 200, 200, 200, 1_000, (0.8, 1.0), 0.2, 0.1),),
+    (Schedule(64, 1, 100, 1, 100, 100, 100, 600, (0.94, 0.94), 1.0, 0.1),),
+    Refinement(iterations=150, open_bands=(0.94, 0.94), smooth_albedo=1.0, beta=5e-4, fields=1e-3),
     shape=FieldConfig(128, 4, 4, beta=5.0), material=FieldConfig(128, 3, 6), encoder_width=0.25,
     background=1.0, transfer_residual=True, n_unlabeled=4096, masks="background",
     weights=LossWeights(mask=0.2, consistency=0.15, beta=5e-4),
@@ -121,13 +130,10 @@ def with_profile(preset: Preset, profile: str) -> Preset:
         raise ConfigError(f"unknown profile {profile!r}, known are {', '.join(PROFILES)}")
     if profile == "full":
         return preset
-    small = with_size(preset, min(preset.size, QUICK_SIZE))
+    small = with_few_steps(with_size(preset, min(preset.size, QUICK_SIZE)))
     shape, material = preset.shape, preset.material
     return replace(
         small,
-        joint=None if small.joint is None else _at_most(small.joint, **QUICK_STEPS),
-        instance=tuple(_at_most(schedule, **QUICK_STEPS) for schedule in small.instance),
-        refine=_at_most(small.refine, iterations=100),
         shape=_at_most(shape, n_hidden=64, n_layers=4, beta=5.0),
         material=_at_most(material, n_hidden=64, n_layers=3),
         n_code=min(small.n_code, 128),
@@ -135,7 +141,17 @@ def with_profile(preset: Preset, profile: str) -> Preset:
         n_unlabeled=min(small.n_unlabeled, 256),
         rates=_at_most(small.rates, fields=QUICK_RATE),
         sampling=replace(_at_most(small.sampling, n_coarse=16, n_fine=8), keep_coarse=False),
-        batch=_at_most(small.batch, **QUICK_BATCH),
+    )
+
+
+def with_few_steps(preset: Preset) -> Preset:
+    """The preset with the schedules and batches of profile "quick", its networks as they are."""
+    return replace(
+        preset,
+        joint=None if preset.joint is None else _at_most(preset.joint, **QUICK_STEPS),
+        instance=tuple(_at_most(schedule, **QUICK_STEPS) for schedule in preset.instance),
+        refine=_at_most(preset.refine, iterations=100),
+        batch=_at_most(preset.batch, **QUICK_BATCH),
     )
 
 

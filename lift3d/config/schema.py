@@ -87,14 +87,33 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Refinement:
-    """Shading-based refinement of one image (Tables 5 and 6)."""
+    """Shading-based refinement of one image. The first four settings are published (Tables 5 and 6), the
+    others are ours; weights are relative to the L1 distance of colors.
+    """
 
-    iterations: int = setting(1000, 1, 10**9, "on the one target image")
+    iterations: int = setting(1000, 1, 10**9, "on the one target image, at most")
     open_bands: tuple[float, float] = setting(
         (1.0, 1.0), 0, 1, "fraction of open encoding bands, at the start and the end"
     )
-    smooth_albedo: float = setting(0.5, 0, 1e9, "smoothness of the albedo, lambda_reg1")
+    smooth_albedo: float = setting(0.5, 0, 1e9, "smoothness of the albedo between neighbors, lambda_reg1")
     smooth_specular: float = setting(0.2, 0, 1e9, "smoothness of the specular intensity, lambda_reg2")
+    smooth_far: float = setting(0.5, 0, 1e9, "smoothness of the albedo between any two pixels")
+    beta: float = setting(3e-5, 0, 1e9, "scale of the chromaticity-based smoothness")
+    n_pixels: int = setting(512, 2, 10**7, "pixels of an image in a step")
+    fields: float = setting(5e-4, 0, 1.0, "learning rate of F_s and F_m")
+    code: float = setting(1e-3, 0, 1.0, "learning rate of the code")
+    view: float = setting(1e-3, 0, 1.0, "learning rate of the view")
+    light: float = setting(3e-3, 0, 1.0, "learning rate of the light")
+    cooldown: float = setting(0.5, 0, 1, "last fraction of the steps, in which the rates fall linearly to 0")
+    eikonal: float = setting(0.1, 0, 1e9, "(|grad F_s| - 1)^2")
+    outline: float = setting(0.2, 0, 1e9, "silhouette around the outline, lambda_m")
+    seen: float = setting(2.0, 0, 1e9, "distance from the joint model's surface where the camera sees it")
+    unseen: float = setting(5.0, 0, 1e9, "and where it does not")
+    hold_view: float = setting(1.0, 0, 1e9, "squared distance from the view it starts from")
+    hold_light: float = setting(0.1, 0, 1e9, "squared distance from the light it starts from")
+    patience: int = setting(
+        60, 1, 10**9, "iterations without gain on pixels that are held out, after which it stops"
+    )
 
 
 @dataclass(frozen=True)

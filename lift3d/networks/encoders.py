@@ -56,7 +56,9 @@ class Encoder(nn.Sequential):
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c"]:
         shape, expected = tuple(images.shape[1:]), (3, self.size, self.size)
-        if shape != expected:
+        if shape[1] == shape[2] < self.size:  # training at a lower resolution
+            images = nn.functional.interpolate(images, expected[1:], mode="bilinear", align_corners=False)
+        elif shape != expected:
             raise ConfigError(f"the encoder got images of shape {shape}, expected {expected}; resize first")
         return super().forward(images.contiguous(memory_format=torch.channels_last)).flatten(1)
 

@@ -68,15 +68,33 @@ def draw_samples(model: LiftedGAN, n: int, first_seed: int, masks: MaskSource | 
     """Samples of seeds first_seed..first_seed + n - 1 at the preset's truncation; ``masks`` defaults to the
     preset's source.
     """
-    w, images = [], []
+    batches = []
     for start in range(0, n, SYNTHESIS_BATCH):
         batch = model.sample(range(first_seed + start, first_seed + min(start + SYNTHESIS_BATCH, n)))
-        w.append(batch.w.cpu())
-        images.append(to_bytes(batch.image).cpu())
-    images = torch.cat(images)
-    names = [str(first_seed + i) for i in range(n)]
-    found = (masks or mask_source(model.config))(images, names)
-    return SampleSet(torch.cat(w), images, found, first_seed)
+        batches.append((batch.w.cpu(), to_bytes(batch.image).cpu()))
+    w, images = (torch.cat(parts) for parts in zip(*batches))
+    return _with_masks(model, w, images, first_seed, masks)
+
+
+def one_sample(
+    model: LiftedGAN, w: Float[Tensor, " w"], seed: int, masks: MaskSource | None = None
+) -> SampleSet:
+    """The one sample of a latent; ``seed`` names it, for its masks."""
+    with torch.no_grad():
+        image = to_bytes(model.images(w[None].to(model.device))).cpu()
+    return _with_masks(model, w[None].cpu(), image, seed, masks)
+
+
+def _with_masks(
+    model: LiftedGAN,
+    w: Float[Tensor, "n w"],
+    images: UInt8[Tensor, "n 3 s s"],
+    first_seed: int,
+    masks: MaskSource | None,
+) -> SampleSet:
+    """Samples with the masks that the source has for them."""
+    names = [str(first_seed + i) for i in range(len(images))]
+    return SampleSet(w, images, (masks or mask_source(model.config))(images, names), first_seed)
 
 
 @torch.no_grad()

@@ -40,15 +40,16 @@ AfterStage = Callable[[LiftedGAN, int], dict[str, float]]  # scalars for the log
 class Stage:
     """What one stage does: its steps and its assumptions."""
 
-    number: int
-    n_stages: int
+    number: int  # from 0, over all schedules of a run
+    n_stages: int  # of all of them
     n_explore: int
     n_latent: int
     n_align: int
     n_exploit: int
     open_bands: tuple[float, float]  # before its first step of the fields, and by how much each raises it
     from_prior: bool  # the shape is still the prior, and E_I, E_v and E_l know nothing: E_I trains in step 1,
-    # own views and lights are the known ones, and symmetry is assumed
+    # and own views and lights are the known ones
+    symmetric: bool  # half of the objects are mirrored in step 3
     masked: bool  # E_w's target is cut out
     consistency: float  # weight of the view and light of projections in step 2
 
@@ -71,6 +72,7 @@ class Lift:
     masks: MaskSource
     observer: Observer
     out: Path
+    keep_models: bool = True  # of every stage
 
     @property
     def smoothing(self) -> Smoothing:
@@ -81,19 +83,24 @@ class Lift:
 
 def check_run(preset: Preset, out: str | Path, resume: bool = False, overwrite: bool = False) -> Schedule:
     """The joint schedule of a run that may start in ``out``; ``ConfigError`` says why it may not."""
-    out = Path(out)
     if preset.joint is None:
         raise ConfigError(
-            f"{preset.name} has no joint pre-training: it is trained per instance, which no command does yet"
+            f"{preset.name} has no joint pre-training, it is trained per instance: "
+            f"`lift3d finetune --dataset {preset.name} --seed 7` trains one"
         )
-    exists = (out / STATE).exists() or (out / MODEL).exists()
+    check_folder(Path(out), MODEL, resume, overwrite)
+    return preset.joint
+
+
+def check_folder(out: Path, result: str, resume: bool, overwrite: bool) -> None:
+    """Refuses, with ``ConfigError``, a folder that a run with this result may not start or go on in."""
+    exists = (out / STATE).exists() or (out / result).exists()
     if exists and not (resume or overwrite):
         raise ConfigError(
             f"{out} already holds a run: pass --resume to continue it or --overwrite to start anew"
         )
     if resume and not exists:
         raise ConfigError(f"{out} holds no run to resume: leave out --resume")
-    return preset.joint
 
 
 def lift(
@@ -141,14 +148,10 @@ def pretrain(
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     model = LiftedGAN(preset, gan.generator).to(device).requires_grad_(False)
-    discriminator = gan.discriminator.to(device)
-    perceptual = get_perceptual(
-        "auto", lambda x: discriminator.features(x, PATCH_FEATURES), observer=observer
-    ).to(device)
-    own = {k: v for k, v in model.state_dict().items() if not k.startswith("generator.")}
-    settings = json.loads(preset.to_json()) | {"seed": seed, "perceptual": perceptual.name}
-    rng = torch.Generator().manual_seed(seed)
-    runner = Runner(out, own, settings, rng, observer, checkpoint_seconds)
+    discriminator, perceptual = feature_losses(gan, device, observer)
+    runner = new_runner(
+        model, out, {"seed": seed, "perceptual": perceptual.name}, observer, checkpoint_seconds
+    )
     if not resume:
         (out / MODEL).unlink(missing_ok=True)
     runner.begin(resume)
@@ -159,29 +162,54 @@ def pretrain(
     samples = draw_samples(model, schedule.n_samples, training_seed(seed), source)
 
     lift = Lift(model, discriminator, schedule, samples, unlabeled, perceptual, source, observer, out)
-    runner.run([p for stage in joint_stages(preset, schedule) for p in phases(lift, stage, after_stage)])
+    runner.run([p for stage in stages(preset, schedule) for p in phases(lift, stage, after_stage)])
     model.save(out / MODEL)
     return model
 
 
-def joint_stages(preset: Preset, schedule: Schedule) -> list[Stage]:
-    """The stages of a joint schedule. Encoding bands open linearly over all steps of the fields (1 and 3)."""
+def feature_losses(
+    gan: LoadedGan, device: torch.device | str, observer: Observer
+) -> tuple[Discriminator, torch.nn.Module]:
+    """The discriminator, of step 2, and the perceptual distance of patches, of step 3."""
+    discriminator = gan.discriminator.to(device)
+    features = lambda x: discriminator.features(x, PATCH_FEATURES)  # noqa: E731
+    return discriminator, get_perceptual("auto", features, observer=observer).to(device)
+
+
+def new_runner(
+    model: LiftedGAN, out: Path, settings: dict[str, object], observer: Observer, checkpoint_seconds: float
+) -> Runner:
+    """A runner of all that trains of a model; ``settings``, beside the preset's, must have a "seed"."""
+    own = {k: v for k, v in model.state_dict().items() if not k.startswith("generator.")}
+    rng = torch.Generator().manual_seed(settings["seed"])
+    about = json.loads(model.config.to_json()) | settings
+    return Runner(out, own, about, rng, observer, checkpoint_seconds)
+
+
+def stages(
+    preset: Preset, schedule: Schedule, *, from_prior: bool = True, before: int = 0, after: int = 0
+) -> list[Stage]:
+    """The stages of a schedule, with ``before`` and ``after`` stages of other schedules around. Encoding
+    bands open linearly over all steps of the fields (1 and 3). ``from_prior``: nothing is learned yet.
+    """
     n_stages, (low, high) = schedule.n_stages, schedule.open_bands
     n_explore = [schedule.explore_first] + [schedule.explore] * (n_stages - 1)
     rise = (high - low) / max(1, sum(n_explore) + n_stages * schedule.exploit - 1)
-    stages, done = [], 0
+    found, done = [], 0
     for number in range(n_stages):
-        first = number == 0
-        stages.append(
+        first = from_prior and number == 0
+        found.append(
             Stage(
-                number, n_stages, n_explore[number], schedule.latent if first else 0, schedule.align,
+                before + number, before + n_stages + after, n_explore[number],
+                schedule.latent if first else 0, schedule.align,
                 schedule.exploit, (low + rise * done, rise), from_prior=first,
+                symmetric=first and preset.joint is not None,
                 masked=first or preset.background is None,
                 consistency=0.0 if first else preset.weights.consistency,
             )
         )  # fmt: skip
         done += n_explore[number] + schedule.exploit
-    return stages
+    return found
 
 
 def phases(lift: Lift, stage: Stage, after_stage: AfterStage | None = None) -> list[Phase]:
@@ -214,7 +242,7 @@ def phases(lift: Lift, stage: Stage, after_stage: AfterStage | None = None) -> l
 
     def projected(state: State) -> dict[str, torch.Tensor]:
         folder = f"stage-{stage.number}"
-        made = project(model, lift.samples, _rerendered(state), observer, lift.masks, folder)
+        made = project(model, lift.samples, _pseudo(state), observer, lift.masks, folder)
         tensors = {k: getattr(made, k) for k in ("projected", "projected_masks")}
         if lift.unlabeled is not None:
             found = vars(label(model, made, lift.unlabeled))
@@ -230,7 +258,8 @@ def phases(lift: Lift, stage: Stage, after_stage: AfterStage | None = None) -> l
         """Pictures, curves, measurements and the model of the stage that has just ended."""
         figures.intrinsics(model, lift.samples, lift.out / f"stage-{stage.number}-intrinsics.png")
         figures.curves(lift.out / LOG, lift.out)
-        model.save(lift.out / f"model-stage-{stage.number}.safetensors")
+        if lift.keep_models:
+            model.save(lift.out / f"model-stage-{stage.number}.safetensors")
         return {} if after_stage is None else after_stage(model, stage.number)
 
     def phase(kind: str, *arguments: object, **options: object) -> Phase:
@@ -273,7 +302,7 @@ def _explore(lift: Lift, stage: Stage, samples: SampleSet, state: State) -> Step
 
 
 def _align(lift: Lift, stage: Stage, state: State) -> Step:
-    rerendered, (low, rise) = _rerendered(state), stage.open_bands
+    rerendered, (low, rise) = _pseudo(state), stage.open_bands
 
     def step(number: int) -> Losses:
         lift.model.open_bands.fill_(low + rise * stage.n_explore)
@@ -296,10 +325,15 @@ def _exploit(lift: Lift, stage: Stage, state: State) -> Step:
     def step(number: int) -> Losses:
         lift.model.open_bands.fill_(low + rise * (stage.n_explore + number))
         return exploit.exploit_loss(
-            lift.model, lesson, lift.smoothing, lift.perceptual, state.rng, mirror_shapes=stage.from_prior
+            lift.model, lesson, lift.smoothing, lift.perceptual, state.rng, mirror_shapes=stage.symmetric
         )
 
     return step
+
+
+def _pseudo(state: State) -> Rerendered:
+    """Pseudo images alone: projections that were collected are those of the stage before."""
+    return Rerendered(**{k: state.collected[k] for k in ("views", "lights", "pseudo", "pseudo_masks")})
 
 
 def _rerendered(state: State) -> Rerendered:

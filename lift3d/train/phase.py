@@ -51,6 +51,7 @@ class Phase:
     collect: Callable[[State], dict[str, Tensor]] | None = None
     report: Callable[[State], dict[str, float]] | None = None
     cooldown: float = 0.0  # last fraction of the steps, in which the rates fall linearly to 0
+    until: Callable[[int], bool] | None = None  # asked after every step, by its number; True ends the phase
 
     def rate_factor(self, step: int) -> float:
         """By which the learning rates of a step are multiplied."""

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from lift3d import losses
+from lift3d.config.schema import Refinement
 from lift3d.masks.background import interior
 from lift3d.model import LiftedGAN
 from lift3d.networks.fields import condition
@@ -25,7 +26,7 @@ from lift3d.scene.cameras import Cameras
 from lift3d.scene.geometry import normalize, ray_sphere
 from lift3d.scene.images import images_to_colors
 from lift3d.scene.lights import Lights
-from lift3d.scene.shading import shade
+from lift3d.scene.shading import Material, shade
 from lift3d.scene.surface import Surface, sdf_and_gradient, smooth_normal
 from lift3d.train.phase import Group, Losses, Phase
 from lift3d.train.runner import Runner
@@ -36,27 +37,9 @@ FACING = 0.1  # cosine to the camera below which a point of the surface counts a
 N_OUTLINE, N_OUTLINE_SAMPLES = 128, 20  # pixels around the outline in a step, samples along their rays
 OUTLINE_SHARPNESS = 60.0  # 1 / world units: how fast the outline fades
 OUTLINE_REACH = 4  # pixels on both sides of the outline
-
-
-@dataclass(frozen=True)
-class RefineConfig:
-    """How an image is refined; weights are relative to the L1 distance of colors."""
-
-    n_steps: int = 150
-    n_pixels: int = 512  # of an image in a step
-    fields: float = 1e-3  # learning rates (Adam): F_s and F_m
-    code: float = 1e-3
-    view: float = 1e-3
-    light: float = 3e-3
-    cooldown: float = 0.5  # last fraction of the steps in which the rates fall linearly to 0
-    smooth_near: float = 1.0  # lambda_reg1, between neighbors
-    smooth_far: float = 0.5  # the same between any two pixels
-    beta: float = 5e-4  # of the chromaticity-based smoothness
-    eikonal: float = 0.1
-    outline: float = 0.2  # lambda_m
-    seen: float = 2.0  # distance from the joint model's signed distances where the camera sees the surface
-    unseen: float = 5.0  # and where it does not
-    prior: tuple[float, float] = (1.0, 0.1)  # squared distance from the predicted view and light
+HELD_OUT = 15  # one pixel in so many says when to stop
+CHECK_EVERY = 10  # steps
+GAIN = 0.005  # of the error of these pixels, that counts as one
 
 
 class Instance(nn.Module):
@@ -83,6 +66,10 @@ class Instance(nn.Module):
         """A copy of ``model`` with these fields, without gradients; it shares all other networks."""
         refined = copy.copy(model)
         refined._modules = dict(model._modules)
+        refined._buffers = {
+            **model._buffers,
+            "open_bands": torch.full_like(model.open_bands, self.open_bands),
+        }
         refined.shape, refined.material = (copy.deepcopy(x) for x in (self.shape, self.material))
         for field in (refined.shape, refined.material):
             field.requires_grad_(False)
@@ -95,7 +82,8 @@ class Target:
 
     colors: Float[Tensor, "b s s 3"]
     mask: Bool[Tensor, "b s s"]
-    inside: Bool[Tensor, "b s s"]  # without pixels that the background shares
+    inside: Bool[Tensor, "b s s"]  # without pixels that the background shares, and those held out
+    held_out: Bool[Tensor, "b s s"]  # pixels inside that nothing is fitted to
     outline: Bool[Tensor, "b s s"]  # pixels within ``OUTLINE_REACH`` of the mask's border
     view: Float[Tensor, "b 6"]  # predicted
     light: Float[Tensor, "b 5"]
@@ -120,10 +108,13 @@ def new_target(
     points = points + ANCHOR_STD * torch.randn(points.shape, generator=rng).to(points)
     with torch.no_grad():
         sdf = surface.sdf(points)[0][..., 0]
+    inside = interior(masks)
+    held_out = inside & (inside.flatten(1).cumsum(1) % HELD_OUT == 1).view_as(inside)
     return Target(
         images_to_colors(images),
         masks,
-        interior(masks),
+        inside & ~held_out,
+        held_out,
         (grown & ~shrunk)[:, 0],
         view.clone(),
         instance.light.detach().clone(),
@@ -133,7 +124,7 @@ def new_target(
     )
 
 
-def refine_groups(instance: Instance, config: RefineConfig) -> list[Group]:
+def refine_groups(instance: Instance, config: Refinement) -> list[Group]:
     """What trains: both fields, the code, the view and the light."""
     fields = [*instance.shape.parameters(), *instance.material.parameters()]
     return [
@@ -144,29 +135,26 @@ def refine_groups(instance: Instance, config: RefineConfig) -> list[Group]:
     ]
 
 
-def refine_loss(instance: Instance, target: Target, config: RefineConfig, rng: torch.Generator) -> Losses:
+def refine_loss(instance: Instance, target: Target, config: Refinement, rng: torch.Generator) -> Losses:
     """One step: colors and smooth albedo of random pixels and their neighbors, the outline, and the joint
     model's signed distances, most of all on the unseen side.
     """
     surface, size = instance.surface(), target.mask.shape[-1]
     pixels = _with_neighbors(_pick(target.inside, config.n_pixels // 2, rng), size, rng)
     observed, known = _at(target.colors, pixels), _at(target.inside, pixels)
-    origins, directions = _rays(instance.view, pixels, size)
-    t, hit = first_hits(surface, origins, directions)
-    points = origins + t[..., None] * directions
-    _, feature, gradient = sdf_and_gradient(surface, points, create_graph=True)
-    normal = smooth_normal(gradient)
-    material = surface.material(points, normal, feature)
-    colors = shade(normal, -directions, material, Lights.from_vector(instance.light)[:, None])
+    colors, material, gradient, hit = _shaded(instance, surface, pixels, size)
     counts = known & hit
     half = pixels.shape[1] // 2
-    near = torch.arange(half, device=pixels.device)
+    everywhere = torch.arange(2 * half, device=pixels.device)
+    near = everywhere[:half]
     far = torch.randperm(2 * half, generator=rng).to(pixels.device)
 
-    def smooth(i: Int64[Tensor, " p"], j: Int64[Tensor, " p"]) -> Float[Tensor, ""]:
-        albedo, seen = material.albedo, observed
+    def smooth(
+        map_: Float[Tensor, "b p c"], i: Int64[Tensor, " q"], j: Int64[Tensor, " q"]
+    ) -> Float[Tensor, ""]:
+        seen = counts[:, i] & counts[:, j]
         return losses.pair_smoothness(
-            albedo[:, i], albedo[:, j], seen[:, i], seen[:, j], counts[:, i] & counts[:, j], config.beta
+            map_[:, i], map_[:, j], observed[:, i], observed[:, j], seen, config.beta
         )
 
     k = torch.randint(target.anchors.shape[1], (N_ANCHORS_A_STEP,), generator=rng).to(pixels.device)
@@ -178,12 +166,13 @@ def refine_loss(instance: Instance, target: Target, config: RefineConfig, rng: t
     ]
     terms = {
         "l1": losses.l1(colors, observed, counts[..., None]),
-        "near": config.smooth_near * smooth(near, near + half),
-        "far": config.smooth_far * smooth(torch.arange(2 * half, device=pixels.device), far),
+        "near": config.smooth_albedo * smooth(material.albedo, near, near + half),
+        "far": config.smooth_far * smooth(material.albedo, everywhere, far),
+        "specular": config.smooth_specular * smooth(material.specular, near, near + half),
         "eikonal": config.eikonal * losses.eikonal(gradient),
         "outline": config.outline * _outline(instance, surface, target, rng),
         "joint": (weight * change).mean(),
-        "prior": config.prior[0] * away[0] + config.prior[1] * away[1],
+        "prior": config.hold_view * away[0] + config.hold_light * away[1],
     }
     return {"total": sum(terms.values()), **terms}
 
@@ -192,27 +181,88 @@ def refine(
     model: LiftedGAN,
     images: Float[Tensor, "b 3 s s"],
     masks: Bool[Tensor, "b s s"],
-    config: RefineConfig = RefineConfig(),
+    config: Refinement | None = None,
     view: Float[Tensor, "b 6"] | None = None,
     light: Float[Tensor, "b 5"] | None = None,
+    code: Float[Tensor, "b c"] | None = None,
     seed: int = 0,
     observer: Observer | None = None,
 ) -> Instance:
-    """Images in [-1, 1] of one object, refined from what ``model`` predicts of them.
+    """Images in [-1, 1] of one object, refined from what ``model`` predicts of them; ``config`` defaults to
+    its preset's.
 
-    ``view`` and ``light`` replace its predictions where something better is known, as pseudo-labels are."""
+    ``view``, ``light`` and ``code`` replace its predictions where something better is known: pseudo-labels.
+    Refinement ends before ``config.iterations`` where pixels that nothing is fitted to no longer gain, and
+    goes back to the best state of them."""
+    config = model.config.refine if config is None else config
     with torch.no_grad():
-        code = model.image_encoder(images)
+        code = model.image_encoder(images) if code is None else code
         view = model.view_encoder(images) if view is None else view
         light = model.light_encoder(images) if light is None else light
     instance, rng = Instance(model, code, view, light), torch.Generator().manual_seed(seed)
     target = new_target(instance, images, masks, rng)
+    low, high = config.open_bands
+    watch = Watch(instance, target, config.patience)
+
+    def step(number: int) -> Losses:
+        instance.open_bands = low + (high - low) * number / max(1, config.iterations - 1)
+        return refine_loss(instance, target, config, rng)
+
     phase = Phase(
-        "refine", "refine", {"phase": "refine"}, config.n_steps, refine_groups(instance, config),
-        lambda state: lambda step: refine_loss(instance, target, config, state.rng), cooldown=config.cooldown,
+        "refine", "refine", {"phase": "refine"}, config.iterations, refine_groups(instance, config),
+        lambda state: step, cooldown=config.cooldown, until=watch,
     )  # fmt: skip
     Runner(None, {}, {}, rng, observer or SilentObserver()).run([phase])
+    watch.restore()
     return instance.requires_grad_(False)
+
+
+class Watch:
+    """Says when a refinement no longer helps: its pixels that are held out have not gained for a while."""
+
+    def __init__(self, instance: Instance, target: Target, patience: int) -> None:
+        self.instance, self.target, self.patience = instance, target, patience
+        index = torch.arange(target.held_out[0].numel(), device=target.held_out.device)
+        self.pixels = index.expand(len(target.held_out), -1)[:, target.held_out.any(0).flatten()]
+        self.best, self.best_step = self.error(), 0
+        self.kept = copy.deepcopy(instance.state_dict()), instance.open_bands
+
+    @torch.no_grad()
+    def error(self) -> float:
+        """Mean absolute error of the held-out pixels' colors."""
+        size = self.target.mask.shape[-1]
+        colors, _, _, hit = _shaded(self.instance, self.instance.surface(), self.pixels, size)
+        seen = hit & _at(self.target.held_out, self.pixels)
+        return losses.l1(colors, _at(self.target.colors, self.pixels), seen[..., None]).item()
+
+    def __call__(self, step: int) -> bool:
+        """After a step: whether it is enough."""
+        if (step + 1) % CHECK_EVERY:
+            return False
+        error = self.error()
+        if error < (1 - GAIN) * self.best:
+            self.best, self.best_step = error, step
+            self.kept = copy.deepcopy(self.instance.state_dict()), self.instance.open_bands
+        return step - self.best_step >= self.patience
+
+    def restore(self) -> None:
+        """Back to the best state."""
+        state, self.instance.open_bands = self.kept
+        self.instance.load_state_dict(state)
+
+
+def _shaded(
+    instance: Instance, surface: Surface, pixels: Int64[Tensor, "b n"], size: int
+) -> tuple[Float[Tensor, "b n 3"], Material, Float[Tensor, "b n 3"], Bool[Tensor, "b n"]]:
+    """Colors, material and gradient where the pixels' rays first hit the surface, and which do."""
+    origins, directions = _rays(instance.view, pixels, size)
+    t, hit = first_hits(surface, origins, directions)
+    points = origins + t[..., None] * directions
+    _, feature, gradient = sdf_and_gradient(surface, points, create_graph=torch.is_grad_enabled())
+    normal = smooth_normal(gradient)
+    material = surface.material(points, normal, feature)
+    lights = Lights.from_vector(instance.light)[:, None]
+    return shade(normal, -directions, material, lights), material, gradient, hit
 
 
 def _outline(instance: Instance, surface: Surface, target: Target, rng: torch.Generator) -> Float[Tensor, ""]:

@@ -111,7 +111,8 @@ class Runner:
                 optimizer.step()
             meter.add(step, losses | {"gradient": norm})
             state.step = step + 1
-            if state.step % LOG_EVERY == 0 or state.step == phase.n_steps:
+            ended = state.step == phase.n_steps or (phase.until is not None and phase.until(step))
+            if state.step % LOG_EVERY == 0 or ended:
                 count, means = meter.means()
                 self.log.write({**phase.where, "step": state.step}, means)
                 self.observer.advance(count, **means)
@@ -120,7 +121,7 @@ class Runner:
                     self.observer.message(f"{phase.title}, step {state.step}: {name} fell to exactly 0")
                 positive |= {name for name, mean in means.items() if mean > 0}
             due = time.monotonic() - saved >= self.checkpoint_seconds
-            if self.received or (due and state.step < phase.n_steps):
+            if self.received or (due and not ended):
                 meter.settle()
                 self._save(optimizer)
                 saved = time.monotonic()
@@ -128,6 +129,8 @@ class Runner:
             if self.received:
                 self.observer.message(f"{phase.title}: stopped after step {state.step}, --resume continues")
                 _stop(self.received)
+            if ended:
+                break
         self.observer.finish()
         for parameter in parameters:
             parameter.requires_grad_(False)

@@ -136,14 +136,20 @@ def test_memory_format_changes_no_value():
     torch.testing.assert_close(net(images), plain(images).flatten(1))
 
 
+def test_smaller_images_are_enlarged():
+    net, images = image_encoder(32, width=0.1), torch.rand(2, 3, 16, 16)
+    large = torch.nn.functional.interpolate(images, (32, 32), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(net(images), net(large))
+
+
 def test_errors():
     for size in (4, 96, 2048):
         with pytest.raises(ConfigError, match=f"image size is {size}, expected a power of 2 in 8..1024"):
             image_encoder(size)
     with pytest.raises(ConfigError, match="width is 0.0, expected a factor > 0"):
         pose_light_encoder(64, 6, 0.0)
-    with pytest.raises(ConfigError, match=r"got images of shape \(3, 32, 32\), expected \(3, 64, 64\)"):
-        image_encoder(64, width=0.1)(torch.zeros(1, 3, 32, 32))
+    with pytest.raises(ConfigError, match=r"got images of shape \(3, 128, 128\), expected \(3, 64, 64\)"):
+        image_encoder(64, width=0.1)(torch.zeros(1, 3, 128, 128))
     with pytest.raises(ConfigError, match=r"outputs are \(-1.0,\), expected numbers >= 0"):
         TanhRange((0.0,), (-1.0,))
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from interrupted import Stop, StopAfter
 from tiny_gan import PRESET, alias_free_gan, other_gan, tiny_gan
 
 from lift3d.config.presets import LSUN_CAR, TINY
@@ -14,27 +15,9 @@ from lift3d.errors import CheckpointError, ConfigError, TrainingDiverged
 from lift3d.gan.published import find_gan
 from lift3d.model import LiftedGAN, load
 from lift3d.networks.perceptual import FeatureDistance
-from lift3d.observer import SilentObserver
 from lift3d.train import joint as module
-from lift3d.train.joint import joint_stages, pretrain
+from lift3d.train.joint import pretrain, stages
 from lift3d.train.runner import STATE
-
-
-class Stop(Exception):
-    """Ends a run from inside, as a kill would."""
-
-
-class StopAfter(SilentObserver):
-    """Raises ``Stop`` when the n-th progress report arrives."""
-
-    def __init__(self, n: int) -> None:
-        self.left = n
-
-    def advance(self, n: int = 1, **values: float) -> None:
-        if values:
-            self.left -= 1
-            if self.left == 0:
-                raise Stop
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +88,7 @@ def test_training_moves_what_it_should_and_nothing_else(finished):
 def test_open_bands_rise_from_sigma_min_to_sigma_max():
     values = [
         stage.open_bands[0] + stage.open_bands[1] * step
-        for stage in joint_stages(PRESET, PRESET.joint)
+        for stage in stages(PRESET, PRESET.joint)
         for step in range(stage.n_explore + stage.n_exploit)
     ]
     assert values[0] == pytest.approx(0.3) and values[-1] == pytest.approx(1.0)
@@ -116,14 +99,14 @@ def test_open_bands_rise_from_sigma_min_to_sigma_max():
 def test_stages_for_people_who_count_from_one(finished):
     out, _ = finished
     assert (out / "model-stage-1.safetensors").exists()
-    stages = joint_stages(PRESET, PRESET.joint)
-    assert [s.title for s in stages] == ["stage 1 of 2", "stage 2 of 2"]
-    assert [s.from_prior for s in stages] == [True, False] and [s.n_latent for s in stages] == [3, 0]
+    found = stages(PRESET, PRESET.joint)
+    assert [s.title for s in found] == ["stage 1 of 2", "stage 2 of 2"]
+    assert [s.from_prior for s in found] == [True, False] and [s.n_latent for s in found] == [3, 0]
     weight, no_latent = PRESET.weights.consistency, replace(PRESET.joint, latent=0)
-    assert [s.consistency for s in stages] == [0.0, weight] and [s.masked for s in stages] == [True, False]
-    assert joint_stages(
-        replace(PRESET, background=None, masks="none", n_unlabeled=0, joint=no_latent), no_latent
-    )[1].masked
+    assert [s.consistency for s in found] == [0.0, weight] and [s.masked for s in found] == [True, False]
+    assert stages(replace(PRESET, background=None, masks="none", n_unlabeled=0, joint=no_latent), no_latent)[
+        1
+    ].masked
 
 
 def test_a_resume_with_another_perceptual_distance_is_refused(finished, monkeypatch):

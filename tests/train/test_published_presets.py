@@ -116,7 +116,7 @@ def test_a_person_at_a_terminal_is_asked(
     folder: Path, monkeypatch: pytest.MonkeyPatch, answer: str, downloaded: bool
 ) -> None:
     monkeypatch.setitem(PRESETS, "celeba-hq", small("celeba-hq", n_stages=1))
-    monkeypatch.setattr("lift3d.cli.pretrain._is_terminal", lambda: True)
+    monkeypatch.setattr("lift3d.cli.options._is_terminal", lambda: True)
     asked = []
 
     def download(gan: published.PublishedGan, observer: object) -> Path:

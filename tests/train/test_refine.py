@@ -7,14 +7,16 @@ import torch
 from tiny_gan import PRESET, tiny_gan
 
 from lift3d import losses
-from lift3d.config.schema import FieldConfig
+from lift3d.config.schema import FieldConfig, Refinement
 from lift3d.model import LiftedGAN
 from lift3d.networks.fields import condition
+from lift3d.observer import SilentObserver
 from lift3d.scene.cameras import Cameras, pixel_grid
-from lift3d.train.refine import Instance, RefineConfig, new_target, refine, refine_groups, refine_loss
+from lift3d.train import refine as module
+from lift3d.train.refine import Instance, Watch, new_target, refine, refine_groups, refine_loss
 
 SIZE = PRESET.size
-CONFIG = RefineConfig(n_steps=30, n_pixels=64, fields=5e-3)
+CONFIG = Refinement(iterations=30, n_pixels=64, fields=5e-3, smooth_albedo=1.0, beta=5e-4, patience=1000)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,7 @@ def test_refinement_explains_the_image(model, image, mask, refined):
 
 def test_the_joint_model_is_left_as_it_was(model, image, mask):
     before = {name: x.clone() for name, x in model.state_dict().items()}
-    refine(model, image, mask, replace(CONFIG, n_steps=2))
+    refine(model, image, mask, replace(CONFIG, iterations=2))
     assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
 
 
@@ -95,7 +97,7 @@ def test_a_stronger_tie_keeps_the_unseen_side_closer(model, image, mask):
 
 def test_given_view_and_light_replace_the_predictions(model, image, mask):
     view, light = torch.tensor([[0.1, -0.2, 0.0, 0.0, 0.0, 0.0]]), torch.tensor([[0.5, 0.6, 0.3, 0.1, 0.0]])
-    still = replace(CONFIG, n_steps=1, view=0.0, light=0.0)
+    still = replace(CONFIG, iterations=1, view=0.0, light=0.0)
     instance = refine(model, image, mask, still, view, light)
     assert torch.equal(instance.view, view) and torch.equal(instance.light, light)
 
@@ -119,7 +121,7 @@ def test_refined_fields_in_a_model(model, image, refined):
     expected = refined.surface().sdf(points)[0]
     assert torch.equal(inside.surface(refined.code).sdf(points)[0], expected)
     assert torch.equal(
-        condition(model.shape, model.material, refined.code).sdf(points)[0],
+        condition(model.shape, model.material, refined.code, float(model.open_bands)).sdf(points)[0],
         model.surface(refined.code).sdf(points)[0],
     )
     assert torch.equal(inside.view_encoder(image), model.view_encoder(image))
@@ -141,3 +143,44 @@ def test_pairs_of_neighbors_are_the_smoothness_of_a_patch_but_for_its_normalizat
         )
         == 0.0
     )
+
+
+def test_refinement_stops_by_itself_and_keeps_its_best_state(model, image, mask):
+    stuck = replace(CONFIG, iterations=200, fields=0.0, code=0.0, view=0.0, light=0.0, patience=20)
+    steps = []
+
+    class Count(SilentObserver):
+        def advance(self, n: int = 1, **values: float) -> None:
+            steps.append(n)
+
+    refine(model, image, mask, stuck, observer=Count())
+    assert sum(steps) == 30  # two checks without a gain after the first
+
+    instance = joint(model, image)
+    target = new_target(instance, image, mask, torch.Generator().manual_seed(1))
+    watch = Watch(instance, target, patience=50)
+    best = watch.error()
+    with torch.no_grad():
+        instance.light[:, :2] = 0.0  # darkness
+    assert watch.error() > best and not watch(9)
+    watch.restore()
+    assert watch.error() == best
+
+
+def test_held_out_pixels_are_inside_and_nothing_is_fitted_to_them(model, image, mask):
+    target = new_target(joint(model, image), image, mask, torch.Generator().manual_seed(1))
+    assert target.held_out.any() and not (target.held_out & (target.inside | ~mask)).any()
+
+
+def test_open_bands_go_from_sigma_min_to_sigma_max(model, image, mask, monkeypatch):
+    seen = []
+    loss = module.refine_loss
+    monkeypatch.setattr(
+        module,
+        "refine_loss",
+        lambda instance, *rest: seen.append(instance.open_bands) or loss(instance, *rest),
+    )
+    instance = refine(model, image, mask, replace(CONFIG, iterations=5, open_bands=(0.5, 0.9)))
+    assert seen == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9])
+    assert float(instance.into(model).open_bands) == pytest.approx(instance.open_bands)
+    assert float(model.open_bands) == 1.0

@@ -1,0 +1,162 @@
+"""One object at a time: instance-specific fine-tuning and refinement, which give ``Instances`` (instance.py).
+
+Fine-tuning runs the stages of joint.py with a single sample: from a joint model, or, for categories without
+one (LSUN car), from the prior and through several schedules of growing resolution. Its run directory holds
+what that of a joint training does, and at the end ``instance.lift``; trained from the prior, it also holds
+the model that the instance belongs to, ``model.safetensors``."""
+
+import copy
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lift3d.config.presets import with_size
+from lift3d.config.schema import Preset, Refinement, Schedule
+from lift3d.errors import CheckpointError, ConfigError
+from lift3d.gan.files.load import LoadedGan
+from lift3d.gan.published import check_gan
+from lift3d.instance import FILE, Instances, own_fields
+from lift3d.masks.sources import mask_source, with_masks
+from lift3d.model import LiftedGAN, Samples
+from lift3d.observer import Observer, SilentObserver
+from lift3d.train.data import one_sample
+from lift3d.train.joint import MODEL, Lift, check_folder, feature_losses, new_runner, phases, stages
+from lift3d.train.phase import Phase
+from lift3d.train.refine import refine
+from lift3d.train.runner import CHECKPOINT_SECONDS
+
+
+def check_instance_run(
+    preset: Preset, out: str | Path, resume: bool = False, overwrite: bool = False
+) -> None:
+    """Refuses, with ``ConfigError``, a preset without schedules per instance, and a folder in use."""
+    if not preset.instance:
+        raise ConfigError(
+            f"{preset.name} has no schedule per instance: add an [[instance]] table to its file"
+        )
+    check_folder(Path(out), FILE, resume, overwrite)
+
+
+def finetune(
+    start: LiftedGAN | Preset,
+    gan: LoadedGan,
+    out: str | Path,
+    seed: int = 0,
+    latent: Float[Tensor, " w"] | None = None,
+    observer: Observer | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    device: torch.device | str = "cpu",
+    masks: str | Path | None = None,
+) -> Instances:
+    """Trains one sample of ``gan``, of ``seed`` or of a ``latent`` w, by the preset's schedules per instance,
+    into the folder ``out``; ``start`` is a joint model, or a preset to begin from nothing.
+
+    Raises ``ConfigError`` for what ``check_instance_run`` refuses, and ``CheckpointError`` for a GAN that
+    does not fit the preset, or is not the one that the model was lifted from."""
+    out, observer = Path(out), observer or SilentObserver()
+    joint = None if isinstance(start, Preset) else start
+    preset = with_masks(start if joint is None else joint.config, masks)
+    check_instance_run(preset, out, resume, overwrite)
+    check_gan(preset, gan)
+    torch.manual_seed(seed)
+    if joint is None:
+        model = LiftedGAN(preset, gan.generator).to(device).requires_grad_(False)
+    else:
+        _check_same(gan, joint)
+        model = own_fields(joint.to(device)).requires_grad_(False)
+        model.config = preset
+    out.mkdir(parents=True, exist_ok=True)
+    z = None if latent is not None else model.latents([seed])
+    w = latent if latent is not None else model.to_w(z)[0].cpu()
+    model.lift(w[None])  # refuses what is no w
+    discriminator, perceptual = feature_losses(gan, device, observer)
+    settings = {
+        "seed": seed,
+        "latent": hashlib.sha256(w.numpy().tobytes()).hexdigest(),
+        "perceptual": perceptual.name,
+        "from": "" if joint is None else joint.checksum(),
+    }
+    runner = new_runner(model, out, settings, observer, checkpoint_seconds)
+    if not resume:
+        (out / FILE).unlink(missing_ok=True)
+    runner.begin(resume)
+    source = mask_source(preset, masks, out / "to-mask")
+
+    def lift(schedule: Schedule) -> Lift:
+        sized = at_size(model, schedule.size)
+        samples = one_sample(sized, w, seed, source)
+        networks = {"model": sized, "discriminator": discriminator, "perceptual": perceptual}
+        return Lift(
+            schedule=schedule, samples=samples, unlabeled=None, masks=source, observer=observer, out=out,
+            keep_models=False, **networks,
+        )  # fmt: skip
+
+    runner.run(instance_phases(preset, lift, from_prior=joint is None))
+    if joint is None:
+        model.save(out / MODEL)
+        joint = LiftedGAN.load(out / MODEL).to(device)
+        joint.source, model = str((out / MODEL).resolve()), joint
+    sample = model.lift(w[None], z, None if z is None else [seed]).to("cpu")
+    found = Instances([model], [joint], sample)
+    found.save(out / FILE)
+    return found
+
+
+def at_size(model: LiftedGAN, size: int) -> LiftedGAN:
+    """The same networks at the working size of a schedule: encoders enlarge what is smaller than theirs."""
+    sized = copy.copy(model)
+    sized.config = with_size(model.config, size)
+    return sized
+
+
+def instance_phases(preset: Preset, lift: Callable[[Schedule], Lift], *, from_prior: bool) -> list[Phase]:
+    """The phases of all schedules per instance, one after the other; ``lift`` gives what the stages of
+    one share.
+    """
+    n_stages = [schedule.n_stages for schedule in preset.instance]
+    found = []
+    for i, schedule in enumerate(preset.instance):
+        shared = lift(schedule)
+        around = {"before": sum(n_stages[:i]), "after": sum(n_stages[i + 1 :])}
+        for stage in stages(preset, schedule, from_prior=from_prior and i == 0, **around):
+            found += phases(shared, stage)
+    return found
+
+
+def refine_sample(
+    model: LiftedGAN,
+    sample: Samples,
+    masks: Bool[Tensor, "1 s s"],
+    config: Refinement | None = None,
+    seed: int = 0,
+    observer: Observer | None = None,
+) -> Instances:
+    """Shading-based refinement of one sample, [1], of a model or of instances, on its own image: code, view
+    and light start from the sample's. ``config`` defaults to the preset's.
+    """
+    member, base = model, model
+    if isinstance(model, Instances):
+        member, base = model.member(sample.code[0]), model.base(sample.code[0])
+    config = member.config.refine if config is None else config
+    start = {name: getattr(sample, name).to(member.device) for name in ("view", "light", "code")}
+    image, masks = sample.image.to(member.device), masks.to(member.device)
+    found = refine(member, image, masks, config, **start, seed=seed, observer=observer)
+    now = {name: getattr(found, name).detach() for name in start}
+    return Instances([found.into(member)], [base], replace(sample, **now).to("cpu"))
+
+
+def _check_same(gan: LoadedGan, model: LiftedGAN) -> None:
+    """Models keep their GAN in half precision at the least, and not its discriminator."""
+    own, given = model.generator.state_dict(), gan.generator.state_dict()
+    same = own.keys() == given.keys() and all(
+        own[k].shape == t.shape and torch.equal(own[k].cpu().half(), t.cpu().half()) for k, t in given.items()
+    )
+    if not same:
+        raise CheckpointError(f"{gan.source} is not the GAN that the model was lifted from; give that one")
