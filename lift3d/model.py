@@ -35,11 +35,11 @@ from lift3d.scene.images import resize
 from lift3d.scene.isosurface import cell_size, extract_mesh, project_to_surface
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh, clean, decimate
-from lift3d.scene.surface import Surface, sdf_and_gradient, smooth_normal
+from lift3d.scene.surface import Surface, of_points, sdf_and_gradient, smooth_normal
 from lift3d.scene.unseen import fading
 
 FORMAT = "lift3d.lifted/2"
-RIM_MESH = 32  # grid cells a side of the mesh on which the material of unseen points is looked up
+RIM_MESH = 24  # grid cells a side of the mesh on which the material of unseen points is looked up
 DEMO = Path(__file__).parent / "assets" / "demo.safetensors"
 
 
@@ -239,23 +239,25 @@ class LiftedGAN(nn.Module):
     @torch.no_grad()
     def geometry(self, code: Float[Tensor, " c"], resolution: int = defaults.MESH_RESOLUTION) -> Mesh:
         """``mesh`` without material; ``resolution`` is the number of grid cells a side."""
-        surface = self.surface(code[None])
-        sdf = lambda x: surface.sdf(x[None])[0][0, :, 0]  # noqa: E731
+        sdf, _ = of_points(self.surface(code[None]))
         mesh = clean(extract_mesh(sdf, resolution, device=code.device))
-        return project_to_surface(mesh, sdf, cell_size(resolution), device=code.device)
+        return self.onto_surface(mesh, code, cell_size(resolution))
 
     @torch.no_grad()
+    def onto_surface(self, mesh: Mesh, code: Float[Tensor, " c"], max_step: float) -> Mesh:
+        """Vertices moved onto the surface of a code, by ``max_step`` at most, with the surface's normals."""
+        _, gradient = of_points(self.surface(code[None]))
+        return project_to_surface(mesh, gradient, max_step, device=code.device)
+
     def simplify(self, mesh: Mesh, code: Float[Tensor, " c"], n_faces: int) -> Mesh:
         """A mesh of one code with about ``n_faces`` faces at most, its vertices on the surface again, with
         the surface's normals and material. A mesh that is small enough is returned as it is.
         """
         if n_faces >= len(mesh.faces):
             return mesh
-        surface = self.surface(code[None])
-        sdf = lambda x: surface.sdf(x[None])[0][0, :, 0]  # noqa: E731
         small = clean(decimate(Mesh(mesh.vertices, mesh.faces), n_faces))
         edge = float(np.ptp(mesh.vertices, axis=0).max() / np.sqrt(n_faces))  # of about one of its faces
-        return self.evaluate_material(project_to_surface(small, sdf, edge, device=code.device), code)
+        return self.evaluate_material(self.onto_surface(small, code, edge), code)
 
     @torch.no_grad()
     def evaluate_material(self, mesh: Mesh, code: Float[Tensor, " c"], shown: bool = True) -> Mesh:

@@ -21,7 +21,7 @@ from lift3d.render.volume import SamplingConfig
 from lift3d.scene import cameras, lights
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import resize
-from lift3d.scene.isosurface import extract_mesh, project_to_surface
+from lift3d.scene.isosurface import differentiated, extract_mesh, project_to_surface
 from lift3d.scene.lights import Lights
 
 
@@ -172,8 +172,8 @@ def test_resize_averages(model):
 
 def test_a_mirrored_image_is_one_of_the_mirrored_view_and_light() -> None:
     radii = torch.tensor([0.4, 0.7, 0.5])
-    mesh = extract_mesh(lambda x: ellipsoid_sdf(x, radii)[:, 0] + 0.1 * x[:, 1] * x[:, 2], 48)
-    mesh = project_to_surface(mesh, lambda x: ellipsoid_sdf(x, radii)[:, 0] + 0.1 * x[:, 1] * x[:, 2], 0.02)
+    sdf = lambda x: ellipsoid_sdf(x, radii)[:, 0] + 0.1 * x[:, 1] * x[:, 2]  # noqa: E731
+    mesh = project_to_surface(extract_mesh(sdf, 48), differentiated(sdf), 0.02)
     n = len(mesh.vertices)
     mesh = replace(
         mesh, albedo=np.full((n, 3), 0.6, np.float32), specular=np.full(n, 0.3, np.float32),

@@ -21,7 +21,7 @@ from lift3d.errors import ConfigError
 from lift3d.export.meshes.tangent_space import tangents, to_tangent_space
 from lift3d.model import LiftedGAN
 from lift3d.scene.images import to_uint8
-from lift3d.scene.isosurface import cell_size, project_to_surface
+from lift3d.scene.isosurface import cell_size
 from lift3d.scene.mesh import Mesh, resample, select_vertices
 
 PADDING = 4  # texels between charts
@@ -110,16 +110,10 @@ def from_fields(model: LiftedGAN, code: Float[Tensor, " c"], resolution: int) ->
     """Materials of a lifted object's fields, at the texels' points after a Newton step onto the surface of a
     mesh of ``resolution`` cells a side.
     """
-    surface = model.surface(code[None])
-
-    def sdf(points: Float[Tensor, "k 3"]) -> Float[Tensor, " k"]:
-        return surface.sdf(points[None])[0][0, :, 0]
 
     def materials(points: Float32[ndarray, "k 3"]) -> Mesh:
         mesh = Mesh(points, np.zeros((0, 3), np.int32))
-        return model.evaluate_material(
-            project_to_surface(mesh, sdf, cell_size(resolution), device=code.device), code
-        )
+        return model.evaluate_material(model.onto_surface(mesh, code, cell_size(resolution)), code)
 
     return materials
 

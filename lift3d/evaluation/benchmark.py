@@ -24,7 +24,7 @@ from lift3d.render.maps import Maps
 from lift3d.render.mesh import render_mesh
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import colors_to_images, resize
-from lift3d.scene.isosurface import cell_size, extract_mesh, project_to_surface
+from lift3d.scene.isosurface import cell_size, differentiated, extract_mesh, project_to_surface
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
 from lift3d.synthetic.heads import load_head_model, sample_shape
@@ -159,7 +159,7 @@ def baselines() -> dict[str, Predictor]:
     mean = heads.mesh(*neutral)
     radii = torch.tensor(ELLIPSOID)
     sdf = lambda x: ellipsoid_sdf(x, radii)[:, 0]  # noqa: E731
-    ellipsoid = project_to_surface(extract_mesh(sdf, 64), sdf, cell_size(64))
+    ellipsoid = project_to_surface(extract_mesh(sdf, 64), differentiated(sdf), cell_size(64))
 
     def other(head: int) -> Mesh:
         shape = sample_shape(heads, SPLIT, (head + 17) % N_HEADS)

@@ -132,9 +132,13 @@ class CodedSDF:
         self, points: Float[Tensor, "b p 3"]
     ) -> tuple[Float[Tensor, "b p 1"], Float[Tensor, "b p h"]]:
         """Signed distance and feature; differentiable as often as one likes."""
-        value = softplus_mlp.value if torch.is_grad_enabled() else softplus_mlp.value_only
-        v, h = value(self.mlp, encode(points, self.field.n_frequencies, self.open_bands))
+        v, h = softplus_mlp.value(self.mlp, encode(points, self.field.n_frequencies, self.open_bands))
         return self._distance(points, v), h / self.field.beta
+
+    def distance(self, points: Float[Tensor, "b p 3"]) -> Float[Tensor, "b p 1"]:
+        """Signed distance alone, not differentiable."""
+        encoded = encode(points, self.field.n_frequencies, self.open_bands)
+        return self._distance(points, softplus_mlp.value_only(self.mlp, encoded))
 
     def with_gradient(
         self, points: Float[Tensor, "b p 3"]
@@ -218,7 +222,10 @@ def condition(
         return distance, feature, gradient * flip
 
     return Surface(
-        lambda x: sdf(x * flip), lambda x, n, feature: reflectance(x * flip, n * flip, feature), sdf_gradient
+        lambda x: sdf(x * flip),
+        lambda x, n, feature: reflectance(x * flip, n * flip, feature),
+        sdf_gradient,
+        lambda x: sdf.distance(x * flip),
     )
 
 

@@ -83,18 +83,15 @@ def value_and_gradient(
 
 
 @torch.no_grad()
-def value_only(
-    mlp: SoftplusMLP, x: Float[Tensor, "b p e"]
-) -> tuple[Float[Tensor, "b p"], Float[Tensor, "b p h"]]:
-    """v and h_n, not differentiable: ``value`` without its intermediate results."""
-    features = []
+def value_only(mlp: SoftplusMLP, x: Float[Tensor, "b p e"]) -> Float[Tensor, "b p"]:
+    """v alone, not differentiable: ``value`` without its intermediate results."""
+    values = []
     for part in _blocks(x):
         rows = h = part.flatten(0, 1)
         for i, (weight, bias) in enumerate(zip(mlp.weights, mlp.biases, strict=True)):
             h, _ = _softplus(_linear(weight, bias, h, rows if i == mlp.skip else None))
-        features.append(h.view(*part.shape[:2], -1))
-    h = torch.cat(features, 1)
-    return h @ mlp.head, h
+        values.append((h @ mlp.head).view(part.shape[:2]))
+    return torch.cat(values, 1)
 
 
 def _blocks(x: Float[Tensor, "b p e"]) -> tuple[Float[Tensor, "b _ e"], ...]:

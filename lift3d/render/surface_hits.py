@@ -6,7 +6,7 @@ from torch import Tensor
 
 from lift3d.render.ray_sampling import listed, stratified
 from lift3d.scene.geometry import ray_sphere
-from lift3d.scene.surface import Surface
+from lift3d.scene.surface import Surface, signed_distance
 
 PART = 4  # coarse samples that a ray takes at a time
 
@@ -94,7 +94,7 @@ def _sdf(
 ) -> Float[Tensor, "b r m"]:
     """Signed distances along rays."""
     points = origins[..., None, :] + t[..., None] * directions[..., None, :]
-    return surface.sdf(points.flatten(1, 2))[0].view_as(t)
+    return signed_distance(surface, points.flatten(1, 2)).view_as(t)
 
 
 def _of(rays: Int64[Tensor, "b q"], vectors: Float[Tensor, "b r 3"]) -> Float[Tensor, "b q 3"]:

@@ -28,7 +28,7 @@ from lift3d.scene.cameras import Cameras, pixel_grid
 from lift3d.scene.geometry import ray_sphere
 from lift3d.scene.lights import Lights
 from lift3d.scene.shading import Material, shade
-from lift3d.scene.surface import Surface, sdf_and_gradient, smooth_normal
+from lift3d.scene.surface import Surface, sdf_and_gradient, signed_distance, smooth_normal
 from lift3d.settings import setting
 
 REACH = (
@@ -119,7 +119,7 @@ def place_samples(
     near, far, _ = ray_sphere(origins, directions)
     coarse = stratified(near, far, config.n_coarse, generator)
     points = origins[..., None, :] + coarse[..., None] * directions[..., None, :]
-    sdf = surface.sdf(points.flatten(1, 2))[0].reshape(coarse.shape)
+    sdf = signed_distance(surface, points.flatten(1, 2)).reshape(coarse.shape)
     weights = weights_from_alphas(alphas_from_ends(sdf, config.coarse_sharpness))
     fine = from_weights(coarse, weights, config.n_fine, generator)
     t = torch.cat((coarse, fine), -1).sort(-1).values if config.keep_coarse else fine

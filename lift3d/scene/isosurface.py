@@ -21,7 +21,9 @@ from lift3d.errors import ConfigError, Lift3DError
 from lift3d.scene.mesh import Mesh
 
 SDF = Callable[[Float[Tensor, "n 3"]], Float[Tensor, " n"]]
+SDFGradient = Callable[[Float[Tensor, "n 3"]], tuple[Float[Tensor, " n"], Float[Tensor, "n 3"]]]
 COARSE = 32  # resolution at which everything is evaluated
+MARGIN = 0.75  # cells within which a prediction may have the wrong sign, if an SDF changes by 1 a unit
 BATCH = 2**16  # points per call of the SDF
 
 
@@ -56,24 +58,32 @@ def sparse_grid(
 ) -> Grid:
     """Like ``dense_grid``, but evaluated only around the surface: same mesh, far fewer calls.
 
-    A cell is refined unless the values at its corners exclude a zero inside it for any function that changes
-    by at most ``lipschitz`` per world unit (an exact SDF: 1; learned ones are steeper in places, hence the
-    margin). Where the function is steeper still, a thin feature may be cut off, but the mesh stays closed.
+    Each level is predicted from the one before, by trilinear interpolation. Evaluated are new nodes whose
+    prediction may have the wrong sign, for a function that changes by at most ``lipschitz`` per world unit
+    (an exact SDF: 1; learned ones are steeper in places, hence the margin), and then the corners of all cells
+    in which the sign changes, until there are no new ones: the surface is followed wherever it leads. A
+    feature that shows at none of these nodes may be cut off, but the mesh stays closed.
     """
     levels = _levels(resolution)
     half = _half_width(resolution, radius)
-    nodes = np.indices((levels[0] + 1,) * 3).reshape(3, -1).T
-    values = _evaluate(sdf, nodes, levels[0], half, radius, batch, device).reshape((levels[0] + 1,) * 3)
-    candidates = np.ones((levels[0],) * 3, bool)
-    n_evaluated = len(nodes)
+
+    def evaluate(values: Float32[ndarray, "k k k"], wanted: Bool[ndarray, "k k k"]) -> None:
+        values[wanted] = _evaluate(sdf, np.argwhere(wanted), len(values) - 1, half, radius, batch, device)
+
+    values = np.empty((levels[0] + 1,) * 3, np.float32)
+    known = np.ones(values.shape, bool)
+    evaluate(values, known)
+    n_evaluated = values.size
     for level in levels[1:]:
-        candidates &= _may_contain_zero(values, lipschitz * 2 * half / (level // 2))
-        candidates, values = _double(candidates), _double(values)[:-1, :-1, :-1]
-        wanted = _corners_of(candidates)
-        wanted[::2, ::2, ::2] = False  # known from the level before
-        nodes = np.argwhere(wanted)
-        values[wanted] = _evaluate(sdf, nodes, level, half, radius, batch, device)
-        n_evaluated += len(nodes)
+        coarse, values = known, _interpolated(values)
+        known = np.zeros(values.shape, bool)
+        known[::2, ::2, ::2] = coarse
+        wanted = ~known & (np.abs(values) <= MARGIN * lipschitz * 2 * half / level)
+        while wanted.any():
+            evaluate(values, wanted)
+            known |= wanted
+            n_evaluated += int(wanted.sum())
+            wanted = _corners_of(_sign_changes(values)) & ~known
     return Grid(values, half, n_evaluated)
 
 
@@ -101,25 +111,40 @@ def march(grid: Grid) -> Mesh:
 
 
 def project_to_surface(
-    mesh: Mesh, sdf: SDF, max_step: float, batch: int = BATCH, device: torch.device | str = "cpu"
+    mesh: Mesh,
+    sdf_gradient: SDFGradient,
+    max_step: float,
+    batch: int = BATCH,
+    device: torch.device | str = "cpu",
 ) -> Mesh:
     """One Newton step x - f n / |grad f| of every vertex, at most ``max_step`` long; n, the unit gradient,
     becomes the vertex normal.
 
     Marching cubes errs by O(cell^2); this removes nearly all of it where the SDF is smooth. ``cell_size`` is
-    a good limit.
+    a good limit; ``differentiated`` makes a gradient of an SDF that brings none.
     """
     moved, normals = [], []
     for points in torch.from_numpy(mesh.vertices).split(batch):
-        with torch.enable_grad():
-            points = points.to(device).requires_grad_()
-            value = sdf(points)
-            (gradient,) = torch.autograd.grad(value.sum(), points)
+        points = points.to(device)
+        value, gradient = sdf_gradient(points)
         length = gradient.norm(dim=-1, keepdim=True).clamp_min(1e-12)
-        step = (value.detach()[:, None] / length).clamp(-max_step, max_step)
-        moved.append((points.detach() - step * gradient / length).cpu().numpy())
+        step = (value[:, None] / length).clamp(-max_step, max_step)
+        moved.append((points - step * gradient / length).cpu().numpy())
         normals.append((gradient / length).cpu().numpy())
     return replace(mesh, vertices=np.concatenate(moved), normals=np.concatenate(normals))
+
+
+def differentiated(sdf: SDF) -> SDFGradient:
+    """An SDF and its gradient, by automatic differentiation."""
+
+    def sdf_gradient(points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 3"]]:
+        with torch.enable_grad():
+            points = points.detach().requires_grad_()
+            value = sdf(points)
+            (gradient,) = torch.autograd.grad(value.sum(), points)
+        return value.detach(), gradient
+
+    return sdf_gradient
 
 
 def cell_size(resolution: int, radius: float = 1.0) -> float:
@@ -168,17 +193,20 @@ def _evaluate(
     return values
 
 
-def _may_contain_zero(values: Float32[ndarray, "k k k"], change: float) -> Bool[ndarray, "j j j"]:
-    """Cells in which a function that changes by at most ``change`` per cell edge may be zero.
+def _interpolated(values: Float32[ndarray, "k k k"]) -> Float32[ndarray, "q q q"]:
+    """Trilinear interpolation at the nodes of twice the resolution."""
+    for axis in range(3):
+        coarse = np.moveaxis(values, axis, 0)
+        fine = coarse.repeat(2, 0)[:-1]
+        fine[1::2] = (coarse[:-1] + coarse[1:]) / 2
+        values = np.moveaxis(fine, 0, axis)
+    return np.ascontiguousarray(values)
 
-    A point of the unit cube is within 0.87 of its nearest corner, within 1.74 of its farthest, and 1.13 or
-    less from a corner on average: larger values at corners of one sign exclude a zero.
-    """
-    corners = [np.abs(corner) for corner in _corners(values)]
-    nearest, farthest, mean = np.minimum.reduce(corners), np.maximum.reduce(corners), sum(corners) / 8
-    allowed = (nearest <= 0.87 * change) & (farthest <= 1.74 * change) & (mean <= 1.13 * change)
-    inside = [corner < 0 for corner in _corners(values)]
-    return allowed | (np.logical_or.reduce(inside) & ~np.logical_and.reduce(inside))
+
+def _sign_changes(values: Float32[ndarray, "k k k"]) -> Bool[ndarray, "j j j"]:
+    """Cells with corners inside and corners outside."""
+    inside = _corners(values < 0)
+    return np.logical_or.reduce(inside) & ~np.logical_and.reduce(inside)
 
 
 def _corners(values: ndarray) -> list[ndarray]:
@@ -193,10 +221,3 @@ def _corners_of(cells: Bool[ndarray, "j j j"]) -> Bool[ndarray, "k k k"]:
     for corner in _corners(nodes):
         corner |= cells
     return nodes
-
-
-def _double(array: ndarray) -> ndarray:
-    """Every entry eight times: cell -> its eight children."""
-    for axis in range(3):
-        array = array.repeat(2, axis)
-    return array

@@ -231,8 +231,9 @@ def _adjacent_faces(
     """
     half = _half_edges(faces).astype(np.int64)
     key = half.min(-1) * (int(faces.max(initial=0)) + 1) + half.max(-1)
-    order = np.argsort(key, kind="stable")
-    _, start, count = np.unique(key[order], return_index=True, return_counts=True)
+    order = np.argsort(key)
+    start = np.flatnonzero(np.diff(key[order], prepend=-1))
+    count = np.diff(start, append=len(key))
     first, second = order[start[count == 2]], order[start[count == 2] + 1]
     return first // 3, second // 3, half[first, 0] != half[second, 0]
 

@@ -25,6 +25,31 @@ class Surface:
     sdf_gradient: SDFGradient | None = (
         None  # the same and its spatial gradient, differentiable, if it is known
     )
+    distance: Callable[[Tensor], Tensor] | None = None  # ``sdf`` without feature and graph, if there is a way
+
+
+@torch.no_grad()
+def signed_distance(surface: Surface, points: Float[Tensor, "b p 3"]) -> Float[Tensor, "b p 1"]:
+    """Signed distance alone, not differentiable; ``surface.sdf(points)[0]`` is its readable twin."""
+    return surface.sdf(points)[0] if surface.distance is None else surface.distance(points)
+
+
+def of_points(
+    surface: Surface,
+) -> tuple[
+    Callable[[Float[Tensor, "n 3"]], Float[Tensor, " n"]],
+    Callable[[Float[Tensor, "n 3"]], tuple[Float[Tensor, " n"], Float[Tensor, "n 3"]]],
+]:
+    """What ``isosurface`` wants of one object (b = 1): its signed distance, and that with its gradient."""
+
+    def sdf(points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+        return signed_distance(surface, points[None])[0, :, 0]
+
+    def sdf_gradient(points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 3"]]:
+        value, _, gradient = sdf_and_gradient(surface, points[None], create_graph=False)
+        return value[0, :, 0].detach(), gradient[0].detach()
+
+    return sdf, sdf_gradient
 
 
 def sdf_and_gradient(

@@ -15,7 +15,7 @@ from lift3d.errors import CheckpointError, ConfigError
 from lift3d.export.dataset import DatasetPlan, write_dataset
 from lift3d.export.objects import agrees, finish, from_dataset, from_model
 from lift3d.model import LiftedGAN
-from lift3d.scene.isosurface import project_to_surface
+from lift3d.scene.isosurface import differentiated, project_to_surface
 
 CELLS = 32
 
@@ -158,7 +158,7 @@ def test_the_vertices_that_are_left_are_the_fields(model: Path) -> None:
     assert done.textures is None and done.report.solid and 0.8 * budget < len(done.mesh.faces) <= budget
     code = lifted.sample([3]).code[0]
     sdf = lambda points: lifted.surface(code[None]).sdf(points[None])[0][0, :, 0]  # noqa: E731
-    exact = lifted.evaluate_material(project_to_surface(done.mesh, sdf, 0.1), code)
+    exact = lifted.evaluate_material(project_to_surface(done.mesh, differentiated(sdf), 0.1), code)
     for name, array in exact.attributes().items():
         np.testing.assert_allclose(getattr(done.mesh, name), array, rtol=1e-4, atol=1e-4, err_msg=name)
     assert finish(instance, n_faces=10**6).mesh is instance.mesh

@@ -8,6 +8,7 @@ from lift3d.errors import ConfigError, Lift3DError
 from lift3d.scene.isosurface import (
     cell_size,
     dense_grid,
+    differentiated,
     extract_mesh,
     march,
     project_to_surface,
@@ -121,7 +122,7 @@ def test_a_surface_that_leaves_the_ball_is_closed_there():
 def test_newton_step_removes_the_interpolation_error(name):
     sdf = SURFACES[name][0]
     mesh = extract_mesh(sdf, 64)
-    moved = project_to_surface(mesh, sdf, cell_size(64), batch=1000)
+    moved = project_to_surface(mesh, differentiated(sdf), cell_size(64), batch=1000)
     before, after = (sdf(torch.from_numpy(m.vertices)).abs().max().item() for m in (mesh, moved))
     assert after < before / 20 and np.array_equal(mesh.faces, moved.faces)
     np.testing.assert_allclose(np.linalg.norm(moved.normals, axis=-1), 1.0, atol=1e-5)
@@ -131,20 +132,32 @@ def test_newton_step_removes_the_interpolation_error(name):
 
 def test_newton_step_is_bounded():
     mesh = extract_mesh(sphere, 32)
-    moved = project_to_surface(mesh, lambda p: p.norm(dim=-1) - 0.1, max_step=0.01)
+    moved = project_to_surface(mesh, differentiated(lambda p: p.norm(dim=-1) - 0.1), max_step=0.01)
     np.testing.assert_allclose(np.linalg.norm(moved.vertices - mesh.vertices, axis=-1), 0.01, rtol=1e-3)
 
 
 def test_newton_step_keeps_parameters_free_of_gradients():
     radius = torch.tensor(0.7, requires_grad=True)
     mesh = extract_mesh(lambda p: p.norm(dim=-1) - radius, 32)
-    project_to_surface(mesh, lambda p: p.norm(dim=-1) - radius, 0.1)
+    project_to_surface(mesh, differentiated(lambda p: p.norm(dim=-1) - radius), 0.1)
     assert radius.grad is None
 
 
 def test_mesh_stays_closed_where_the_bound_is_wrong():
     """A function 8 times steeper than promised loses detail, never the inside."""
     assert report(extract_mesh(lambda p: 8 * bumpy(p), 128, lipschitz=1.0)).solid
+
+
+def test_a_plate_thinner_than_the_coarsest_cells_is_followed():
+    """It shows at a few nodes of the first level only, and lies across all of them."""
+    turn = torch.tensor([[0.8, 0.6, 0.0], [-0.48, 0.64, 0.6], [0.36, -0.48, 0.8]])
+
+    def plate(p):
+        return ((p @ turn).abs() - p.new_tensor((0.5, 0.4, 0.012))).amax(-1)
+
+    sparse, dense = sparse_grid(plate, 128), dense_grid(plate, 128)
+    np.testing.assert_array_equal(sparse.values < 0, dense.values < 0)
+    assert sparse.n_evaluated < dense.n_evaluated / 10
 
 
 def test_empty_surface():

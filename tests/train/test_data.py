@@ -13,7 +13,7 @@ from lift3d.observer import SilentObserver
 from lift3d.render.mesh import render_mesh
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import to_float
-from lift3d.scene.isosurface import cell_size, extract_mesh, project_to_surface
+from lift3d.scene.isosurface import cell_size, differentiated, extract_mesh, project_to_surface
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
 from lift3d.train.align import latent_loss
@@ -28,7 +28,7 @@ def egg() -> Mesh:
     """An ellipsoid with a gray, matt material."""
     radii = torch.tensor((0.6, 0.8, 0.7))
     sdf = lambda x: ellipsoid_sdf(x, radii)[:, 0]  # noqa: E731
-    mesh = project_to_surface(extract_mesh(sdf, 64), sdf, cell_size(64))
+    mesh = project_to_surface(extract_mesh(sdf, 64), differentiated(sdf), cell_size(64))
     n = len(mesh.vertices)
     gray, none = np.full((n, 3), 0.5, np.float32), np.zeros(n, np.float32)
     return replace(mesh, albedo=gray, specular=none, shininess=none + 10)
