@@ -9,6 +9,7 @@ Every render has a second form, its projection G(w + dw(render)) through E_w: ph
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -27,7 +28,8 @@ from lift3d.gan.latents import sample_z
 from lift3d.networks.encoders import LightEncoder, ViewEncoder, image_encoder
 from lift3d.networks.fields import MaterialField, SDFField, condition
 from lift3d.render.maps import Maps
-from lift3d.render.mesh import render_mesh
+from lift3d.render.mesh import prepare, render_mesh
+from lift3d.render.rasterize import Scene
 from lift3d.render.volume import SamplingConfig, render_maps
 from lift3d.scene.batch import Batch
 from lift3d.scene.cameras import Cameras
@@ -87,8 +89,17 @@ class MeshRenderer:
         self, model: "LiftedGAN", code: Float[Tensor, " c"], cameras: Cameras, lights: Lights, size: int
     ) -> Maps:
         """See ``Renderer``."""
-        mesh = model.mesh(code, self.resolution) if self.mesh is None else self.mesh
-        return render_mesh(mesh, cameras, lights, size, model.background)
+        if self.mesh is None:
+            return render_mesh(model.mesh(code, self.resolution), cameras, lights, size, model.background)
+        if cameras.device not in self._scenes:
+            self._scenes[cameras.device] = prepare(self.mesh, cameras.device)
+        scene = self._scenes[cameras.device]
+        return render_mesh(self.mesh, cameras, lights, size, model.background, scene)
+
+    @cached_property
+    def _scenes(self) -> dict[torch.device, Scene]:
+        """``mesh``, prepared once on every device."""
+        return {}
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ import pytest
 import torch
 from tiny_gan import PRESET, tiny_gan
 
+from lift3d import model as lifted_model
 from lift3d.checkpoint import read_tensors, write_tensors
 from lift3d.errors import CheckpointError, ConfigError, CorruptFile, Lift3DError
 from lift3d.gan.files.load import save_gan
 from lift3d.gan.generator import Liftable
-from lift3d.model import LiftedGAN, VolumeRenderer, load
+from lift3d.model import LiftedGAN, MeshRenderer, VolumeRenderer, load
 from lift3d.networks.fields import ellipsoid_sdf
 from lift3d.render.mesh import render_mesh
 from lift3d.render.volume import SamplingConfig
@@ -123,6 +124,19 @@ def test_what_render_would_misread_is_refused(model, change, message):
     given = {"code": one.code[0], "cameras": one.cameras, "lights": one.lights, "size": 8} | change
     with pytest.raises(ConfigError, match=message):
         model._check_render(**given)
+
+
+def test_a_mesh_is_made_ready_once_for_any_number_of_renders(model, monkeypatch):
+    prepared = []
+    real = lifted_model.prepare
+    monkeypatch.setattr(lifted_model, "prepare", lambda *given: prepared.append(given) or real(*given))
+    one = model.sample([4])
+    renderer = MeshRenderer(model.mesh(one.code[0], 32))
+    for _ in range(2):
+        found = model.render(one.code[0], one.cameras, one.lights, 24, renderer)
+        fresh = model.render(one.code[0], one.cameras, one.lights, 24, MeshRenderer(resolution=32))
+        assert torch.equal(found.colors, fresh.colors) and torch.equal(found.depth, fresh.depth)
+    assert len(prepared) == 1
 
 
 def test_what_sample_returns_render_takes(model):

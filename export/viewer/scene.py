@@ -143,7 +143,7 @@ class ModelScene:
 
     def __init__(self, model: LiftedGAN, name: str, size: int = 256, resolution: int = 128) -> None:
         self.model, self.name, self.size, self.resolution = model, name, size, resolution
-        self._meshes: OrderedDict[tuple[Choice, int], Mesh] = OrderedDict()
+        self._meshes: OrderedDict[tuple[Choice, int], MeshRenderer] = OrderedDict()
         self._last: tuple[Choice, Samples] | None = None
 
     def about(self) -> dict:
@@ -164,7 +164,7 @@ class ModelScene:
 
     def instance(self, question: dict) -> bytes:
         """The mesh, the GAN's own image, and where it seems to be seen from and lit."""
-        one, mesh = self._lift(self._choice(question)), self._mesh(question)
+        one, mesh = self._lift(self._choice(question)), self._drawn(question).mesh
         about = {"camera": camera_facts(one.cameras)[0], "light": light_facts(one.lights)[0]}
         return pack(about, mesh_arrays(mesh) | {"image": _pixels(one.image)[0]})
 
@@ -190,7 +190,7 @@ class ModelScene:
 
     def glb(self, question: dict) -> bytes:
         """The mesh as a glTF binary with vertex colors."""
-        return to_glb(self._mesh(question | {"resolution": self.resolution}))
+        return to_glb(self._drawn(question | {"resolution": self.resolution}).mesh)
 
     @staticmethod
     def _seed(question: dict, name: str) -> int:
@@ -220,11 +220,12 @@ class ModelScene:
             )
         return replace(one, w=w, image=image, code=code, view=view, light=light)
 
-    def _mesh(self, question: dict) -> Mesh:
+    def _drawn(self, question: dict) -> MeshRenderer:
+        """The mesh of an instance, ready to be rendered."""
         choice = self._choice(question)
         key = choice, int(number(question, "resolution", *RESOLUTIONS, self.resolution))
         if key not in self._meshes:
-            self._meshes[key] = self.model.mesh(self._lift(choice).code[0], key[1])
+            self._meshes[key] = MeshRenderer(self.model.mesh(self._lift(choice).code[0], key[1]))
             while len(self._meshes) > KEPT:
                 self._meshes.popitem(last=False)
         self._meshes.move_to_end(key)
@@ -237,7 +238,7 @@ class ModelScene:
         cameras = Cameras.from_view(torch.tensor([numbers(question, "view", 6)], device=device))
         one = self._lift(self._choice(question))
         volume = question.get("renderer") == "neus"
-        renderer = VolumeRenderer() if volume else MeshRenderer(self._mesh(question))
+        renderer = VolumeRenderer() if volume else self._drawn(question)
         return self.model.render(one.code[0], cameras, one.lights, size, renderer), cameras
 
 

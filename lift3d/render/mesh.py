@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lift3d.errors import ConfigError
 from lift3d.render.maps import Maps, shade_maps
-from lift3d.render.rasterize import get_rasterizer
+from lift3d.render.rasterize import Scene, get_rasterizer
 from lift3d.render.rasterize.fragments import Fragments, interpolate
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.geometry import normalize
@@ -58,13 +58,24 @@ def box_average(image: Float[Tensor, "*s h w c"], factor: int) -> Float[Tensor, 
     return image.unflatten(-2, (-1, factor)).unflatten(-4, (-1, factor)).mean((-4, -2))
 
 
-def render_mesh(
-    mesh: Mesh, cameras: Cameras, lights: Lights, size: int, background: tuple[float, float, float]
-) -> Maps:
-    """Rasterizes a mesh with material from v cameras and shades it under lights [l] or [v, l]."""
-    device = cameras.device
+def prepare(mesh: Mesh, device: torch.device | str) -> Scene:
+    """A mesh made ready to be rasterized on a device, any number of times."""
     vertices, faces = torch.from_numpy(mesh.vertices).to(device), torch.from_numpy(mesh.faces).to(device)
-    scene = get_rasterizer("auto", device).prepare(vertices, faces)
+    return get_rasterizer("auto", device).prepare(vertices, faces)
+
+
+def render_mesh(
+    mesh: Mesh,
+    cameras: Cameras,
+    lights: Lights,
+    size: int,
+    background: tuple[float, float, float],
+    scene: Scene | None = None,
+) -> Maps:
+    """Rasterizes a mesh with material from v cameras and shades it under lights [l] or [v, l]. ``scene`` is
+    what ``prepare`` made of the mesh on the cameras' device; None prepares it.
+    """
+    scene = prepare(mesh, cameras.device) if scene is None else scene
     buffers = gbuffer(mesh, scene.fragments(cameras, size), cameras)
     return shade_maps(
         buffers.mask, buffers.z_depth, buffers.normal, buffers.to_camera, buffers.material, lights, background
