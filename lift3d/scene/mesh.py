@@ -136,6 +136,8 @@ def consistent_winding(mesh: Mesh) -> Mesh:
     """
     n_faces = len(mesh.faces)
     a, b, agree = _adjacent_faces(mesh.faces)
+    if agree.all() and (np.bincount(_components(n_faces, a, b), weights=face_volumes(mesh)) > 0).all():
+        return mesh
     # Two nodes per face: f "as it is" and f + n "turned". An edge links the states of its faces that agree,
     # so the two orientations of a surface are two components of this graph.
     turned_b = np.where(agree, b, b + n_faces)

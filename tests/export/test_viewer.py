@@ -5,6 +5,7 @@ import http.client
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -105,6 +107,15 @@ def test_a_pack_keeps_arrays_up_to_half_a_step() -> None:
 def shown(browser: Browser) -> np.ndarray:
     data = browser.evaluate("document.getElementById('picture').toDataURL()").partition(",")[2]
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA"))
+
+
+def wait_for(path: Path) -> Path:
+    """A file that a browser is saving."""
+    end = time.monotonic() + 60
+    while not path.is_file():
+        assert time.monotonic() < end, f"{path} was not saved"
+        time.sleep(0.05)
+    return path
 
 
 def after_frame(browser: Browser, action: object) -> None:
@@ -199,6 +210,87 @@ def test_live_on_a_model(browser: Browser, serve: object, tiny_model: Path) -> N
         browser.wait(f"document.body.dataset.settled !== '{before}' && !asking.model.busy")
     assert browser.evaluate("command()").startswith("lift3d export --model tiny --seed 2 --trunc")
     assert browser.evaluate("document.getElementById('toast').textContent") == ""
+    browser.resize(1440, 900)
+    rows = "new Set([...document.querySelectorAll('#maps label')].map((e) => e.offsetTop)).size"
+    assert browser.evaluate(rows) == 1  # no label of a map wraps
+
+
+@needs_chromium
+def test_what_is_seen_can_be_saved(
+    browser: Browser, serve: object, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = scene.ModelScene(lift3d.load(tiny_model), str(tiny_model), size=32, resolution=32)
+    browser.open(serve(one).url)
+    browser.wait("document.body.dataset.exact === 'true' && !asking.model.busy")
+    browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    browser.call("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
+    picture = shown(browser)
+    browser.click("#save-png")
+    saved = np.asarray(Image.open(wait_for(tmp_path / "lift3d.png")).convert("RGB")).astype(int)
+    opaque = picture[..., 3] == 255
+    np.testing.assert_array_equal(saved[opaque], picture[opaque][:, :3])
+    assert (saved[picture[..., 3] == 0] == 255).all()  # the model's background
+    browser.click("#save-glb")
+    seed, truncation = browser.evaluate("[state.seed, state.truncation]")
+    question = {"seed": seed, "truncation": truncation}
+    assert wait_for(tmp_path / f"{seed}.glb").read_bytes() == one.glb(question)
+    browser.click("#copy")
+    browser.wait("document.getElementById('toast').textContent.startsWith('Copied: lift3d export')")
+    command = shlex.split(browser.evaluate("navigator.clipboard.readText()"))
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, [*command[1:], "--texture-size", "64", "--decimate", "500"])
+    assert result.exit_code == 0 and (tmp_path / "head.glb").is_file(), result.output
+    browser.click("#volume")
+    browser.wait("!asking.model.busy && document.body.dataset.exact === 'true'")
+    view = browser.evaluate("state.view")
+    data = one.picture(question | {"view": view, "size": 32, "renderer": "neus"})
+    expected = unpack(data)[1]["albedo"].reshape(-1).tolist()
+    shades = "Array.from({length: 3 * maps.size ** 2}, (_, i) => maps.paint[4 * Math.floor(i / 3) + i % 3])"
+    assert browser.evaluate(shades) == expected
+
+
+@needs_chromium
+def test_two_tabs_share_a_model_and_nothing_else(
+    browser: Browser, serve: object, tiny_model: Path, tmp_path: Path
+) -> None:
+    url = serve(scene.ModelScene(lift3d.load(tiny_model), "tiny", size=32, resolution=32)).url
+    (tmp_path / "other").mkdir()
+    other = Browser(tmp_path / "other")
+    try:
+        for page, seed in ((browser, 3), (other, 5)):
+            page.open(url)
+            page.wait("document.querySelectorAll('#strip button').length")
+            page.click(f"#strip button:nth-child({seed + 1})")
+        for page in (browser, other):
+            page.wait("document.body.dataset.exact === 'true' && !asking.model.busy")
+        assert [page.evaluate("state.seed") for page in (browser, other)] == [3, 5]
+        assert not np.array_equal(shown(browser), shown(other))
+    finally:
+        other.close()
+    assert other.problems == []
+
+
+@needs_chromium
+def test_a_dataset_that_is_still_being_written(
+    browser: Browser, serve: object, faces: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.h5"
+    copy.write_bytes(faces.read_bytes())
+    with h5py.File(copy, "r+") as h5:
+        h5["done"][0] = 0
+    browser.open(serve(scene.DatasetScene(copy)).url)
+    browser.wait("stored && stored.index === 1")  # the first that is done
+    assert "1 of 2 samples done" in browser.evaluate("document.getElementById('who').innerText")
+    browser.evaluate("document.getElementById('index').focus()")
+    browser.key("ArrowLeft", 37)
+    browser.wait("document.getElementById('toast').textContent.includes('sample 0 is not finished')")
+    assert browser.evaluate("stored.index") == 1
+    with h5py.File(copy, "r+") as h5:
+        h5["done"][0] = 1
+    browser.key("ArrowRight", 39)
+    browser.key("ArrowLeft", 37)
+    browser.wait("stored.index === 0")
+    browser.problems[:] = [p for p in browser.problems if "400" not in p]  # the refusal, which Chromium logs
 
 
 @needs_chromium

@@ -132,26 +132,34 @@ async function run(slot) {
   document.body.dataset.settled = String(++settled);
 }
 const who = () => ({ seed: state.seed, truncation: state.truncation, other: state.other, mix: state.mix });
-const COARSE = 32;
-function lift(resetPose) {
+let resolution = 0; // of the mesh that is shown
+function lift(resetPose) { // coarse at first
   const start = performance.now();
   latest("model", async (stale) => {
-    for (const resolution of [COARSE, about.resolution]) {
-      const { about: facts, arrays } = unpack(await ask("instance", { ...who(), resolution }));
-      setMesh(arrays);
-      if (resolution === COARSE) {
-        drawImage($("tile-gan"), arrays.image);
-        if (resetPose) applyFacts(facts.camera, facts.light);
-      }
-      mapsView = null;
-      await shoot(resolution);
-      report(resolution === COARSE ? "first" : "instance", performance.now() - start);
-      if (stale() || resolution >= about.resolution) break;
-    }
-    if (!stale()) latest("projection", project);
+    const { about: facts, arrays } = await meshOf(Math.min(32, about.resolution));
+    drawImage($("tile-gan"), arrays.image);
+    if (resetPose) applyFacts(facts.camera, facts.light);
+    await shoot();
+    report("first", performance.now() - start);
+    await finish(stale, start);
   });
 }
-async function shoot(resolution, extra = {}) { // the picture of the pose
+async function finish(stale, start) { // in full, unless something else was asked for
+  if (!stale() && resolution < about.resolution) {
+    await meshOf(about.resolution);
+    await shoot();
+    if (start) report("instance", performance.now() - start);
+  }
+  if (!stale()) latest("projection", project);
+}
+async function meshOf(asked) {
+  const found = unpack(await ask("instance", { ...who(), resolution: asked }));
+  setMesh(found.arrays);
+  mapsView = null;
+  resolution = asked;
+  return found;
+}
+async function shoot(extra = {}) { // the picture of the pose
   const view = [...state.view];
   const data = await ask("picture", { ...who(), view, resolution, size: about.size, ...extra });
   maps = toMaps(unpack(data).arrays);
@@ -168,7 +176,7 @@ function moved() { // the pose changed
   touch("turn");
   if (about.kind === "model") {
     const start = performance.now();
-    latest("model", async (stale) => { await shoot(about.resolution); report("pose", performance.now() - start); if (!stale()) latest("projection", project); });
+    latest("model", async (stale) => { await shoot(); report("pose", performance.now() - start); await finish(stale); });
   } else chooseView(stored?.cameras.findIndex((c) => near(c.view, state.view)) ?? -1);
 }
 let waiting;
@@ -359,9 +367,10 @@ async function startModel() {
   tile("projection", "Picture through the GAN");
   tile("gan", "The GAN's own image");
   button("Save GLB", "save-glb", async () => save(new Blob([await ask("glb", who())]), `${state.seed}.glb`));
-  button("Copy command", "copy", () => navigator.clipboard.writeText(command()).then(() => say("Copied: " + command())));
+  button("Copy command", "copy", () => navigator.clipboard.writeText(command()).then(() =>
+    say((state.mix ? "A mixture has no command; copied that of its first part: " : "Copied: ") + command())));
   button("Volume render", "volume", () => latest("model", async (stale) => {
-    for (const size of [32, 64, 128]) if (!stale()) await shoot(COARSE, { renderer: "neus", size });
+    for (const size of [32, 64, 128]) if (!stale() && size <= Math.max(32, about.size)) await shoot({ renderer: "neus", size });
   }));
   await filmstrip(0);
   instanceChanged(true);

@@ -1,0 +1,139 @@
+"""What an image of a dataset costs, beside three other ways to get it: one run, one machine, ratios printed.
+
+    LIFT3D_BLENDER=.venv-bpy-4.5.15/bin/python python benchmarks/sample.py [--n 8] [--threads 1]
+
+(a) ``lift3d sample``: 8 views x 8 lights of 128 x 128, all maps, meshes of 20,000 faces, disk included.
+(b) The volume renderer with 36 + 36 samples a ray: each image by itself, as volume renderers work, and with
+    the 8 lights of a view at once, which only deferred shading can.
+(c) Blender Cycles, 16 samples a pixel, on the same mesh, views and lights; its start is not counted. Left out
+    where there is no Blender.
+(d) The bytes of (a) written and synced as they are.
+
+CPU seconds are of all threads and processes; on a busy machine they say more than seconds.
+"""
+
+import argparse
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import lift3d
+from lift3d.errors import BackendUnavailable
+from lift3d.export.blender.blend import find_blender, render_blend, write_blend
+from lift3d.export.dataset import DatasetPlan, write_dataset
+from lift3d.model import LiftedGAN, VolumeRenderer
+from lift3d.render.volume import SamplingConfig
+
+VIEWS, LIGHTS, SIZE = 8, 8, 128
+FULL = SamplingConfig(n_coarse=36, n_fine=36, keep_coarse=True)
+CYCLES_SAMPLES = 16
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one image, seconds."""
+
+    name: str
+    wall: float
+    cpu: float
+
+
+def cost(name: str, work: Callable[[], object], n_images: int) -> Cost:
+    """The cost of an image where ``work`` makes ``n_images``."""
+
+    def cpu() -> float:
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return time.process_time() + children.ru_utime + children.ru_stime
+
+    wall_before, cpu_before = time.perf_counter(), cpu()
+    work()
+    return Cost(name, (time.perf_counter() - wall_before) / n_images, (cpu() - cpu_before) / n_images)
+
+
+def difference(name: str, small: Cost, n_small: int, large: Cost, n_large: int) -> Cost:
+    """Of one more image: what both runs have once, such as the start of a program, is left out."""
+    more = n_large - n_small
+    return Cost(
+        name,
+        (large.wall * n_large - small.wall * n_small) / more,
+        (large.cpu * n_large - small.cpu * n_small) / more,
+    )
+
+
+def volume(model: LiftedGAN, plan: DatasetPlan, n_views: int) -> list[Cost]:
+    """(b): some images of sample 0."""
+    code = plan.sample(model, 0).code[0]
+    cameras, lights = plan.draw(0, model.config.view_prior, model.config.light_prior)
+    draw = lambda n: model.render(code, cameras[:n_views], lights[:n], SIZE, VolumeRenderer(FULL))  # noqa: E731
+    return [
+        cost("volume 36 + 36", lambda: draw(1), n_views),
+        cost(f"volume 36 + 36, {LIGHTS} lights at once", lambda: draw(LIGHTS), n_views * LIGHTS),
+    ]
+
+
+def cycles(model: LiftedGAN, plan: DatasetPlan, folder: Path, n_images: int) -> Cost:
+    """(c): some images of sample 0."""
+    code = plan.sample(model, 0).code[0]
+    cameras, lights = plan.draw(0, model.config.view_prior, model.config.light_prior)
+    write_blend(model.mesh(code, plan.mesh_resolution), folder / "head.blend", cameras, lights, SIZE)
+    shots = [(i % VIEWS, i // VIEWS) for i in range(n_images + 1)]
+    draw = lambda n: render_blend(folder / "head.blend", shots[:n], CYCLES_SAMPLES)  # noqa: E731
+    small, large = cost("", lambda: draw(1), 1), cost("", lambda: draw(n_images + 1), n_images + 1)
+    return difference(f"Cycles, {CYCLES_SAMPLES} samples", small, 1, large, n_images + 1)
+
+
+def raw_write(path: Path, n_images: int) -> Cost:
+    """(d): the bytes of a file, from memory."""
+    data = path.read_bytes()
+
+    def write() -> None:
+        with open(path.with_suffix(".raw"), "wb") as file:
+            file.write(data)
+            os.fsync(file.fileno())
+
+    return cost("raw write of the same bytes", write, n_images)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--n", type=int, default=8, help="samples of (a)")
+    parser.add_argument("--few", type=int, default=2, help="views of (b); Cycles draws four times as many")
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch; Cycles has one")
+    parser.add_argument("--folder", type=Path, help="where files are written")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    model = lift3d.load(given.model)
+    plan = DatasetPlan(n=given.n, views=VIEWS, lights=LIGHTS, size=SIZE)
+    with tempfile.TemporaryDirectory(dir=given.folder) as name:
+        folder = Path(name)
+        write_dataset(model, DatasetPlan(n=1, views=1, lights=1, size=SIZE), folder / "warm.h5")
+        path, n_images = folder / "faces.h5", given.n * VIEWS * LIGHTS
+        costs = [cost("lift3d sample", lambda: write_dataset(model, plan, path), n_images)]
+        print(
+            f"lift3d sample: {costs[0].wall * VIEWS * LIGHTS:.2f} s a sample of {VIEWS * LIGHTS} images, "
+            f"{costs[0].cpu * VIEWS * LIGHTS:.2f} CPU s, {path.stat().st_size / given.n / 1e6:.2f} MB"
+        )
+        costs += volume(model, plan, given.few)
+        try:
+            find_blender()
+            costs.append(cycles(model, plan, folder, 4 * given.few))
+        except BackendUnavailable as error:
+            print(f"without Cycles: {error}")
+        costs.append(raw_write(path, n_images))
+    print(f"{'one image':38s} {'ms':>9s} {'CPU ms':>9s} {'ratio':>8s} {'of CPU':>8s}")
+    for one in costs:
+        ratios = one.wall / costs[0].wall, one.cpu / costs[0].cpu
+        print(f"{one.name:38s} {one.wall * 1e3:9.2f} {one.cpu * 1e3:9.2f} {ratios[0]:8.1f} {ratios[1]:8.1f}")
+
+
+if __name__ == "__main__":
+    main()
