@@ -17,12 +17,13 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 from lift3d.errors import CorruptFile
 from lift3d.export.hdf5 import reader
 from lift3d.export.hdf5.schema import SPECS
+from lift3d.scene.batch import Batch
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.lights import Lights
 
 
-@dataclass(frozen=True)
-class DatasetImage:
+@dataclass(frozen=True, repr=False)
+class DatasetImage(Batch):
     """One image, or a batch of them ("*b"). Maps not asked for are None."""
 
     index: Int64[Tensor, "*b"]  # number of the sample in the file

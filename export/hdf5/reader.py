@@ -34,6 +34,7 @@ from lift3d.export.hdf5.schema import (
     SPECS,
     SPLIT,
 )
+from lift3d.scene.batch import Batch
 from lift3d.scene.cameras import AXES, Cameras
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
@@ -43,8 +44,8 @@ SHARDS = "shards"  # root attribute of merged files: names of the shards, relati
 FRAMES = ("world", "camera")  # of normals: the camera's has x right, y up, z towards the camera
 
 
-@dataclass(frozen=True)
-class DatasetSample:
+@dataclass(frozen=True, repr=False)
+class DatasetSample(Batch):
     """One instance under V views and L lights, or a batch of them ("*b"). Maps not asked for are None."""
 
     index: Int64[Tensor, "*b"]  # number of the sample in the file

@@ -199,5 +199,6 @@ def check_gan(preset: Preset, gan: LoadedGan) -> None:
     if config.resolution < preset.size:
         raise CheckpointError(
             f"{gan.source} draws {config.resolution} x {config.resolution} pixels, {preset.name} works at "
-            f"{preset.size}: give a GAN of {preset.size} pixels or more"
+            f"{preset.size}: give a GAN of {preset.size} pixels or more, or a category's file with size = "
+            f"{config.resolution}"
         )

@@ -2,12 +2,12 @@
 
 A field annotated ``Float[Tensor, "*s 3"]`` holds one vector for every element of the batch ``*s``; what
 follows the first name of the annotation belongs to the element. Fields that are no tensors are shared by all
-elements.
+elements; a tensor that may be missing (``| None``) stays None.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -60,9 +60,12 @@ class Batch:
     def _map(self: Same, change: Callable[[Tensor, int], Tensor]) -> Same:
         """Every tensor changed, given the number of its axes that belong to an element."""
         own = _element_axes(type(self))
-        return replace(self, **{name: change(getattr(self, name), n) for name, n in own.items()})
+        there = {name: getattr(self, name) for name in own if getattr(self, name) is not None}
+        return replace(self, **{name: change(tensor, own[name]) for name, tensor in there.items()})
 
 
 def _element_axes(kind: type) -> dict[str, int]:
     """Names of the tensors of a dataclass, and how many of their last axes belong to an element."""
-    return {f.name: len(f.type.dim_str.split()) - 1 for f in fields(kind) if hasattr(f.type, "dim_str")}
+    kinds = {f.name: (f.type, *get_args(f.type)) for f in fields(kind)}
+    axes = {name: [t.dim_str for t in types if hasattr(t, "dim_str")] for name, types in kinds.items()}
+    return {name: len(found[0].split()) - 1 for name, found in axes.items() if found}

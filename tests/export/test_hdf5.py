@@ -16,6 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from hdf5_samples import ATTRIBUTES, SPECS, WHITE, arrays, check, dimensions, fill, make
 from torch.utils.data import DataLoader
 
@@ -461,8 +462,9 @@ def test_workers_open_the_file_themselves(full: Path) -> None:
     again = pickle.loads(pickle.dumps(dataset))
     assert again._open is None and len(again) == N
     batches = list(DataLoader(dataset, batch_size=4, num_workers=2, multiprocessing_context="fork"))
-    assert [len(batch.index) for batch in batches] == [4, 2]
+    assert [len(batch) for batch in batches] == [4, 2] and "depth=[4, 2, 16, 16]" in repr(batches[0])
     for batch in batches:
+        assert torch.equal(batch[1].depth, batch.depth[1]) and batch.to("cpu").colors is None
         assert batch.colors is None and batch.depth.shape[1:] == (2, 16, 16)
         assert batch.cameras.rotation.shape[1:] == (2, 3, 3) and batch.lights.direction.shape[1:] == (3, 3)
         for k, i in enumerate(batch.index.tolist()):

@@ -31,6 +31,19 @@ def test_indexing_is_that_of_an_array_of_points(index: object) -> None:
     assert found.name == "p"
 
 
+@dataclass(frozen=True, repr=False)
+class Colored(Points):
+    color: Float[Tensor, "*s 3"] | None = None
+
+
+def test_a_tensor_may_be_missing() -> None:
+    plain, colored = (Colored(POINTS.position, POINTS.weight, color=c) for c in (None, 2 * POINTS.position))
+    assert plain[1].color is None and plain.to(torch.float64).color is None
+    assert torch.equal(colored[1:, 0].color, 2 * POINTS.position[1:, 0])
+    assert colored.to(torch.float64).color.dtype == torch.float64
+    assert repr(plain).endswith("color=None)") and repr(colored).endswith("color=[4, 2, 3])")
+
+
 def test_masks_length_iteration_and_shape() -> None:
     mask = torch.tensor([[True, False], [False, True], [True, True], [False, False]])
     assert torch.equal(POINTS[mask].position, POINTS.position[mask])
