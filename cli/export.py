@@ -191,7 +191,9 @@ def _share(
         from lift3d import open_dataset
 
         chosen = open_dataset(dataset)
-        page = share.from_dataset(chosen, [chosen.indices.tolist().index(n) for n in numbers], faces)
+        places = [chosen.indices.tolist().index(n) for n in numbers]
+        meshes = lambda place: instances.instance(int(chosen.indices[place])).mesh  # noqa: E731
+        page = share.from_dataset(chosen, places, faces, meshes)
     page.save(out)
     click.echo(f"{out}: {len(numbers)} instances, {len(page.text) / 1000:.0f} kB")
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lift3d.errors import ConfigError
 from lift3d.export.hdf5.reader import DatasetSample, describe, open_dataset, open_file
+from lift3d.export.hdf5.schema import SPLIT
 from lift3d.export.meshes.glb import to_glb
 from lift3d.export.viewer.pack import pack, quantize
 from lift3d.model import LiftedGAN, MeshRenderer, Samples, VolumeRenderer
@@ -312,5 +313,4 @@ class DatasetScene:
         with open_file(self.path) as h5:
             if not isinstance(h5.get("split"), h5py.Dataset):
                 return ""
-            value = h5["split"][index]
-            return value.decode() if isinstance(value, bytes) else str(value)
+            return SPLIT[int(h5["split"][index])]

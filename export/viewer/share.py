@@ -8,7 +8,7 @@ import base64
 import gzip
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from lift3d.export.viewer.pack import pack
 from lift3d.export.viewer.scene import camera_facts, light_facts, map_arrays, mesh_arrays
 from lift3d.export.whole_file import write_whole
 from lift3d.model import LiftedGAN, MeshRenderer
-from lift3d.scene.mesh import decimate
+from lift3d.scene.mesh import Mesh, decimate
 
 FACES = 8_000
 VIEWS = 2
@@ -86,12 +86,20 @@ def from_model(
     return page(facts | {"license": model.config.license}, packs)
 
 
-def from_dataset(dataset: LiftedDataset, items: Sequence[int], faces: int = FACES) -> Page:
-    """Samples of a dataset by their place in it, with their cameras and lights."""
+def from_dataset(
+    dataset: LiftedDataset,
+    items: Sequence[int],
+    faces: int = FACES,
+    mesh: Callable[[int], Mesh] | None = None,
+) -> Page:
+    """Samples of a dataset by their place in it, with their cameras and lights; ``mesh`` gives the meshes that
+    the file may lack.
+    """
+    mesh = dataset.mesh if mesh is None else mesh
     packs = []
     for item in items:
         one = dataset[item]
-        arrays = mesh_arrays(decimate(dataset.mesh(item), faces))
+        arrays = mesh_arrays(decimate(mesh(item), faces))
         cameras = one.cameras[:VIEWS]
         for view in range(len(cameras.rotation)):
             arrays |= {f"{key}/{view}": value for key, value in map_arrays(one, view).items()}

@@ -140,6 +140,13 @@ def test_a_dataset_without_meshes(tiny_model: Path, tmp_path: Path, monkeypatch:
         "faces.h5 has no meshes, and its model is not here to make them: give it by --model FILE"
         in result.stderr
     )
+    maker = ["--model", tiny_model, "--sample", 0]
+    assert export("faces.h5", "--out", "head.ply", *maker).exit_code == 0
+    whole = lift3d.load(tiny_model)
+    wanted = whole.mesh(whole.sample(0).code[0], 32)
+    assert len(trimesh.load("head.ply", process=False).faces) == len(wanted.faces)
+    shared = export("faces.h5", "--out", "page.html", *maker)
+    assert shared.exit_code == 0 and "page.html: 1 instances" in shared.stdout, shared.output
 
 
 @pytest.mark.parametrize(
