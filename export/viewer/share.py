@@ -92,7 +92,7 @@ def from_dataset(
     faces: int = FACES,
     mesh: Callable[[int], Mesh] | None = None,
 ) -> Page:
-    """Samples of a dataset by their place in it, with their cameras and lights; ``mesh`` gives the meshes that
+    """Samples of a dataset by their place in it, with their cameras and lights; ``mesh`` gives meshes that
     the file may lack.
     """
     mesh = dataset.mesh if mesh is None else mesh
