@@ -3,7 +3,7 @@
 Every (view, light) image of a dataset of the bundled model, 8 views x 8 lights at 128 x 128, in random order
 and batches of 32, colors alone and colors, normals and mask together: with h5py in a loop, as items of
 ``open_dataset(..., flat=True)``, and through a DataLoader without and with 2 workers. Each way runs for
-``--seconds`` after its first batch.
+``--seconds`` after its first batch. CPU milliseconds of the reading process vary less on a busy machine.
 """
 
 import argparse
@@ -52,16 +52,16 @@ def by_loader(path: Path, maps: tuple[str, ...], workers: int) -> Iterator[int]:
         yield from (len(batch.index) for batch in loader)
 
 
-def rate(passes: Iterable[Iterator[int]], seconds: float) -> float:
-    """Images per second, after the first batch of the first pass."""
-    n, start = -BATCH, 0.0
+def rate(passes: Iterable[Iterator[int]], seconds: float) -> tuple[float, float]:
+    """Images per second, and milliseconds of this process an image, after the first batch."""
+    n, start, busy = -BATCH, 0.0, 0.0
     for images in itertools.chain.from_iterable(passes):
         n += images
         if n >= 0 and not start:
-            n, start = 0, time.perf_counter()
+            n, start, busy = 0, time.perf_counter(), time.process_time()
         if start and time.perf_counter() - start > seconds:
             break
-    return n / (time.perf_counter() - start)
+    return n / (time.perf_counter() - start), 1e3 * (time.process_time() - busy) / n
 
 
 def main() -> None:
@@ -76,7 +76,7 @@ def main() -> None:
         plan = lift3d.DatasetPlan(n=options.samples, views=8, lights=8, meshes="none")
         lift3d.write_dataset(lift3d.load("demo"), plan, path)
         print(f"{os.cpu_count()} cores, {plan.n * 64} images, {path.stat().st_size / 1e6:.0f} MB, cached")
-        print(f"{'images/s':<24}{'h5py':>9}{'items':>9}{'loader':>9}{'2 workers':>11}")
+        print(f"{'images/s (CPU ms)':<24}{'h5py':>14}{'items':>14}{'loader':>14}{'2 workers':>14}")
         for maps in (("colors",), ("colors", "normals", "mask")):
             ways = (
                 lambda maps=maps: by_h5py(path, maps),
@@ -85,8 +85,8 @@ def main() -> None:
                 lambda maps=maps: by_loader(path, maps, 2),
             )
             rates = [rate((way() for _ in itertools.count()), options.seconds) for way in ways]
-            name = ", ".join(maps)
-            print(f"{name:<24}{rates[0]:>9.0f}{rates[1]:>9.0f}{rates[2]:>9.0f}{rates[3]:>11.0f}")
+            cells = [f"{speed:.0f} ({busy:.2f})" for speed, busy in rates]
+            print(f"{', '.join(maps):<24}" + "".join(f"{cell:>14}" for cell in cells))
 
 
 if __name__ == "__main__":
