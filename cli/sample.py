@@ -18,15 +18,13 @@ if TYPE_CHECKING:
     from lift3d.export.plan.latents import LatentPlan
 
 N = 16  # samples, unless told
-
-
 VIEWS = (
     "Views per sample: 8 (from the model's prior), same:8 (for all samples), orbit:36,elevation=20, "
-    "grid:5x3,yaw=40,pitch=20, file:cameras.json; each with ,fov=DEGREES and ,distance=UNITS."
+    "grid:5x3,yaw=40,pitch=20, file:cameras.json; all but files take ,fov=DEGREES and ,distance=UNITS."
 )
 LIGHTS = (
     "Lights per view: 8 (from the prior), same:8, sphere:8 (from all around), sweep:9,elevation=30 (an arc), "
-    "olat:8x4 (a hemisphere, one at a time), file:lights.json; each with ,ambient=0.3 and ,diffuse=0.7."
+    "olat:8x4 (a hemisphere, one at a time), file:lights.json; all but files take ,ambient=0.3 and ,diffuse=0.7."
 )
 
 
@@ -160,6 +158,7 @@ def sample(
     if dry_run:
         from lift3d.export.estimate import estimate
 
+        plan = plan.resolved(lifted.config.truncation)
         return click.echo(_described(plan, out, estimate(lifted, plan, out, resume)))
     if not force:
         from lift3d.export.estimate import require_room
@@ -180,8 +179,8 @@ def sample(
     if contact_sheet is not None:
         from lift3d.export.contact_sheet import write_contact_sheet
 
-        shown = write_contact_sheet(out, contact_sheet)
-        click.echo(f"{contact_sheet}: contact sheet of {shown} of {report.done} samples")
+        n_shown = write_contact_sheet(out, contact_sheet)
+        click.echo(f"{contact_sheet}: contact sheet of {n_shown} of {report.done} samples")
 
 
 def _described(plan: "DatasetPlan", out: Path, need: "Estimate") -> str:

@@ -136,7 +136,7 @@ def _check_split(shares: tuple[float, ...]) -> None:
 
 
 def _faces(meshes: str | int | bool) -> str | int:
-    """ "none", "full" or a number of faces; True is "full", False "none"."""
+    """What is stored of meshes, as the plan keeps it; True stands for "full", False for "none"."""
     meshes = {True: "full", False: "none"}[meshes] if isinstance(meshes, bool) else meshes
     if isinstance(meshes, str) and meshes.isdecimal() and len(meshes) < 12:
         meshes = int(meshes)
