@@ -24,7 +24,7 @@ VIEWS = (
 )
 LIGHTS = (
     "Lights per view: 8 (from the prior), same:8, sphere:8 (from all around), sweep:9,elevation=30 (an arc), "
-    "olat:8x4 (a hemisphere, one at a time), file:lights.json; all but files take ,ambient=0.3 and ,diffuse=0.7."
+    "olat:8x4 (a hemisphere, one at a time), file:lights.json; all but files take ,ambient=0 and ,diffuse=1."
 )
 
 
