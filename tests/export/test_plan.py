@@ -10,6 +10,7 @@ import pytest
 import torch
 from lifted_blobs import Blobs
 
+import lift3d
 from lift3d.errors import ConfigError
 from lift3d.export.dataset import DatasetPlan, write_dataset
 from lift3d.export.hdf5.reader import open_dataset
@@ -17,7 +18,7 @@ from lift3d.export.hdf5.verify import verify
 from lift3d.export.plan.latents import LatentPlan
 from lift3d.export.plan.lights import LightPlan
 from lift3d.export.plan.views import ViewPlan
-from lift3d.model import LiftedGAN
+from lift3d.model import LiftedGAN, MeshRenderer, VolumeRenderer
 from lift3d.scene.cameras import FOV_DEG, Cameras, ViewPrior, distance
 from lift3d.scene.lights import LightPrior, Lights
 
@@ -403,6 +404,18 @@ def test_cameras_that_crop_the_object_verify(tmp_path: Path) -> None:
     with h5py.File(path, "r+") as h5:
         h5["depth"][0, 0] *= np.float32(0.8)
     assert any("miss the object" in f.problem or "away from view" in f.problem for f in verify(path).findings)
+
+
+def test_both_renderers_see_the_same_through_a_wide_lens() -> None:
+    model, lamps, wide = lift3d.load("demo"), lights("sphere:2"), cameras("orbit:2,fov=110")
+    code = model.sample(0).code[0]
+    mesh, volume = (
+        model.render(code, wide, lamps, 16, r) for r in (MeshRenderer(None, 64), VolumeRenderer())
+    )
+    both, either = mesh.mask & volume.mask, mesh.mask | volume.mask
+    assert both.sum() > 0.95 * either.sum() > 20
+    assert (mesh.depth - volume.depth)[both].abs().median() < 5e-3
+    assert (mesh.colors - volume.colors).abs().mean() < 1e-2
 
 
 def test_the_split_is_even_and_stays(tmp_path: Path) -> None:
