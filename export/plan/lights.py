@@ -62,7 +62,7 @@ class LightPlan:
             drawn = replace(drawn, direction=normalize(torch.randn(self.n, 3, generator=generator)))
         for name in _POWER:
             if (value := getattr(self, name)) is not None:
-                drawn = replace(drawn, **{name: torch.full((self.n,), value)})
+                drawn = replace(drawn, **{name: torch.full((self.n,), float(value))})
         x, _, z = drawn.direction.unbind(-1)
         return drawn[torch.atan2(x, z).argsort()]
 

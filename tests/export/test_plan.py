@@ -157,6 +157,7 @@ def test_lights_from_all_around() -> None:
     second = found.direction.T @ found.direction / 2000
     torch.testing.assert_close(second, torch.eye(3) / 3, atol=0.03, rtol=0)
     assert (found.ambient == 0).all() and (found.diffuse == 0.5).all()
+    assert found.ambient.dtype == found.diffuse.dtype == torch.float32
 
 
 @pytest.mark.parametrize(
