@@ -25,7 +25,7 @@ from lift3d.scene.mesh import Mesh, vertex_normals
 
 SPHERE = 1.02  # radius that the object lies in, rounding and volume renderers allowed for
 SHARP, UNSHARP = 5e-4, 5e-3  # median error of depth in renders of meshes and of volumes, world units
-PIXEL_CHORD, EDGE_CHORD = 1.0, 0.4  # and what is missed between pixels and by edges, times length squared
+PIXEL_CHORD, EDGE_CHORD = 1.0, 0.6  # and what is missed between pixels and by edges, times length squared
 LOST = 0.02  # share of points that may miss another silhouette by more than a pixel
 FACING = 0.5  # cosine above which a point is expected to be seen by the other camera
 ENOUGH = 30  # points whose median is worth a word
