@@ -54,7 +54,7 @@ def check(path: Path, lengths: Dimensions, at_most: int | None = None) -> int:
 
     Returns how many there are.
     """
-    from lift3d.export.hdf5.reader import read_array
+    from lift3d.export.hdf5.file import read_array
 
     with h5py.File(path, "r") as h5:
         done = np.flatnonzero(h5["done"][:])

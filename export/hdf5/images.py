@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torch.utils.data._utils.collate import default_collate_fn_map
 
-from lift3d.errors import CorruptFile
 from lift3d.export.hdf5 import reader
+from lift3d.export.hdf5.file import reading
 from lift3d.export.hdf5.schema import SPECS
 from lift3d.scene.batch import Batch
 from lift3d.scene.cameras import Cameras
@@ -104,11 +104,8 @@ class ImageDataset(Dataset[DatasetImage]):
     def _tensor(self, name: str, where: tuple[int, ...]) -> Tensor:
         if not SPECS[name].image:
             return self.samples.table(name)[where]
-        try:
+        with reading(f"{self.samples.path}: {name} of sample {where[0]}"):
             return reader.as_tensor(name, self.samples.array(name)[where])
-        except OSError as error:
-            what = f"{self.samples.path}: {name} of sample {where[0]}"
-            raise CorruptFile(f"{what} cannot be read ({error}); write the file again") from error
 
 
 default_collate_fn_map[DatasetImage] = reader.collate

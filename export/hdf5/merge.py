@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lift3d.errors import ConfigError
+from lift3d.export.hdf5.file import SHARDS, dataset_names, open_file
 from lift3d.export.hdf5.lock import lock_at
-from lift3d.export.hdf5.reader import SHARDS, FileInfo, dataset_names, describe, open_file
+from lift3d.export.hdf5.reader import FileInfo, describe
 from lift3d.export.hdf5.schema import MESH_ROWS, SPECS, DatasetSpec
 from lift3d.export.hdf5.skeleton import LEVEL, cannot_write
 from lift3d.export.plan.shard import Shard

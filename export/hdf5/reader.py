@@ -7,10 +7,8 @@ batch_size=4)`` works.
 
 import bisect
 import glob
-import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -24,23 +22,15 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset
 from torch.utils.data._utils.collate import default_collate_fn_map
 
-from lift3d.errors import ConfigError, CorruptFile
-from lift3d.export.hdf5.schema import (
-    FORMAT,
-    FORMAT_VERSION,
-    MAPS,
-    MESH_ARRAYS,
-    ROOT_ATTRIBUTES,
-    SPECS,
-    SPLIT,
-)
+from lift3d.errors import ConfigError
+from lift3d.export.hdf5.file import dataset_names, open_file, open_h5, parsed, read_array, reading, text
+from lift3d.export.hdf5.schema import MAPS, MESH_ARRAYS, SPLIT
 from lift3d.scene.batch import Batch
 from lift3d.scene.cameras import AXES, Cameras
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
 
 FILE_NAMES = {"intrinsics": "cam_K"}  # where Python's name differs from the file's
-SHARDS = "shards"  # root attribute of merged files: names of the shards, relative to the file, as JSON
 FRAMES = ("world", "camera")  # of normals: the camera's has x right, y up, z towards the camera
 
 
@@ -120,98 +110,30 @@ class FileInfo:
     datasets: tuple[DatasetInfo, ...]
 
 
-@contextmanager
-def open_file(path: Path) -> Iterator[h5py.File]:
-    """The file, checked to be a lift3d dataset of a version this program reads."""
-    if not Path(path).is_file():
-        raise ConfigError(f"{path} is not a file; give the path of a dataset that lift3d wrote")
-    try:
-        h5 = h5py.File(path, "r")
-    except OSError as error:
-        raise CorruptFile(f"{path} is truncated or no HDF5 file ({error}); write it again") from error
-    with h5:
-        if h5.attrs.get("format") != FORMAT or not set(ROOT_ATTRIBUTES) <= set(h5.attrs) or "done" not in h5:
-            raise CorruptFile(
-                f"{path} is an HDF5 file of another program; lift3d reads the files that it writes"
-            )
-        if (version := int(h5.attrs["format_version"])) != FORMAT_VERSION:
-            raise CorruptFile(
-                f"{path} has format version {version}, this lift3d reads {FORMAT_VERSION}; install another"
-            )
-        _require_shards(h5, Path(path))
-        yield h5
-
-
-def _require_shards(h5: h5py.File, path: Path) -> None:
-    """HDF5 reads zeros where the file behind a virtual dataset is not there."""
-    if SHARDS not in h5.attrs or not ("colors" in h5 and h5["colors"].is_virtual):
-        return
-    folder = Path(os.path.realpath(path)).parent
-    for name in _parsed(path, h5.attrs[SHARDS], SHARDS):
-        if not (folder / name).is_file():
-            raise CorruptFile(
-                f"{path} refers to the shard {folder / name}, which is not there; put it back, or merge again"
-            )
-
-
-def dataset_names(h5: h5py.File) -> tuple[str, ...]:
-    """Paths of all datasets, in the schema's order, foreign ones last."""
-    names: list[str] = []
-    h5.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-    order = {name: i for i, name in enumerate(SPECS)}
-    return tuple(sorted(names, key=lambda name: order.get(name, len(order))))
-
-
-def read_array(h5: h5py.File, name: str, index: int) -> NDArray:
-    """One sample of a dataset; of a mesh array the sample's own rows."""
-    try:
-        if name not in MESH_ARRAYS:
-            return np.asarray(h5[name][index])
-        span = "meshes/face_span" if SPECS[name].shape[0] == "faces" else "meshes/vertex_span"
-        start, count = (int(n) for n in h5[span][index])
-        if not 0 <= start <= start + count <= len(h5[name]):
-            raise CorruptFile(f"{h5.filename}: {span} of sample {index} leaves {name}; write the file again")
-        return h5[name][start : start + count]
-    except OSError as error:
-        raise CorruptFile(
-            f"{h5.filename}: {name} of sample {index} cannot be read ({error}); write the file again"
-        ) from error
-
-
 def describe(path: Path) -> FileInfo:
     """What is in a file."""
-    with open_file(path) as h5:
+    with open_file(path) as h5, reading(f"{path}: its header"):
         datasets = tuple(
             DatasetInfo(
                 name=name,
                 shape=h5[name].shape,
                 dtype=str(h5[name].dtype),
-                axes=h5[name].attrs.get("axes", ""),
-                units=h5[name].attrs.get("units", ""),
+                axes=str(h5[name].attrs.get("axes", "")),
+                units=str(h5[name].attrs.get("units", "")),
                 nbytes=h5[name].id.get_storage_size(),
             )
             for name in dataset_names(h5)
         )
-        words = {name: h5.attrs[name] for name in ("generator", "created", "license")}
         return FileInfo(
             path=Path(path),
             format_version=int(h5.attrs["format_version"]),
-            config=_parsed(path, h5.attrs["config"]),
+            config=parsed(path, h5.attrs["config"]),
             planned=len(h5["done"]),
             done=int(h5["done"][:].sum()),
             nbytes=os.path.getsize(path),
             datasets=datasets,
-            **words,
+            **{name: text(h5, path, name) for name in ("generator", "created", "license")},
         )
-
-
-def _parsed(path: Path, text: str, attribute: str = "config") -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise CorruptFile(
-            f"{path}: attribute {attribute} is no JSON ({error}); write the file again"
-        ) from error
 
 
 class LiftedDataset(Dataset[DatasetSample]):
@@ -264,19 +186,21 @@ class LiftedDataset(Dataset[DatasetSample]):
         """An HDF5 dataset of the file, looked up once in every process, as that takes as long as reading."""
         h5 = self._file()
         if name not in self._arrays:
-            self._arrays[name] = h5[name]
+            with reading(f"{self.path}: {name}"):
+                self._arrays[name] = h5[name]
         return self._arrays[name]
 
     def table(self, name: str) -> Tensor:
         """Numbers of all samples that come without pixels, such as cameras, read once in every process."""
         array = self.array(name)
         if name not in self._tables:
-            self._tables[name] = as_tensor(name, array[:])
+            with reading(f"{self.path}: {name}"):
+                self._tables[name] = as_tensor(name, array[:])
         return self._tables[name]
 
     def _file(self) -> h5py.File:
         if self._open is None or self._open[0] != os.getpid():
-            self._open = os.getpid(), h5py.File(self.path, "r")
+            self._open = os.getpid(), open_h5(self.path)
             self._arrays, self._tables = {}, {}
         return self._open[1]
 
@@ -337,7 +261,8 @@ def open_dataset(
             choices = ", ".join(name for name in present if name in images)
             raise ConfigError(f"maps: {sorted(unknown)} are not in {path}; it has {choices}")
         names = tuple(name for name in present if name not in images or maps is None or name in maps)
-        chosen = np.flatnonzero(h5["done"][:] & _in_part(h5, split))
+        with reading(f"{path}: done"):
+            chosen = np.flatnonzero(h5["done"][:] & _in_part(h5, split))
         if not flat:
             return LiftedDataset(Path(path), chosen, names, normals_frame, transform)
         from lift3d.export.hdf5.images import ImageDataset  # which is made of what is above

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lift3d.errors import ConfigError
-from lift3d.export.hdf5.reader import DatasetSample, describe, open_dataset, open_file
+from lift3d.export.hdf5.file import open_file
+from lift3d.export.hdf5.reader import DatasetSample, describe, open_dataset
 from lift3d.export.hdf5.schema import SPLIT
 from lift3d.export.meshes.glb import to_glb
 from lift3d.export.viewer.pack import pack, quantize

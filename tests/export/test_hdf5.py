@@ -22,8 +22,9 @@ from torch.utils.data import DataLoader
 
 from lift3d.errors import ConfigError, CorruptFile, Lift3DError
 from lift3d.export.hdf5 import layout
+from lift3d.export.hdf5.file import read_array
 from lift3d.export.hdf5.layout import ChunkIndex
-from lift3d.export.hdf5.reader import describe, open_dataset, read_array
+from lift3d.export.hdf5.reader import describe, open_dataset
 from lift3d.export.hdf5.schema import MESH_ROWS, ROOT_ATTRIBUTES, SCHEMA, UNCHECKED, checksum, stored
 from lift3d.export.hdf5.skeleton import create, create_locked
 from lift3d.export.hdf5.verify import verify

@@ -12,8 +12,9 @@ from lifted_blobs import Blobs
 
 from lift3d.errors import ConfigError, CorruptFile
 from lift3d.export.dataset import DatasetPlan, write_dataset
+from lift3d.export.hdf5.file import open_file, read_array
 from lift3d.export.hdf5.merge import merge
-from lift3d.export.hdf5.reader import open_dataset, open_file, read_array
+from lift3d.export.hdf5.reader import open_dataset
 from lift3d.export.hdf5.schema import SPECS
 from lift3d.export.hdf5.verify import verify
 from lift3d.export.hdf5.writer import DatasetWriter

@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from lift3d.cli.main import main
 from lift3d.export.dataset import DatasetPlan, write_dataset
-from lift3d.export.hdf5.reader import dataset_names, read_array
+from lift3d.export.hdf5.file import dataset_names, read_array
 from lift3d.export.hdf5.schema import ATTRIBUTES, SPECS, UNCHECKED, checksum
 from lift3d.export.hdf5.surface_checks import rotation_between
 from lift3d.export.hdf5.verify import verify

@@ -1,0 +1,200 @@
+"""The one place where dataset files are opened and read, however damaged or hostile they are.
+
+Whatever HDF5 raises becomes ``CorruptFile``. Before any data is touched, the root's attributes are parsed
+strictly, and every dataset must have the dtype and shape that the schema names and no more bytes than the
+file can hold: deflate makes at most 1032 bytes of one. Data stands in the file itself; only a merged file may
+refer to others, its shards.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from lift3d.errors import ConfigError, CorruptFile, Lift3DError
+from lift3d.export.hdf5.schema import (
+    FORMAT,
+    FORMAT_VERSION,
+    MESH_ARRAYS,
+    MESH_ROWS,
+    REQUIRED,
+    ROOT_ATTRIBUTES,
+    SPECS,
+    DatasetSpec,
+)
+
+SHARDS = "shards"  # root attribute of merged files: names of the shards, relative to the file, as JSON
+DEFLATE = 1032  # most bytes that a stored byte can stand for
+_SHOWN = 160  # characters of what HDF5 says
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Anything that goes wrong in the block is a ``CorruptFile``: ``what`` cannot be read, and why."""
+    try:
+        yield
+    except (Lift3DError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # HDF5 and h5py raise a dozen kinds, from OSError to UnicodeDecodeError
+        reason = " ".join(str(error).split())[:_SHOWN] or type(error).__name__
+        raise CorruptFile(f"{what} cannot be read ({reason}); write the file again") from error
+
+
+@contextmanager
+def open_file(path: Path, checked: bool = True) -> Iterator[h5py.File]:
+    """The file, checked to be a lift3d dataset of a version this program reads.
+
+    Its datasets are as the schema says, unless ``checked`` is False; others than the schema's may be there.
+    """
+    h5 = open_h5(path)
+    try:
+        with reading(f"{path}: its header"):
+            _check_root(h5, Path(path))
+            for name, problem in schema_problems(h5) if checked else ():
+                if name in SPECS:
+                    raise CorruptFile(f"{path}: {name} {problem}; write the file again")
+            _require_shards(h5, Path(path))
+        yield h5
+    finally:
+        with reading(f"{path}: its end"):
+            h5.close()
+
+
+def open_h5(path: Path) -> h5py.File:
+    """The file as HDF5 opens it, unchecked."""
+    if not Path(path).is_file():
+        raise ConfigError(f"{path} is not a file; give the path of a dataset that lift3d wrote")
+    try:
+        return h5py.File(path, "r")
+    except Exception as error:
+        reason = " ".join(str(error).split())[:_SHOWN]
+        raise CorruptFile(f"{path} is truncated or no HDF5 file ({reason}); write it again") from error
+
+
+def _check_root(h5: h5py.File, path: Path) -> None:
+    attributes = {name: h5.attrs[name] for name in ROOT_ATTRIBUTES if name in h5.attrs}
+    if not _same(attributes.get("format"), FORMAT):
+        raise CorruptFile(f"{path} is an HDF5 file of another program; lift3d reads the files that it writes")
+    if missing := [name for name in ROOT_ATTRIBUTES if name not in attributes]:
+        raise CorruptFile(f"{path} lacks the attributes {', '.join(missing)}; write the file again")
+    version = attributes["format_version"]
+    if not isinstance(version, int | np.integer):
+        raise CorruptFile(f"{path}: attribute format_version is no whole number; write the file again")
+    if version != FORMAT_VERSION:
+        raise CorruptFile(
+            f"{path} has format version {version}, this lift3d reads {FORMAT_VERSION}; install another"
+        )
+    for name in ("generator", "config", "created", "license"):
+        text(h5, path, name)
+    if not isinstance(parsed(path, attributes["config"]), dict):
+        raise CorruptFile(f"{path}: attribute config is no JSON object; write the file again")
+
+
+def text(h5: h5py.File, path: Path, attribute: str) -> str:
+    """An attribute of the root that is a text."""
+    if not isinstance(value := h5.attrs[attribute], str):
+        raise CorruptFile(f"{path}: attribute {attribute} is no text; write the file again")
+    return value
+
+
+def parsed(path: Path, value: object, attribute: str = "config") -> Any:
+    """JSON in an attribute."""
+    try:
+        return json.loads(value)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CorruptFile(
+            f"{path}: attribute {attribute} is no JSON ({error}); write the file again"
+        ) from error
+
+
+def _same(value: object, wanted: str) -> bool:
+    return isinstance(value, str) and value == wanted
+
+
+def _require_shards(h5: h5py.File, path: Path) -> None:
+    """HDF5 reads zeros where the file behind a virtual dataset is not there."""
+    if SHARDS not in h5.attrs or not h5["colors"].is_virtual:
+        return
+    folder = Path(os.path.realpath(path)).parent
+    names = parsed(path, h5.attrs[SHARDS], SHARDS)
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise CorruptFile(f"{path}: attribute {SHARDS} is no list of names; write the file again")
+    for name in names:
+        if not (folder / name).is_file():
+            raise CorruptFile(
+                f"{path} refers to the shard {folder / name}, which is not there; put it back, or merge again"
+            )
+
+
+def dataset_names(h5: h5py.File) -> tuple[str, ...]:
+    """Paths of all datasets, in the schema's order, foreign ones last."""
+    names: list[str] = []
+    h5.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    order = {name: i for i, name in enumerate(SPECS)}
+    return tuple(sorted(names, key=lambda name: order.get(name, len(order))))
+
+
+def schema_problems(h5: h5py.File) -> Iterator[tuple[str, str]]:
+    """(dataset, problem) of all datasets that the schema does not know or knows otherwise; reads no data."""
+    names, lengths = dataset_names(h5), {}
+    present = [name for name in SPECS if name in names]
+    whole = set(MESH_ARRAYS) | {"meshes/vertex_span", "meshes/face_span"}
+    needed = [*REQUIRED, *(sorted(whole) if whole & set(present) else ())]
+    yield from ((name, "is missing") for name in needed if name not in names)
+    yield from ((name, "is not part of the format") for name in names if name not in SPECS)
+    if "done" in names and h5["done"].ndim == 1:
+        lengths["samples"] = len(h5["done"])
+    bound = os.path.getsize(h5.filename)
+    for name in present:
+        yield from ((name, problem) for problem in _dataset_problems(h5[name], SPECS[name], lengths, bound))
+
+
+def _dataset_problems(
+    dataset: h5py.Dataset, spec: DatasetSpec, lengths: dict[str, int], bound: int
+) -> Iterator[str]:
+    """``lengths``: of axes known so far, by name; ``bound``: the file's size, bytes."""
+    if dataset.dtype != np.dtype(spec.dtype) or dataset.ndim != len(spec.shape):
+        yield f"is {dataset.dtype} of {dataset.ndim} axes, expected {spec.dtype} of {len(spec.shape)}"
+        return
+    if not spec.ragged and len(dataset) != lengths.setdefault("samples", len(dataset)):
+        yield f"has {len(dataset)} samples, expected {lengths['samples']}"
+        return
+    wanted = tuple(n if isinstance(n, int) else lengths.setdefault(n, length)
+                   for n, length in zip(spec.shape, dataset.shape))  # fmt: skip
+    if dataset.shape != wanted:
+        yield f"has the shape {dataset.shape}, expected {wanted}"
+        return
+    if dataset.is_virtual:
+        if SHARDS not in dataset.file.attrs:
+            yield "refers to other files, though the file was not merged of shards"
+        return
+    if dataset.external:
+        yield "stands in another file, expected in this one"
+        return
+    nbytes = math.prod(dataset.shape) * dataset.dtype.itemsize
+    if nbytes > bound * (DEFLATE if dataset.chunks else 1):
+        yield f"claims {nbytes:,} bytes, more than a file of {bound:,} bytes can hold"
+    elif dataset.chunks:
+        chunk = math.prod(dataset.chunks) * dataset.dtype.itemsize
+        rows = MESH_ROWS * math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
+        if chunk > max(nbytes, rows):
+            yield f"has chunks of {chunk:,} bytes, more than all of it"
+
+
+def read_array(h5: h5py.File, name: str, index: int) -> NDArray:
+    """One sample of a dataset; of a mesh array the sample's own rows."""
+    with reading(f"{h5.filename}: {name} of sample {index}"):
+        if name not in MESH_ARRAYS:
+            return np.asarray(h5[name][index])
+        span = "meshes/face_span" if SPECS[name].shape[0] == "faces" else "meshes/vertex_span"
+        start, count = (int(n) for n in h5[span][index])
+        if not 0 <= start <= start + count <= len(h5[name]):
+            raise CorruptFile(f"{h5.filename}: {span} of sample {index} leaves {name}; write the file again")
+        return h5[name][start : start + count]
