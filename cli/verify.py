@@ -20,8 +20,11 @@ def verify(context: click.Context, file: Path, quick: bool) -> None:
     Masks and ranges, the shading equations, normals against depth, views against each other, meshes against
     views: these find what was changed together with its checksum. Exits with 1 if anything is wrong.
     """
+    from lift3d.export.hdf5.probe import probe
     from lift3d.export.hdf5.verify import verify as verify_file
 
+    if file.is_file():
+        probe(file)
     with RichObserver() as observer:
         report = verify_file(file, observer, quick)
     for finding in report.findings[:SHOWN]:

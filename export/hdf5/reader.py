@@ -113,17 +113,7 @@ class FileInfo:
 def describe(path: Path) -> FileInfo:
     """What is in a file."""
     with open_file(path) as h5, reading(f"{path}: its header"):
-        datasets = tuple(
-            DatasetInfo(
-                name=name,
-                shape=h5[name].shape,
-                dtype=str(h5[name].dtype),
-                axes=str(h5[name].attrs.get("axes", "")),
-                units=str(h5[name].attrs.get("units", "")),
-                nbytes=h5[name].id.get_storage_size(),
-            )
-            for name in dataset_names(h5)
-        )
+        datasets = tuple(_dataset_info(name, h5[name]) for name in dataset_names(h5))
         return FileInfo(
             path=Path(path),
             format_version=int(h5.attrs["format_version"]),
@@ -134,6 +124,11 @@ def describe(path: Path) -> FileInfo:
             datasets=datasets,
             **{name: text(h5, path, name) for name in ("generator", "created", "license")},
         )
+
+
+def _dataset_info(name: str, dataset: h5py.Dataset) -> DatasetInfo:
+    words = (str(dataset.attrs.get(key, "")) for key in ("axes", "units"))
+    return DatasetInfo(name, dataset.shape, str(dataset.dtype), *words, dataset.id.get_storage_size())
 
 
 class LiftedDataset(Dataset[DatasetSample]):

@@ -79,8 +79,9 @@ def check_values(arrays: Arrays, tolerance: float = SHARP) -> Iterator[tuple[str
 
 def _attributes(h5: h5py.File) -> Problems:
     for name in dataset_names(h5):
+        attributes = h5[name].attrs
         for attribute, wanted in SPECS[name].attributes.items():
-            if not isinstance(found := h5[name].attrs.get(attribute), str) or found != wanted:
+            if not isinstance(found := attributes.get(attribute), str) or found != wanted:
                 yield name, f"attribute {attribute} is {found!r}, the format says {wanted!r}"
     background = np.asarray(h5["colors"].attrs.get("background"))
     if (

@@ -5,17 +5,21 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from lifted_blobs import Blobs
 
+from lift3d.cli.main import main
 from lift3d.errors import CorruptFile
 from lift3d.export.dataset import DatasetPlan, write_dataset
 from lift3d.export.hdf5.file import open_file, reading
+from lift3d.export.hdf5.probe import probe
 from lift3d.export.hdf5.reader import describe, open_dataset
 from lift3d.export.hdf5.verify import verify
 
@@ -188,3 +192,37 @@ def test_whatever_is_raised_while_reading_is_one_sentence() -> None:
 def test_errors_of_callers_are_their_own(copy: Path) -> None:
     with pytest.raises(ZeroDivisionError), open_file(copy):
         raise ZeroDivisionError
+
+
+# --- what cannot be caught ------------------------------------------------------------------------
+
+
+def test_a_probe_of_a_sound_or_merely_damaged_file_says_nothing(copy: Path) -> None:
+    probe(copy)
+    copy.write_bytes(b"no HDF5 at all")
+    probe(copy)  # the reader's to refuse
+
+
+def test_a_file_whose_reading_does_not_end(tmp_path: Path) -> None:
+    """A pipe that nobody writes to stands for a structure that runs in circles."""
+    os.mkfifo(tmp_path / "endless.h5")
+    start = time.monotonic()
+    with pytest.raises(CorruptFile, match="endless.h5: HDF5 does not get through its structure"):
+        probe(tmp_path / "endless.h5", seconds=2.0)
+    assert time.monotonic() - start < 60
+
+
+def test_a_file_that_crashes_the_library(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crash = copy.parent / "crash.sh"
+    crash.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    crash.chmod(0o755)
+    monkeypatch.setattr("lift3d.export.hdf5.probe.sys.executable", str(crash))
+    with pytest.raises(CorruptFile, match="copy.h5: HDF5 crashes on its structure; write the file again"):
+        probe(copy)
+
+
+def test_verify_probes_first(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    probed = []
+    monkeypatch.setattr("lift3d.export.hdf5.probe.probe", probed.append)
+    result = CliRunner().invoke(main, ["verify", str(copy)])
+    assert result.exit_code == 0 and probed == [copy]
