@@ -322,6 +322,7 @@ def main(n: int, seed: int) -> dict:
             failed = [result for result in results if result.startswith("FAILED")]
             if failed or excess > MEMORY:
                 failures.append({"input": i, "what": what, "result": failed, "memory": excess})
+                print(failures[-1], file=sys.stderr, flush=True)
             counts[" ".join(result.split(":")[0] for result in results)] += 1
             slowest, most = max(slowest, (seconds, i)), max(most, (excess, i))
         if child is not None:

@@ -124,7 +124,16 @@ def _specular(arrays: Arrays) -> Problems:
     yield from _beyond("specular_shading", "light_dir, normals and material", error, limit, arrays)
 
 
-GROUND = ("cam2world", "cam_K", "light_dir", "depth", "normals", "meshes/faces", "meshes/vertices")
+GROUND = (
+    "cam2world",
+    "cam_K",
+    "light_dir",
+    "depth",
+    "normals",
+    "meshes/faces",
+    "meshes/vertices",
+    "meshes/normals",
+)
 VALUES: Sequence[Check] = (_finite, _background, _unit_vectors, _cameras, _ranges)
 SHADING: Sequence[Check] = (_identity, _diffuse, _specular)
 

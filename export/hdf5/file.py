@@ -9,6 +9,8 @@ refer to others, its shards.
 import json
 import math
 import os
+import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +34,8 @@ from lift3d.export.hdf5.schema import (
 
 SHARDS = "shards"  # root attribute of merged files: names of the shards, relative to the file, as JSON
 DEFLATE = 1032  # most bytes that a stored byte can stand for
+HEAD = 1 << 24  # bytes
+_HEAP = b"GCOL\1\0\0\0"  # a heap's signature and version
 _SHOWN = 160  # characters of what HDF5 says
 
 
@@ -71,11 +75,34 @@ def open_h5(path: Path) -> h5py.File:
     """The file as HDF5 opens it, unchecked."""
     if not Path(path).is_file():
         raise ConfigError(f"{path} is not a file; give the path of a dataset that lift3d wrote")
+    _check_heaps(path)
     try:
         return h5py.File(path, "r")
     except Exception as error:
         reason = " ".join(str(error).split())[:_SHOWN]
         raise CorruptFile(f"{path} is truncated or no HDF5 file ({reason}); write it again") from error
+
+
+def _check_heaps(path: Path) -> None:
+    """Refuses heaps of texts in which the library would run in circles: it goes from object to object by the
+    sizes that stand there (HDF5 File Format Specification 3.0, III.E).
+
+    Attributes are defined before data is stored, so they stand in the first ``HEAD`` bytes.
+    """
+    with open(path, "rb") as file:
+        data = file.read(HEAD)
+    for found in re.finditer(re.escape(_HEAP), data):
+        place = found.start() + 16
+        end = found.start() + int.from_bytes(data[place - 8 : place], "little")
+        end = min(end, len(data)) if len(data) < HEAD or end <= HEAD else place  # else not all of it is here
+        while place + 16 <= end:
+            number, size = struct.unpack_from("<H6xQ", data, place)
+            need = (
+                size if number == 0 else 16 + -(-size // 8) * 8
+            )  # object 0 is the free space, header included
+            if not 16 <= need <= end - place:
+                raise CorruptFile(f"{path}: the heap of its attributes is damaged; write the file again")
+            place += need
 
 
 def _check_root(h5: h5py.File, path: Path) -> None:

@@ -166,6 +166,26 @@ def test_hostile_files_are_refused_with_a_sentence(copy: Path, case: str) -> Non
         assert not report.ok and report.samples == 0
 
 
+@pytest.mark.parametrize("size", [0, 8, 2**64 - 64, 2**40])
+def test_heaps_that_lead_in_circles(copy: Path, size: int) -> None:
+    """Free space of size 0 sends HDF5 round for ever."""
+    data = bytearray(copy.read_bytes())
+    heap = data.index(b"GCOL")
+    place = heap + 16
+    while int.from_bytes(
+        data[place : place + 2], "little"
+    ):  # to the free space at the end, or beyond the heap
+        place += 16 + -(-int.from_bytes(data[place + 8 : place + 16], "little") // 8) * 8
+    assert place < heap + int.from_bytes(data[heap + 8 : heap + 16], "little")
+    data[place + 8 : place + 16] = size.to_bytes(8, "little")
+    copy.write_bytes(data)
+    for read in (open_dataset, describe, verify):
+        with pytest.raises(
+            CorruptFile, match="copy.h5: the heap of its attributes is damaged; write the file"
+        ):
+            read(copy)
+
+
 def test_the_users_own_datasets_are_let_be(copy: Path) -> None:
     with h5py.File(copy, "r+") as h5:
         h5["labels"] = np.arange(2)
