@@ -9,10 +9,9 @@ import click
 from lift3d import defaults
 from lift3d.cli import options
 from lift3d.cli.progress import RichObserver
-from lift3d.errors import ConfigError, CorruptFile
+from lift3d.errors import ConfigError
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from lift3d.gan.files.load import LoadedGan
@@ -109,15 +108,19 @@ def train(
     device: str,
     threads: int | None,
 ) -> None:
-    """Train on IMAGES, a .npy file of uint8 [count, side, side, 3]."""
+    """Train on IMAGES: a folder of PNG, JPEG or WebP files, or a .npy file of uint8 [count, side, side, 3].
+
+    Pictures of a folder are cropped to their central square and resized, once, into a file in the directory
+    of the run. Some thousand are enough to start.
+    """
     from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig, channels_for
+    from lift3d.gan.training.images import open_images, packed_images
     from lift3d.gan.training.state import GanTrainConfig
-    from lift3d.gan.training.trainer import CHECKPOINT, train_gan
+    from lift3d.gan.training.trainer import CHECKPOINT, require_new_run, train_gan
 
     if kimg is None and hours is None:
         raise ConfigError("the training has no end: give --kimg, --hours or both")
     options.require_one(overwrite, resume)
-    pixels = _read_images(images)
     config = GanTrainConfig(
         GeneratorConfig(
             channels_for(resolution, *channels),
@@ -140,7 +143,13 @@ def train(
     if grow_from is not None and grow_from.is_dir():
         grow_from = grow_from / CHECKPOINT
     where = options.use_device(device, threads)
+    require_new_run(out, resume, overwrite)
     with RichObserver() as observer:
+        pixels = (
+            packed_images(images, out, resolution, observer, resume)
+            if images.is_dir()
+            else open_images(images)
+        )
         state = train_gan(
             pixels,
             config,
@@ -282,16 +291,3 @@ def _condition(c_dim: int, label: int | None) -> list[float] | None:
         known = f"0 to {c_dim - 1}" if c_dim else "none: this GAN has no classes"
         raise ConfigError(f"--class is {'not given' if label is None else label}, expected {known}")
     return [float(i == label) for i in range(c_dim)]
-
-
-def _read_images(path: Path) -> "np.ndarray":
-    """A .npy file as a memory map."""
-    import numpy as np
-
-    if not path.is_file():
-        raise ConfigError(f"{path} is not a file; give a .npy file of images")
-
-    try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except ValueError as error:
-        raise CorruptFile(f"{path} is truncated or no .npy file: {error}") from error

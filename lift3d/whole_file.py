@@ -24,9 +24,7 @@ def replacing(path: Path | str, overwrite: bool = True) -> Iterator[BinaryIO]:
     where ``path`` is there and no regular file, ``FileExistsError`` where it is there at the end and
     ``overwrite`` is False, and whatever ``OSError`` the system gives.
     """
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        raise ConfigError(f"{path} is no regular file and is not replaced; choose another path")
+    target = _replaceable_file(path)
     partial = target.with_name(
         f".{secrets.token_hex(8)}.partial"
     )  # short: the target's name may be of any length
@@ -41,6 +39,17 @@ def replacing(path: Path | str, overwrite: bool = True) -> Iterator[BinaryIO]:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+def move_into_place(partial: Path, path: Path | str) -> None:
+    """A complete file in the same folder takes the place of ``path``, for files that arrive bit by bit; as
+    ``replacing`` does it.
+    """
+    target = _replaceable_file(path)
+    with open(partial, "r+b") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, target)
+    _sync_folder(target.parent)
 
 
 @contextmanager
@@ -69,6 +78,14 @@ def replacing_folder(path: Path | str, replaceable: Callable[[Path], bool]) -> I
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _replaceable_file(path: Path | str) -> Path:
+    """Where the links of a path lead; ``ConfigError`` where something is there that is no regular file."""
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise ConfigError(f"{path} is no regular file and is not replaced; choose another path")
+    return target
 
 
 def _require_replaceable(path: Path | str, target: Path, replaceable: Callable[[Path], bool]) -> None:

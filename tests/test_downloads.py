@@ -8,7 +8,9 @@ import re
 import socket
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -33,13 +35,17 @@ class Server:
     stop_after: int | None = None  # bytes of a body that it promises in full
     ranges: bool = True
     shift: int = 0  # bytes by which it misses the range it was asked for
+    headers: dict[str, str | None] = field(default_factory=dict)  # said instead of the usual; None: left out
+    honest: bool = True  # it sends a range only of the version it was asked for
+    pause: float = 0.0  # seconds between pieces of 100 bytes
     asked: list[str | None] = field(default_factory=list)
 
 
 def handler(server: Server) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked, same = self.headers.get("Range"), self.headers.get("If-Range") in (None, server.etag)
+            asked, condition = self.headers.get("Range"), self.headers.get("If-Range")
+            same = not server.honest or condition in (None, server.etag, server.headers.get("Last-Modified"))
             server.asked.append(asked)
             data = server.files.get(self.path)
             if data is None:
@@ -50,12 +56,21 @@ def handler(server: Server) -> type[http.server.BaseHTTPRequestHandler]:
                 self.send_header("Content-Range", f"bytes */{len(data)}")
                 return self.end_headers()
             self.send_response(206 if start else 200)
+            headers = {"ETag": server.etag, "Content-Length": str(len(data) - start)}
             if start:
-                self.send_header("Content-Range", f"bytes {start + server.shift}-{len(data) - 1}/{len(data)}")
-            self.send_header("ETag", server.etag)
-            self.send_header("Content-Length", str(len(data) - start))
+                headers["Content-Range"] = f"bytes {start + server.shift}-{len(data) - 1}/{len(data)}"
+            for name, value in (headers | server.headers).items():
+                if value is not None:
+                    self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(data[start:][: server.stop_after])
+            body = data[start:][: server.stop_after]
+            if not server.pause:
+                self.wfile.write(body)
+                return
+            with suppress(OSError):  # the client has had enough
+                for i in range(0, len(body), 100):
+                    self.wfile.write(body[i : i + 100])
+                    time.sleep(server.pause)
 
         def log_message(self, *_: object) -> None: ...
 
@@ -150,18 +165,104 @@ def test_a_file_that_changed_or_cannot_be_continued_starts_anew(
     assert download(gan).read_bytes() == DATA[::-1]
 
 
-@pytest.mark.parametrize("beginning", [DATA, DATA + b"more"], ids=["whole", "too long"])
-def test_a_partial_file_with_nothing_to_follow(
-    server: Server, gan: PublishedGan, cache: Path, beginning: bytes
-) -> None:
+def begun(cache: Path, part: bytes, note: str = '{"validator": "\\"one\\"", "length": 2304000}') -> None:
+    """A download that was interrupted."""
     cache.mkdir()
-    (cache / "gan.pkl.part").write_bytes(beginning)
+    (cache / "gan.pkl.part").write_bytes(part)
+    (cache / "gan.pkl.version").write_text(note)
+
+
+@pytest.mark.parametrize(
+    ("beginning", "asked"),
+    [(DATA, []), (DATA + b"more", [None]), (DATA[:7], ["bytes=7-"])],
+    ids=["whole", "too long", "short"],
+)
+def test_partial_files(
+    server: Server, gan: PublishedGan, cache: Path, beginning: bytes, asked: list[str | None]
+) -> None:
+    begun(cache, beginning)
+    assert download(gan).read_bytes() == DATA and server.asked == asked
+    assert [path.name for path in cache.iterdir()] == ["gan.pkl"]
+
+
+@pytest.mark.parametrize(
+    "note", ["", "[1]", '{"validator": 1, "length": 2304000}', '{"length": 5}', "[" * 9000]
+)
+def test_a_beginning_of_unknown_version_is_not_continued(
+    server: Server, gan: PublishedGan, cache: Path, note: str
+) -> None:
+    begun(cache, b"another version", note)
+    assert download(gan).read_bytes() == DATA and server.asked == [None]
+
+
+def test_halves_of_two_versions_are_not_joined(server: Server, gan: PublishedGan, cache: Path) -> None:
+    begun(cache, DATA[::-1][:1000])
+    server.etag, server.honest = '"two"', False  # it sends the range though it has another version
+    with pytest.raises(CheckpointError, match="the end of another version, so the beginning was deleted"):
+        download(gan)
+    assert not (cache / "gan.pkl.part").exists()
     assert download(gan).read_bytes() == DATA
 
 
+def test_a_published_file_that_became_shorter(server: Server, gan: PublishedGan, cache: Path) -> None:
+    begun(cache, DATA[:2_000_000])
+    server.files["/gan.pkl"], server.honest = b"short", False
+    assert download(gan).read_bytes() == b"short"
+
+
+def test_a_date_tells_versions_apart_where_there_is_no_tag(
+    server: Server, gan: PublishedGan, cache: Path
+) -> None:
+    monday, tuesday = "Mon, 06 Jan 2025 00:00:00 GMT", "Tue, 07 Jan 2025 00:00:00 GMT"
+    server.stop_after, server.headers = 1_500_000, {"ETag": None, "Last-Modified": monday}
+    with pytest.raises(CheckpointError):
+        download(gan)
+    server.stop_after = None
+    assert download(gan).read_bytes() == DATA and server.asked == [None, "bytes=1500000-"]
+    (cache / "gan.pkl").unlink()
+    server.stop_after = 1_500_000
+    with pytest.raises(CheckpointError):
+        download(gan)
+    server.stop_after, server.headers["Last-Modified"] = None, tuesday
+    server.files["/gan.pkl"] = DATA[::-1]
+    assert download(gan).read_bytes() == DATA[::-1]
+
+
+def test_web_pages_are_refused(server: Server, gan: PublishedGan, cache: Path) -> None:
+    sentence = "gan.pkl: the server sent a web page instead of the file"
+    server.headers = {"Content-Type": "text/html; charset=utf-8"}
+    with pytest.raises(CheckpointError, match=sentence):
+        download(gan)
+    server.headers, server.files["/gan.pkl"] = {}, b"\n <!doctype html><title>Sign in</title>"
+    with pytest.raises(CheckpointError, match=sentence):
+        download(gan)
+    server.files["/gan.pkl"] = DATA
+    assert download(gan).read_bytes() == DATA
+
+
+def test_a_body_without_a_length_is_refused(server: Server, gan: PublishedGan) -> None:
+    server.headers = {"Content-Length": None}
+    with pytest.raises(CheckpointError, match="does not say how long the file is, so its end could get lost"):
+        download(gan)
+
+
+def test_a_trickle_is_given_up_and_continued_later(
+    server: Server, gan: PublishedGan, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lift3d.downloads.WINDOW", 0.3)
+    server.pause = 0.02
+    with pytest.raises(
+        CheckpointError, match=r"too slow: \d+ bytes in 0 s, \d+ in all.*run the command again"
+    ):
+        download(gan)
+    part = (cache / "gan.pkl.part").read_bytes()
+    assert 0 < len(part) < 60_000 and part == DATA[: len(part)]
+    server.pause = 0.0
+    assert download(gan).read_bytes() == DATA and server.asked == [None, f"bytes={len(part)}-"]
+
+
 def test_another_range_than_asked_for_is_not_appended(server: Server, gan: PublishedGan, cache: Path) -> None:
-    cache.mkdir()
-    (cache / "gan.pkl.part").write_bytes(DATA[:100])
+    begun(cache, DATA[:100])
     server.shift = 7
     with pytest.raises(CheckpointError, match="the server sent another range than asked for"):
         download(gan)
@@ -196,20 +297,20 @@ def test_no_network_and_no_such_file(server: Server, gan: PublishedGan) -> None:
 def test_a_connection_that_breaks_while_reading(
     gan: PublishedGan, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, sizes = http.client.HTTPResponse.read, []
+    read, sizes = http.client.HTTPResponse.read1, []
 
     def breaking(response: http.client.HTTPResponse, n: int) -> bytes:
         if sizes:
             raise ConnectionResetError(104, "Connection reset by peer")
-        sizes.append(n)
-        return read(response, n)
+        sizes.append(len(data := read(response, 1000)))
+        return data
 
-    monkeypatch.setattr(http.client.HTTPResponse, "read", breaking)
-    with pytest.raises(CheckpointError, match="gan.pkl: Connection reset by peer after 1000000 bytes"):
+    monkeypatch.setattr(http.client.HTTPResponse, "read1", breaking)
+    with pytest.raises(CheckpointError, match=r"gan.pkl: Connection reset by peer after \d+ bytes"):
         download(gan)
     monkeypatch.undo()
     monkeypatch.setenv("LIFT3D_CACHE", str(cache))
-    assert (cache / "gan.pkl.part").stat().st_size == 1_000_000
+    assert (cache / "gan.pkl.part").read_bytes() == DATA[: sizes[0]]
     assert download(gan).read_bytes() == DATA
 
 
@@ -249,6 +350,12 @@ def test_bad_archives(server: Server, cache: Path) -> None:
         with pytest.raises(CorruptFile, match="the archive of a.pt is damaged"):
             download(archived(server, data))
         assert not (cache / "a.pt").exists()
+    odd = replace(archived(server, packed(a=DATA)), sha256="0" * 64)
+    with pytest.raises(
+        CorruptFile, match="the archive of a.pt is damaged .*has the SHA-256 .*, expected 0000"
+    ):
+        download(odd)
+    assert list(cache.iterdir()) == []
     url = re.escape(server.url)
     with pytest.raises(
         CheckpointError, match=rf"get {url}y00 {url}y01 by .*`cat y00 y01 \| tar xz dir/a.pt`"

@@ -28,7 +28,10 @@ def commands(group: click.Group, name: str = "lift3d") -> Iterator[tuple[str, cl
 
 
 COMMANDS = dict(commands(main))
-OPTIONS = {name: {o for p in command.params for o in p.opts} for name, command in COMMANDS.items()}
+OPTIONS = {
+    name: {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
+    for name, command in COMMANDS.items()
+}
 ANY_OPTION = set().union(*OPTIONS.values(), {"--help", "--version"}, FOREIGN)
 
 

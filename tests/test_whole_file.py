@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lift3d.errors import ConfigError
-from lift3d.whole_file import replacing, replacing_folder
+from lift3d.whole_file import move_into_place, replacing, replacing_folder
 
 
 def write(path: Path, data: bytes, overwrite: bool = True) -> None:
@@ -116,3 +116,16 @@ def test_folders_that_are_not_replaced(tmp_path: Path) -> None:
             (tmp_path / "late" / "x").touch()
     assert (tmp_path / "late" / "x").exists()
     assert not [file for file in tmp_path.iterdir() if file.name.startswith(".")]
+
+
+def test_a_file_that_arrived_bit_by_bit_is_moved(tmp_path: Path) -> None:
+    part, link, target = (tmp_path / name for name in ("part", "link", "target"))
+    link.symlink_to("target")
+    for data in (b"first", b"second"):
+        part.write_bytes(data)
+        move_into_place(part, link)
+        assert link.is_symlink() and target.read_bytes() == data and not part.exists()
+    part.write_bytes(b"third")
+    with pytest.raises(ConfigError, match="/dev/null is no regular file and is not replaced"):
+        move_into_place(part, "/dev/null")
+    assert part.read_bytes() == b"third"

@@ -1,7 +1,7 @@
 """Where the GANs of the published presets are, and which GAN a preset lifts."""
 
-import os
 import shlex
+import shutil
 import tarfile
 import zlib
 from collections.abc import Sequence
@@ -15,13 +15,14 @@ from lift3d.downloads import (
     Interrupted,
     Joined,
     cache_folder,
-    check_file,
     fetch,
+    mismatch,
     part_name,
 )
 from lift3d.errors import CheckpointError, CorruptFile
 from lift3d.gan.files.load import LoadedGan, load
 from lift3d.observer import Observer, SilentObserver
+from lift3d.whole_file import replacing
 
 _DAMAGED = (tarfile.TarError, zlib.error, EOFError)
 
@@ -43,19 +44,10 @@ class PublishedGan:
         return cache_folder() / self.file
 
 
-_DAMAGED = (tarfile.TarError, zlib.error, EOFError)
 _NVIDIA = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/"
-
-
 _NVIDIA_TERMS = "NVIDIA Source Code License: non-commercial use, that is, research or evaluation, only"
-
-
 _GAN2SHAPE = "https://github.com/XingangPan/GAN2Shape/releases/download/v1.0/"
-
-
 _GAN2SHAPE_PARTS = tuple(_GAN2SHAPE + part for part in ("x00", "x01", "x02", "x03"))
-
-
 _GAN2SHAPE_TERMS = "not stated for the weights (GAN2Shape's code is MIT); take them as non-commercial only"
 
 
@@ -128,13 +120,10 @@ def _unpack(parts: Sequence[Path], gan: PublishedGan) -> None:
                 found = wanted.get(entry.name.removeprefix("./"))
                 if found is None or not entry.isfile():
                     continue
-                partial = found.path.with_name(found.file + ".part")
-                with open(partial, "wb") as out:
-                    stream = archive.extractfile(entry)
-                    while data := stream.read(MEGABYTE):
-                        out.write(data)
-                check_file(partial, found.size, found.sha256)
-                os.replace(partial, found.path)
+                with replacing(found.path) as out:
+                    shutil.copyfileobj(archive.extractfile(entry), out, MEGABYTE)
+                    if wrong := mismatch(out, found.size, found.sha256):
+                        raise tarfile.TarError(f"{entry.name} {wrong}")
     except _DAMAGED as error:
         problem = f"is damaged ({error})"
     else:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lift3d.observer import Observer, SilentObserver
 from lift3d.scene.images import to_uint8
 from lift3d.synthetic.render import VIEWS_PER_HEAD, render_head
+from lift3d.whole_file import replacing
 
 
 def head_images(split: str, head: int, size: int) -> NDArray[np.uint8]:
@@ -31,20 +32,20 @@ def pack_images(
     """
     observer = observer or SilentObserver()
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    shape = (n_heads * VIEWS_PER_HEAD, size, size, 3)
-    images = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
+    header = {"descr": "|u1", "fortran_order": False, "shape": (n_heads * VIEWS_PER_HEAD, size, size, 3)}
     observer.start("heads", n_heads)
     context = get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with (
+        replacing(path) as file,
+        ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        np.lib.format.write_array_header_1_0(file, header)
         jobs = pool.map(head_images, [split] * n_heads, range(n_heads), [size] * n_heads, chunksize=16)
-        for i, renders in enumerate(jobs):
-            images[i * VIEWS_PER_HEAD : (i + 1) * VIEWS_PER_HEAD] = renders
+        for renders in jobs:
+            file.write(renders.tobytes())
             observer.advance()
     observer.finish()
-    images.flush()
-    partial.replace(path)
-    return images
+    return np.load(path, mmap_mode="r")
 
 
 def main() -> None:

@@ -104,9 +104,42 @@ def test_images_that_are_none(folder: Path) -> None:
     )
     (folder / "images.npy").unlink()
     result = train("--kimg", "1")
-    assert (result.exit_code, "images.npy is not a file; give a .npy file" in result.stderr) == (1, True), (
-        result.output
+    assert (
+        result.exit_code,
+        "images.npy is neither a folder of pictures nor a .npy file" in result.stderr,
+    ) == (1, True), result.output
+
+
+def test_a_folder_of_photographs(folder: Path) -> None:
+    (folder / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        Image.fromarray(rng.integers(0, 256, (9 + i, 14, 3), np.uint8)).save(f"photos/{i}.png")
+    Path("photos/broken.jpg").write_bytes(b"no picture")
+
+    def run(*more: str) -> Result:
+        arguments = ["gan", "train", "photos", "--out", "run", *SMALL, "--no-mirror", "--augment", "none"]
+        return CliRunner().invoke(main, [*arguments, *more])
+
+    first = run("--kimg", "0.004")
+    assert (first.exit_code, first.stdout) == (0, "run: 4 images seen\n"), first.output
+    assert "skipped photos/broken.jpg: cannot identify image file" in first.stderr
+    (pack,) = Path("run").glob("images-8-*.npy")
+    assert np.load(pack).shape == (6, 8, 8, 3)
+    more = run("--kimg", "0.008", "--resume")
+    assert (more.exit_code, "skipped" in more.stderr) == (0, False), more.output
+    Path("photos/5.png").unlink()
+    other = run("--kimg", "0.012", "--resume")
+    assert (other.exit_code, "photos does not have the pictures that the run in run" in other.stderr) == (
+        1,
+        True,
     )
+    refused = run("--kimg", "0.012")
+    assert (refused.exit_code, "run already holds a run" in refused.stderr) == (1, True)
+    anew = run("--kimg", "0.004", "--overwrite")
+    assert anew.exit_code == 0, anew.output
+    (pack,) = Path("run").glob("images-8-*.npy")
+    assert len(np.load(pack)) == 5
 
 
 @pytest.mark.parametrize(

@@ -52,10 +52,60 @@ def test_resumed_run_equals_uninterrupted_run_bit_for_bit(tmp_path, images):
     assert all(torch.equal(whole[name], halves[name]) for name in whole)
 
 
+def test_resumed_run_with_augmentation_equals_an_uninterrupted_one(tmp_path, images, monkeypatch):
+    monkeypatch.setattr("lift3d.gan.training.augment.TARGET", -2.0)  # p rises whatever the logits say
+    config = tiny(augment_images=40.0)
+    train_gan(images, config, tmp_path / "whole", max_images=24)
+    train_gan(images, config, tmp_path / "halves", max_images=12)
+    half = load_state(tmp_path / "halves" / CHECKPOINT)
+    assert (half.augment_p, half.real_sign != 0) == (pytest.approx(0.3), True)
+    train_gan(images, config, tmp_path / "halves", max_images=24, resume=True)
+    whole, halves = (all_tensors(tmp_path / run / CHECKPOINT) for run in ("whole", "halves"))
+    assert all(torch.equal(whole[name], halves[name]) for name in whole)
+    train_gan(images, tiny(augment="none"), tmp_path / "none", max_images=24)
+    assert any(
+        not torch.equal(whole[name], t) for name, t in all_tensors(tmp_path / "none" / CHECKPOINT).items()
+    )
+    assert load_state(tmp_path / "none" / CHECKPOINT).augment_p == 0
+
+
+@pytest.mark.parametrize("files_written", range(7))
+def test_a_run_killed_between_two_of_its_files_is_made_whole_by_resume(
+    tmp_path, images, monkeypatch, files_written
+):
+    from lift3d import whole_file
+
+    train_gan(images, tiny(), tmp_path / "whole", max_images=16)
+    replace_file, moved = whole_file.os.replace, []
+
+    def dying(source, target):
+        moved.append(target)
+        if len(moved) > files_written:
+            raise KeyboardInterrupt
+        replace_file(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(whole_file.os, "replace", dying)
+        try:
+            train_gan(images, tiny(), tmp_path / "killed", max_images=16)
+        except KeyboardInterrupt:
+            with (tmp_path / "killed" / "log.jsonl").open("a") as log:
+                log.write('{"images": 9')  # half a line
+    resume = (tmp_path / "killed" / CHECKPOINT).exists()
+    train_gan(images, tiny(), tmp_path / "killed", max_images=16, resume=resume)
+    for name in (CHECKPOINT, "network-000000.safetensors"):
+        whole, killed = (all_tensors(tmp_path / run / name) for run in ("whole", "killed"))
+        assert all(torch.equal(whole[key], killed[key]) for key in whole), name
+    for name in ("whole", "killed"):
+        lines = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        assert [line["images"] for line in lines] == [4, 8, 8, 12, 16, 16]
+
+
 def test_run_directory_holds_log_samples_and_a_loadable_network(tmp_path, images):
     state = train_gan(images, tiny(), tmp_path, max_images=8)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [line["images"] for line in lines] == [4, 8]
+    assert [line["images"] for line in lines] == [4, 8, 8]
+    assert lines[2].keys() == {"images", "feature_distance"} and 0 < lines[2]["feature_distance"] < 100
     assert {"g_loss", "d_loss", "r1", "real_logit", "fake_logit", "images_per_second"} <= lines[0].keys()
     assert (tmp_path / "samples-000000.png").stat().st_size > 0
     gan = load(tmp_path / "network-000000.safetensors")
@@ -109,6 +159,20 @@ def test_non_finite_loss_stops_and_keeps_the_checkpoint(tmp_path, images):
     assert (tmp_path / CHECKPOINT).read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("batch_size", 0, "batch_size is 0, expected a number from 1 to 65,536"),
+        ("g_lr", float("nan"), "g_lr is nan, expected a number from 0 to"),
+        ("augment", "cutout", "augment is 'cutout', expected none or ada"),
+        ("checkpoint_every", 0, "checkpoint_every is 0, expected a number from 1"),
+    ],
+)
+def test_settings_out_of_range(name, value, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        tiny(**{name: value})
+
+
 def test_wrong_images_configs_and_runs_are_refused(tmp_path, images):
     with pytest.raises(ConfigError, match="expected uint8"):
         train_gan(images.astype(np.float32), tiny(), tmp_path)
@@ -132,6 +196,29 @@ def test_damaged_training_checkpoints_are_refused(tmp_path, images):
         write_tensors(tmp_path / "a", tensors, {k: v for k, v in about.items() if k != key})
         with pytest.raises(CorruptFile, match=f"a is damaged: its training state has no proper '{key}'"):
             load_state(tmp_path / "a")
+    odd = {
+        "batch_size": "4",
+        "seed": 10**400,
+        "mirror": 1,
+        "generator": [],
+        "discriminator": {"channels": [2**63]},
+    }
+    for key, value in odd.items():
+        write_tensors(tmp_path / "a", tensors, about | {"config": about["config"] | {key: value}})
+        with pytest.raises((CheckpointError, CorruptFile), match="a"):
+            load_state(tmp_path / "a")
+    for key, value in {
+        "images_seen": 1.5,
+        "augment_p": float("nan"),
+        "iteration": 10**400,
+        "config": [],
+    }.items():
+        write_tensors(tmp_path / "a", tensors, about | {key: value})
+        with pytest.raises(CorruptFile, match="a is damaged"):
+            load_state(tmp_path / "a")
+    write_tensors(tmp_path / "a", tensors | {"rng": torch.zeros(3)}, about)
+    with pytest.raises(CorruptFile, match="a is damaged"):
+        load_state(tmp_path / "a")
     del tensors["g_adam.mapping.fc0.weight.exp_avg"]
     write_tensors(tmp_path / "a", tensors, about)
     with pytest.raises(CorruptFile, match="no proper 'g_adam.mapping.fc0.weight.exp_avg'"):

@@ -56,8 +56,8 @@ def draw_augmentation(n: int, size: int, p: float, rng: torch.Generator) -> Augm
 
 def augment(images: Float[Tensor, "n 3 h h"], change: Augmentation) -> Float[Tensor, "n 3 h h"]:
     """The images moved, then recolored."""
-    moved = warp(images, change.motions)
-    return torch.einsum("nij,njhw->nihw", change.colors[:, :, :3], moved) + change.colors[:, :, 3, None, None]
+    moved, colors = warp(images, change.motions), change.colors.to(images)
+    return torch.einsum("nij,njhw->nihw", colors[:, :, :3], moved) + colors[:, :, 3, None, None]
 
 
 def warp(images: Float[Tensor, "n c h h"], motions: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n c h h"]:
@@ -68,7 +68,7 @@ def warp(images: Float[Tensor, "n c h h"], motions: Float[Tensor, "n 3 3"]) -> F
     n, c, size, _ = images.shape
     center = (torch.arange(size, device=images.device, dtype=images.dtype) * 2 + 1) / size - 1
     y, x = (axis.flatten() for axis in torch.meshgrid(center, center, indexing="ij"))
-    places = motions @ torch.stack((x, y, torch.ones_like(x)))  # [n, 3, pixels]
+    places = motions.to(images) @ torch.stack((x, y, torch.ones_like(x)))  # [n, 3, pixels]
     pixels = _mirrored((places[:, :2] + 1) * (size / 2) - 0.5, size)
     first = pixels.floor().clamp(0, size - 1)
     share = (pixels - first)[:, :, None]  # [n, (x, y), 1, pixels]

@@ -156,7 +156,7 @@ def load_state(
         return _state(about, tensors, config, device, path)
     except ConfigError as error:
         raise CorruptFile(f"{path} is damaged: {error}") from error
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CorruptFile(f"{path} is damaged: its training state has no proper {error}") from error
 
 

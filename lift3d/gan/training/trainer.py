@@ -1,24 +1,25 @@
 """Trains a small StyleGAN2 or StyleGAN3 on an array of images.
 
 The published recipe: non-saturating logistic loss, lazy R1, averaged generator with ramp-up, style mixing,
-adaptive augmentation, Adam with beta1 = 0 and the lazy-regularization correction. One deviation: a batch of fakes is drawn once per
-iteration; the discriminator trains on it first, then the generator against the updated discriminator (one
-generator pass saved). Amounts of training are counted in images. A run directory holds
-``checkpoint.safetensors`` (exact resume), ``network-<kimg>.safetensors`` (native GAN files),
-``samples-<kimg>.png`` and ``log.jsonl``.
+adaptive augmentation, Adam with beta1 = 0 and the lazy-regularization correction. One deviation: a batch of
+fakes is drawn once per iteration; the discriminator trains on it first, then the generator against the
+updated discriminator (one generator pass saved). Amounts of training are counted in images. A run directory
+holds ``checkpoint.safetensors`` (exact resume), ``network-<kimg>.safetensors`` (native GAN files),
+``samples-<kimg>.png`` and ``log.jsonl``, where ``feature_distance`` is that of feature_distance.py between
+1,000 samples and 1,000 training images.
 """
 
 import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
-from PIL import Image
 from torch import Tensor, nn
 
 from lift3d.errors import ConfigError, TrainingDiverged
@@ -26,17 +27,24 @@ from lift3d.gan.files.load import save_gan
 from lift3d.gan.latents import sample_images, sample_z
 from lift3d.gan.stylegan3 import AliasFreeGenerator
 from lift3d.gan.training.augment import SIGN_BATCHES, adapted, augment, draw_augmentation
+from lift3d.gan.training.feature_distance import Gaussian, fitted, frechet_distance, random_features
 from lift3d.gan.training.state import (
     GanTrainConfig,
     GanTrainState,
     grow_from,
     load_state,
     new_state,
+    require_finite,
     save_state,
 )
 from lift3d.observer import Observer, SilentObserver
+from lift3d.pictures import grid, save_png
+from lift3d.scene.images import images_to_colors, to_float, to_picture
+from lift3d.whole_file import replacing
 
 CHECKPOINT = "checkpoint.safetensors"
+LOG = "log.jsonl"
+DISTANCE_IMAGES = 1_000
 
 
 @dataclass(frozen=True)
@@ -159,15 +167,21 @@ def read_batch(
     images: UInt8[np.ndarray, "count h w 3"], state: GanTrainState, n: int
 ) -> Float[Tensor, "n 3 r r"]:
     """n random images in [-1, 1], averaged down to the network's resolution, half of them mirrored."""
-    resolution, rng = state.config.generator.resolution, state.rng
+    rng = state.rng
     index = torch.randint(len(images), (n,), generator=rng, device=rng.device).sort().values.cpu().numpy()
-    batch = torch.from_numpy(images[index]).to(rng.device).permute(0, 3, 1, 2).float() / 127.5 - 1
-    if batch.shape[-1] > resolution:
-        batch = F.avg_pool2d(batch, batch.shape[-1] // resolution)
+    batch = _fitting(images[index], state.config.generator.resolution, rng.device)
     if state.config.mirror:
         flips = torch.rand(n, 1, 1, 1, generator=rng, device=rng.device) < 0.5
         batch = torch.where(flips, batch.flip(3), batch)
     return batch.contiguous(memory_format=torch.channels_last)
+
+
+def _fitting(
+    images: UInt8[np.ndarray, "n h h 3"], resolution: int, device: torch.device
+) -> Float[Tensor, "n 3 r r"]:
+    """Images as the discriminator takes them."""
+    batch = to_float(torch.from_numpy(images).to(device)).permute(0, 3, 1, 2)
+    return F.avg_pool2d(batch, batch.shape[-1] // resolution)
 
 
 def train_gan(
@@ -190,22 +204,10 @@ def train_gan(
     noise. ``images`` may be a memory map.
     """
     _check_images(images, config)
+    require_new_run(out_dir, resume, overwrite)
     out_dir, observer = Path(out_dir), observer or SilentObserver()
-    out_dir.mkdir(parents=True, exist_ok=True)
-    if resume:
-        state = load_state(out_dir / CHECKPOINT, config, device)
-    elif (out_dir / CHECKPOINT).exists() and not overwrite:
-        raise ConfigError(
-            f"{out_dir} already holds a run: pass --resume to continue it or --overwrite to start anew"
-        )
-    else:
-        for old in (*out_dir.glob("network-*.safetensors"), *out_dir.glob("samples-*.png")):
-            old.unlink()
-        for name in (CHECKPOINT, "log.jsonl"):
-            (out_dir / name).unlink(missing_ok=True)
-        state = new_state(config, device)
-        if grow is not None:
-            observer.message(f"{grow_from(state, grow)} tensors taken from {grow}")
+    state = _resumed(out_dir, config, device) if resume else _started(out_dir, config, device, grow, observer)
+    reference = _reference(images, config, torch.device(device))
     observer.start("training the 2D GAN", max_images)
     observer.advance(state.images_seen)
     window, started = [], time.monotonic()
@@ -217,15 +219,60 @@ def train_gan(
         window.append(stats)
         observer.advance(config.batch_size)
         if state.images_seen // config.log_every > tick[0] // config.log_every:
-            tick = _log(out_dir, observer, state, window, tick)
+            tick = _log_window(out_dir, observer, state, window, tick)
             window = []
         if state.images_seen // config.checkpoint_every > saved_at // config.checkpoint_every:
-            save_run(out_dir, state)
+            save_run(out_dir, state, reference, observer)
             saved_at = state.images_seen
     if state.images_seen != saved_at:
-        save_run(out_dir, state)
+        save_run(out_dir, state, reference, observer)
     observer.finish()
     return state
+
+
+def require_new_run(out_dir: str | Path, resume: bool, overwrite: bool) -> None:
+    """``ConfigError`` where a new run would replace one that nobody gave up."""
+    if (Path(out_dir) / CHECKPOINT).exists() and not (resume or overwrite):
+        raise ConfigError(
+            f"{out_dir} already holds a run: pass --resume to continue it or --overwrite to start anew"
+        )
+
+
+def _started(
+    out_dir: Path,
+    config: GanTrainConfig,
+    device: torch.device | str,
+    grow: str | Path | None,
+    observer: Observer,
+) -> GanTrainState:
+    """A new run, in place of one that may be there."""
+    state = new_state(config, device)
+    if grow is not None:
+        observer.message(f"{grow_from(state, grow)} tensors taken from {grow}")
+    out_dir.mkdir(parents=True, exist_ok=True)
+    for pattern in (CHECKPOINT, LOG, "network-*.safetensors", "samples-*.png"):
+        for old in out_dir.glob(pattern):
+            old.unlink()
+    return state
+
+
+def _resumed(out_dir: Path, config: GanTrainConfig, device: torch.device | str) -> GanTrainState:
+    """A run as its last checkpoint has it; the log forgets what came after."""
+    state, log = load_state(out_dir / CHECKPOINT, config, device), out_dir / LOG
+    if log.exists():
+        lines = log.read_bytes().splitlines(keepends=True)
+        kept = b"".join(line for line in lines if _images_of(line) <= state.images_seen)
+        with replacing(log) as file:
+            file.write(kept)
+    return state
+
+
+def _images_of(line: bytes) -> float:
+    """At how many images a line of the log was written; infinity for half a line."""
+    try:
+        return float(json.loads(line)["images"]) if line.endswith(b"\n") else inf
+    except (ValueError, TypeError, KeyError):
+        return inf
 
 
 def _check_images(images: np.ndarray, config: GanTrainConfig) -> None:
@@ -239,32 +286,59 @@ def _check_images(images: np.ndarray, config: GanTrainConfig) -> None:
         )
 
 
-def _log(
+def _log_window(
     out_dir: Path, observer: Observer, state: GanTrainState, window: list[StepStats], tick: tuple[int, float]
 ) -> tuple[int, float]:
+    """Logs the means of some steps; ``tick`` and what is returned: images and time at their begin and end."""
     now = time.monotonic()
     means = {"images_per_second": (state.images_seen - tick[0]) / (now - tick[1])}
     for field in fields(StepStats):
         values = [getattr(stats, field.name) for stats in window if getattr(stats, field.name) is not None]
         if values:
             means[field.name] = sum(values) / len(values)
-    with open(out_dir / "log.jsonl", "a") as file:
-        print(json.dumps({"images": state.images_seen, **means}), file=file)
-    observer.advance(0, **means)
+    _log(out_dir, observer, state, means)
     return state.images_seen, now
 
 
-def save_run(out_dir: Path, state: GanTrainState) -> None:
-    """Checkpoint, native GAN file and sample grid of this moment."""
-    save_state(out_dir / CHECKPOINT, state)
+def _log(out_dir: Path, observer: Observer, state: GanTrainState, values: dict[str, float]) -> None:
+    with open(out_dir / LOG, "a") as file:
+        print(json.dumps({"images": state.images_seen, **values}), file=file)
+    observer.advance(0, **values)
+
+
+def save_run(out_dir: Path, state: GanTrainState, reference: Gaussian, observer: Observer) -> None:
+    """Native GAN file, sample grid, distance to the training images and checkpoint of this moment.
+
+    The checkpoint comes last: a run that was killed before is resumed at the one before and writes the others
+    again.
+    """
+    require_finite(state)
     kimg = f"{state.images_seen // 1000:06d}"
     save_gan(out_dir / f"network-{kimg}.safetensors", state.generator_ema, state.discriminator)
     z = sample_z(state.generator_ema, 64, state.config.seed)
-    grid = torch.cat([sample_images(state.generator_ema, z, psi) for psi in (0.7, 1.0)])
-    Image.fromarray(_grid(grid, columns=16)).save(out_dir / f"samples-{kimg}.png")
+    rows = torch.cat([sample_images(state.generator_ema, z, psi) for psi in (0.7, 1.0)]).split(16)
+    pictures = [list(to_picture(images_to_colors(row))) for row in rows]
+    save_png(out_dir / f"samples-{kimg}.png", grid(pictures, pad=0))
+    distance = frechet_distance(reference, _samples(state))
+    _log(out_dir, observer, state, {"feature_distance": distance})
+    save_state(out_dir / CHECKPOINT, state)
 
 
-def _grid(images: Float[Tensor, "n 3 h w"], columns: int) -> UInt8[np.ndarray, "height width 3"]:
-    n, c, h, w = images.shape
-    tiles = images.cpu().reshape(n // columns, columns, c, h, w).permute(0, 3, 1, 4, 2)
-    return (tiles.reshape(n // columns * h, columns * w, c) * 127.5 + 128).clamp(0, 255).byte().numpy()
+def _samples(state: GanTrainState) -> Gaussian:
+    """Features of samples of the averaged generator, without truncation."""
+    z = sample_z(state.generator_ema, DISTANCE_IMAGES, state.config.seed)
+    return fitted(
+        torch.cat([random_features(sample_images(state.generator_ema, part, 1.0)) for part in z.split(32)])
+    )
+
+
+def _reference(images: np.ndarray, config: GanTrainConfig, device: torch.device) -> Gaussian:
+    """Features of training images, evenly chosen, and of their mirror images where these count."""
+    chosen = np.linspace(0, len(images) - 1, min(len(images), DISTANCE_IMAGES)).astype(int)
+    features = []
+    for part in np.array_split(chosen, -(-len(chosen) // 32)):
+        batch = _fitting(images[part], config.generator.resolution, device)
+        features += [
+            random_features(view) for view in ((batch, batch.flip(3)) if config.mirror else (batch,))
+        ]
+    return fitted(torch.cat(features))
