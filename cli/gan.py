@@ -27,7 +27,7 @@ raw = click.option(
 
 @click.group()
 def gan() -> None:
-    """Train a small StyleGAN2; convert StyleGAN2 and StyleGAN3 files of other programs, or draw samples."""
+    """Train a small StyleGAN2 or StyleGAN3, convert GAN files of other programs, or draw samples."""
 
 
 @gan.command()
@@ -53,6 +53,9 @@ def gan() -> None:
 @click.option("--latent", type=int, default=128, show_default=True, help="Width of z and w.")
 @click.option("--mapping-layers", type=int, default=4, show_default=True)
 @click.option("--noise", is_flag=True, help="Give the generator noise inputs.")
+@click.option(
+    "--alias-free", is_flag=True, help="Train a StyleGAN3 (configuration T): many times as slow on a CPU."
+)
 @click.option("--kimg", type=float, help="Stop after this many thousand images in all.")
 @click.option("--hours", type=float, help="Stop after this time; --resume goes on.")
 @click.option("--batch", type=int, default=32, show_default=True, help="Images per iteration.")
@@ -92,6 +95,7 @@ def train(
     latent: int,
     mapping_layers: int,
     noise: bool,
+    alias_free: bool,
     kimg: float | None,
     hours: float | None,
     batch: int,
@@ -113,6 +117,7 @@ def train(
     Pictures of a folder are cropped to their central square and resized, once, into a file in the directory
     of the run. Some thousand are enough to start.
     """
+    from lift3d.gan.alias_free import small_alias_free_config
     from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig, channels_for
     from lift3d.gan.training.images import open_images, packed_images
     from lift3d.gan.training.state import GanTrainConfig
@@ -121,20 +126,21 @@ def train(
     if kimg is None and hours is None:
         raise ConfigError("the training has no end: give --kimg, --hours or both")
     options.require_one(overwrite, resume)
+    widths = {"z_dim": latent, "w_dim": latent, "n_mapping_layers": mapping_layers}
+    if alias_free:
+        options.refuse_without_effect({"noise"}, "with --alias-free, as a StyleGAN3 has no noise inputs")
+        generator = small_alias_free_config(resolution, *channels, **widths)
+    else:
+        generator = GeneratorConfig(channels_for(resolution, *channels), noise=noise, **widths)
     config = GanTrainConfig(
-        GeneratorConfig(
-            channels_for(resolution, *channels),
-            z_dim=latent,
-            w_dim=latent,
-            n_mapping_layers=mapping_layers,
-            noise=noise,
-        ),
+        generator,
         DiscriminatorConfig(channels_for(resolution, *(d_channels or channels))),
         batch_size=batch,
         g_lr=lr,
         d_lr=lr,
         r1_gamma=0.1 * (resolution / 64) ** 2 if gamma is None else gamma,
         ema_images=ema_kimg * 1000,
+        style_mixing=0.0 if alias_free else 0.9,
         mirror=mirror,
         augment=augment,
         checkpoint_every=max(round(checkpoint_kimg * 1000), 1),

@@ -65,7 +65,7 @@ def filtered_leaky_relu(
     if slope != 1.0:
         x = F.leaky_relu_(x, slope)
     if clamp is not None:
-        x = x.clamp(-clamp, clamp) if x.requires_grad else x.clamp_(-clamp, clamp)
+        x = F.hardtanh(x, -clamp, clamp, inplace=not x.requires_grad)  # clamp takes 4 passes back
     if down_filter is None:
         return x
     for kernel, stride in _kernels(down_filter, x, down):
