@@ -93,7 +93,7 @@ def main() -> None:
 
 
 COMMANDS = (
-    pretrain, finetune, refine, sample, merge, export, convert, turn,
+    pretrain, finetune, refine, invert, sample, merge, export, convert, turn,
     view, eval_command, info, verify, card, gan, prior,
 )  # fmt: skip
 for command in COMMANDS:

@@ -106,7 +106,35 @@ masks = click.option(
 tensorboard = click.option(
     "--tensorboard", type=PATH, help="Also write the losses for TensorBoard into this directory."
 )
+steps = click.option("--steps", type=int, help="Steps at most.  [default: the preset's]")
 threads = click.option("--threads", type=int, help="CPU threads.  [default: all cores]")
+
+
+def _box(_: click.Context, __: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """Four numbers."""
+    if value is None:
+        return None
+    try:
+        left, top, right, bottom = (float(part) for part in value.split(","))
+    except ValueError as error:
+        raise ConfigError(f"--box is {shown(value)}, expected left,top,right,bottom in pixels") from error
+    return left, top, right, bottom
+
+
+def photograph(command: Command) -> Command:
+    """Adds --box and --masks: what is known of an image."""
+    box = click.option(
+        "--box",
+        callback=_box,
+        metavar="L,T,R,B",
+        help="Pixels that become the frame.  [default: around the object or the face]",
+    )
+    cut = click.option(
+        "--masks",
+        metavar="none|auto|FILE",
+        help="Where the object is: it stands on the model's background, by a segmenter, a mask image.",
+    )
+    return box(cut(command))
 
 
 def compute(command: Command) -> Command:

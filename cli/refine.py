@@ -1,23 +1,28 @@
 """``lift3d refine``: fit one object's shape, material, view and light to its image."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from lift3d.cli import options
+from lift3d.cli.invert import invert_into
 from lift3d.cli.progress import RichObserver
 
 
 @click.command()
 @options.one_model
-@click.option("--out", type=options.PATH, required=True, help="Directory of the results.")
-@click.option("--steps", type=int, help="Steps at most.  [default: the preset's]")
+@click.option("--image", type=options.PATH, help="Refine the object of this image instead of a sample.")
+@options.photograph
+@click.option("--out", type=options.PATH, required=True, help="Folder of the results.")
+@options.steps
 @options.seed
 @options.overwrite
 @options.compute
 def refine(
     model: str,
+    image: Path | None,
+    box: tuple[float, ...] | None,
+    masks: str | None,
     out: Path,
     steps: int | None,
     seed: int,
@@ -25,22 +30,24 @@ def refine(
     device: str,
     threads: int | None,
 ) -> None:
-    """Refine one sample of a model, or an instance, by the shading of its image."""
+    """Refine a sample of a model, an instance, or an image, by its shading: shape, material, view, light."""
+    options.require_new(out, overwrite)
+    if image is not None:
+        options.refuse_without_effect(["seed"], "with --image")
+        return invert_into(image, model, box, masks, out, steps, device, threads, mesh=False)
+    options.refuse_without_effect(["box", "masks"], "without --image")
     from lift3d import load
+    from lift3d.export.inversion import write_inversion
     from lift3d.instance import FILE
     from lift3d.masks.sources import mask_source
     from lift3d.scene.images import to_bytes
-    from lift3d.train.instance import refine_sample
+    from lift3d.train.instance import refine_sample, with_iterations
 
-    options.require_new(out, overwrite)
     lifted = load(model).to(options.use_device(device, threads))
-    config = lifted.config.refine
-    if steps is not None:  # a preset checks its settings
-        config = replace(lifted.config, refine=replace(config, iterations=steps)).refine
+    config = with_iterations(lifted, steps)
     with RichObserver() as observer:
         sample = lifted.sample([seed])
-        masks = mask_source(lifted.config)(to_bytes(sample.image).cpu(), [str(seed)])
-        found = refine_sample(lifted, sample, masks, config, observer=observer)
-    out.mkdir(exist_ok=True)
-    found.save(out / FILE)
+        mask = mask_source(lifted.config)(to_bytes(sample.image).cpu(), [str(seed)])
+        found = refine_sample(lifted, sample, mask, config, observer=observer)
+    write_inversion(out, lifted, sample, found, mesh=False)
     click.echo(f"{out / FILE}: done")

@@ -10,12 +10,13 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from lift3d import defaults
@@ -202,6 +203,40 @@ class LiftedGAN(nn.Module):
             [-1] * len(w) if seeds is None else [int(s) for s in seeds], dtype=torch.int64, device=w.device
         )
         return Samples(seed, z, w, code, image, view, light)
+
+    @torch.no_grad()
+    def invert(self, images: Float[Tensor, "n 3 h w"]) -> Samples:
+        """Images in [-1, 1] of the model's kind as samples, in one pass of the encoders: code, view and light
+        as of the GAN's own images, and w by E_w, a step from the mean latent's image. Seeds are -1, z is 0.
+
+        ``lift3d.read_photograph`` makes such images; ``refine`` goes on with one.
+        """
+        images = resize(images.to(self.device), self.config.size)
+        mean = self.generator.w_avg.expand(len(images), -1)
+        w = mean + self.offset(images, self.images(mean[:1]).expand_as(images))
+        code, view, light = self.image_encoder(images), self.view_encoder(images), self.light_encoder(images)
+        seed = torch.full((len(images),), -1, device=self.device)
+        return Samples(seed, w.new_zeros(len(w), self.generator.z_dim), w, code, images, view, light)
+
+    def interpolate(self, w_a: Float[Tensor, " w"], w_b: Float[Tensor, " w"], n: int) -> Samples:
+        """n >= 2 samples on the straight way in W from w_a to w_b, both included."""
+        if n < 2:
+            raise ConfigError(f"n is {n}, expected 2 or more: the ends are among the samples")
+        return self.lift(torch.stack([w_a.lerp(w_b, i / (n - 1)) for i in range(n)]))
+
+    def refine(
+        self,
+        image: Float[Tensor, "3 h w"],
+        mask: Bool[Tensor, "h w"] | None = None,
+        iterations: int | None = None,
+        seed: int = 0,
+    ) -> "LiftedGAN":
+        """The object of one image in [-1, 1] of working size as ``Instances`` with fields of its own, fitted
+        to the image by its shading (GAN2X); starts from ``invert``. ``mask``: where the object is; by default
+        where the preset's source of masks finds it. ``iterations`` default to the preset's.
+        """
+        above = import_module("lift3d.train.instance")  # training stands above the model
+        return above.refine_image(self, image, mask, iterations, seed)
 
     def synthesize(self, w: Float[Tensor, "n w"]) -> Float[Tensor, "n 3 H H"]:
         """G(w) with constant noise, clamped to [-1, 1], at the GAN's own size."""

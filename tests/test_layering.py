@@ -35,7 +35,7 @@ LAYERS = (
     ("lift3d.config", "lift3d.synthetic", "lift3d.evaluation.metrics"),
     ("lift3d.masks", "lift3d.gan.published"),
     ("lift3d.model", "lift3d.instance"),
-    ("lift3d.pseudo_labels",),
+    ("lift3d.pseudo_labels", "lift3d.photographs"),
     ("lift3d.train",),
     ("lift3d.evaluation",),
     ("lift3d.export",),

@@ -24,6 +24,7 @@ from lift3d.instance import FILE, Instances, own_fields
 from lift3d.masks.sources import mask_source, with_masks
 from lift3d.model import LiftedGAN, Samples
 from lift3d.observer import Observer, SilentObserver
+from lift3d.scene.images import to_bytes
 from lift3d.train.data import one_sample
 from lift3d.train.joint import MODEL, Lift, check_folder, feature_losses, new_runner, phases, stages
 from lift3d.train.phase import Phase
@@ -150,6 +151,32 @@ def refine_sample(
     found = refine(member, image, masks, config, **start, seed=seed, observer=observer)
     now = {name: getattr(found, name).detach() for name in start}
     return Instances([found.into(member)], [base], replace(sample, **now).to("cpu"))
+
+
+def refine_image(
+    model: LiftedGAN,
+    image: Float[Tensor, "3 s s"],
+    mask: Bool[Tensor, "s s"] | None,
+    iterations: int | None,
+    seed: int,
+) -> Instances:
+    """``LiftedGAN.refine``."""
+    size = (3, model.config.size, model.config.size)
+    if tuple(image.shape) != size:
+        raise ConfigError(f"image has the shape {tuple(image.shape)}, expected {size}")
+    if mask is None:
+        mask = mask_source(model.config)(to_bytes(image[None]).cpu(), ["image"])[0]
+    return refine_sample(
+        model, model.invert(image[None]), mask[None], with_iterations(model, iterations), seed
+    )
+
+
+def with_iterations(model: LiftedGAN, iterations: int | None) -> Refinement:
+    """The refinement of a model's preset, with so many iterations where they are given."""
+    config = model.config
+    if iterations is None:
+        return config.refine
+    return replace(config, refine=replace(config.refine, iterations=iterations)).refine  # which checks it
 
 
 def _check_same(gan: LoadedGan, model: LiftedGAN) -> None:
