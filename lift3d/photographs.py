@@ -31,7 +31,8 @@ FACES_AT = 512  # pixels of the longer side of a picture in which faces are look
 SAME = 3  # colors of a picture that shows nothing differ by less
 BORDER = 0.9  # of a crop's border that shows the preset's background: it is cut out already
 
-Frame = tuple[float, float, float]
+Number = int | float
+Frame = tuple[Number, Number, Number]
 Picture = UInt8[np.ndarray, "h w 3"]
 Opacity = UInt8[np.ndarray, "h w"]
 
@@ -60,7 +61,7 @@ class Kind:
 def read_photograph(
     path: str | Path,
     model: LiftedGAN,
-    box: Sequence[float] | None = None,
+    box: Sequence[Number] | None = None,
     masks: str | Path | None = None,
     kind: Kind | None = None,
 ) -> Photograph:
@@ -74,6 +75,8 @@ def read_photograph(
     Raises ``ConfigError`` for pictures that are too small, too large or empty and for boxes and masks that do
     not fit, ``CorruptFile`` for what is no image."""
     colors, alpha = read_image(path)
+    if (colors.max((0, 1)) - colors.min((0, 1))).max() < SAME and alpha is None:
+        raise ConfigError(f"{path} shows nothing: all its pixels have the same color")
     if masks is not None and str(masks) not in ("none", "auto"):
         alpha = _mask_file(masks, colors.shape[:2])
     kind = kind_of(model) if kind is None else kind
@@ -118,9 +121,6 @@ def read_image(path: str | Path) -> tuple[Picture, Opacity | None]:
         raise ConfigError(f"{path} does not exist") from error
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise CorruptFile(f"{path} is truncated or no image: {error}") from error
-    shown = colors.reshape(-1, 3) if alpha is None else colors[alpha > 127]
-    if not len(shown) or (shown.max(0) - shown.min(0)).max() < SAME:
-        raise ConfigError(f"{path} shows nothing: all its pixels have the same color")
     return colors, alpha
 
 
@@ -160,7 +160,7 @@ def kind_of(model: LiftedGAN, n: int = N_SAMPLES) -> Kind:
     objects = torch.tensor([_extent(m.numpy()) for m in masks]) / size
     large = [cropped(image.permute(1, 2, 0).numpy(), (0, 0, size), SEGMENTED) for image in images]
     faces = [face for face in map(find_face, large) if face is not None]
-    face = tuple((np.median(faces, 0) / SEGMENTED).tolist()) if len(faces) > n // 8 else None
+    face = tuple((np.median(faces, 0) / SEGMENTED).tolist()) if len(faces) > n // 5 else None
     code, spread = samples.code.mean(0), samples.code.std(0).clamp_min(1e-6)
     farthest = ((samples.code - code) / spread).square().mean(1).sqrt().max().item()
     return Kind(tuple(objects.mean(0).tolist()), face, code, spread, farthest)
@@ -203,7 +203,7 @@ def _extent(mask: Bool[np.ndarray, "h w"]) -> Frame:
 
 
 def _frame(
-    colors: Picture, alpha: Opacity | None, kind: Kind, box: Sequence[float] | None
+    colors: Picture, alpha: Opacity | None, kind: Kind, box: Sequence[Number] | None
 ) -> tuple[Frame, str]:
     """The frame, and what to say of how it was found."""
     height, width = colors.shape[:2]
@@ -228,7 +228,7 @@ def _frame(
     return square, note if width != height or kind.face else ""
 
 
-def _around(x: float, y: float, extent: float, usual: Frame) -> Frame:
+def _around(x: Number, y: Number, extent: Number, usual: Frame) -> Frame:
     """The frame in which something at (x, y) is as large and where it usually is."""
     side = extent / usual[2]
     return x - usual[0] * side, y - usual[1] * side, side
