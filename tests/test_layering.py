@@ -18,6 +18,7 @@ CONFINED = {
     "rich": "lift3d.cli",
     "tensorboard": "lift3d.cli",
     "h5py": "lift3d.export",
+    "ray": "lift3d.export.cluster",
     "bpy": "lift3d.export.blender.scene",
     "anny": "lift3d.synthetic.build_head_model",
     "embreex": "lift3d.render.rasterize.embree",
