@@ -83,6 +83,9 @@ class Schedule:
     latent: int = setting(
         0, 0, 10**9, "iterations of step 2 before the first stage's others, on the unlabeled samples"
     )
+    calibrate: int = setting(
+        0, 0, 10**9, "iterations after the last stage, of E_v and E_l on renders of unlabeled samples"
+    )
 
 
 @dataclass(frozen=True)
@@ -273,8 +276,9 @@ def _schedule_contradictions(name: str, schedule: Schedule, preset: Preset) -> I
         )
     if name == "joint" and schedule.size != preset.size:
         yield f"joint.size is {schedule.size}, expected size, {preset.size}"
-    if schedule.latent and not preset.n_unlabeled:
-        yield f"{name}.latent is {schedule.latent}, but n_unlabeled is 0: set {name}.latent to 0"
+    for name_of in ("latent", "calibrate"):
+        if (steps := getattr(schedule, name_of)) and not preset.n_unlabeled:
+            yield f"{name}.{name_of} is {steps}, but n_unlabeled is 0: set {name}.{name_of} to 0"
 
 
 def _unreachable_views(preset: Preset) -> Iterator[str]:

@@ -1,5 +1,5 @@
-"""Joint pre-training: stages of explore -> rerender -> align -> project -> exploit (method.md, section 3), as
-a list of phases for the runner.
+"""Joint pre-training: stages of explore -> rerender -> align -> project -> exploit (method.md, section 3), then
+the calibration of E_v and E_l, as a list of phases for the runner.
 
 A run directory holds, beside the files of runner.py, ``curves-<phase>.png``, contact sheets and a model per
 stage, and at the end ``model.safetensors``."""
@@ -23,7 +23,7 @@ from lift3d.networks.perceptual import get_perceptual
 from lift3d.observer import Observer, SilentObserver
 from lift3d.pseudo_labels.labeler import new_labeler
 from lift3d.seeds import UNLABELED_SEED, training_seed
-from lift3d.train import align, exploit, explore, figures
+from lift3d.train import align, calibrate, exploit, explore, figures
 from lift3d.train.data import PseudoLabels, Rerendered, SampleSet, draw_samples, label, project, rerender
 from lift3d.train.phase import Losses, Phase, State, Step
 from lift3d.train.pixels import Smoothing
@@ -162,7 +162,8 @@ def pretrain(
     samples = draw_samples(model, schedule.n_samples, training_seed(seed), source)
 
     lift = Lift(model, discriminator, schedule, samples, unlabeled, perceptual, source, observer, out)
-    runner.run([p for stage in stages(preset, schedule) for p in phases(lift, stage, after_stage)])
+    in_stages = [p for stage in stages(preset, schedule) for p in phases(lift, stage, after_stage)]
+    runner.run([*in_stages, *calibration(lift)])
     model.save(out / MODEL)
     return model
 
@@ -288,6 +289,35 @@ def phases(lift: Lift, stage: Stage, after_stage: AfterStage | None = None) -> l
     ]  # fmt: skip
 
 
+def calibration(lift: Lift) -> list[Phase]:
+    """What follows the last stage where the schedule says so: E_v and E_l learn from re-renderings."""
+    model, schedule = lift.model, lift.schedule
+    if not schedule.calibrate:
+        return []
+
+    def rerendered(state: State) -> dict[str, torch.Tensor]:
+        n = calibrate.SHAPES_PER_SAMPLE * schedule.n_samples
+        made, labels = calibrate.rerender_unlabeled(
+            model, lift.unlabeled, n, schedule.n_rerendered, state.rng, lift.observer
+        )
+        read = {LABELS + k: v for k, v in vars(labels).items() if k != "unlabeled"}
+        return {k: v for k, v in vars(made).items() if v is not None} | read
+
+    def learn(state: State) -> Step:
+        made, labels = _pseudo(state), _pseudo_labels(lift, state)
+        return lambda _: calibrate.calibrate_loss(model, made, labels, state.rng)
+
+    def phase(kind: str, *arguments: object, **options: object) -> Phase:
+        where = {"stage": schedule.n_stages, "phase": kind}
+        cooldown = model.config.rates.cooldown
+        return Phase(f"calibration, {kind}", kind, where, *arguments, cooldown=cooldown, **options)
+
+    return [
+        phase("rerender", collect=rerendered),
+        phase("calibrate", schedule.calibrate, calibrate.calibrate_groups(model), learn),
+    ]
+
+
 def _explore(lift: Lift, stage: Stage, samples: SampleSet, state: State) -> Step:
     near, (low, rise) = explore.near_insides(samples), stage.open_bands
 
@@ -317,9 +347,7 @@ def _align(lift: Lift, stage: Stage, state: State) -> Step:
 
 
 def _exploit(lift: Lift, stage: Stage, state: State) -> Step:
-    labels = {k.removeprefix(LABELS): v for k, v in state.collected.items() if k.startswith(LABELS)}
-    pseudo_labels = PseudoLabels(unlabeled=lift.unlabeled, **labels) if labels else None
-    lesson = exploit.Lesson.of(lift.samples, _rerendered(state), pseudo_labels)
+    lesson = exploit.Lesson.of(lift.samples, _rerendered(state), _pseudo_labels(lift, state))
     low, rise = stage.open_bands
 
     def step(number: int) -> Losses:
@@ -334,6 +362,12 @@ def _exploit(lift: Lift, stage: Stage, state: State) -> Step:
 def _pseudo(state: State) -> Rerendered:
     """Pseudo images alone: projections that were collected are those of the stage before."""
     return Rerendered(**{k: state.collected[k] for k in ("views", "lights", "pseudo", "pseudo_masks")})
+
+
+def _pseudo_labels(lift: Lift, state: State) -> PseudoLabels | None:
+    """Those that were collected last, if any."""
+    labels = {k.removeprefix(LABELS): v for k, v in state.collected.items() if k.startswith(LABELS)}
+    return PseudoLabels(unlabeled=lift.unlabeled, **labels) if labels else None
 
 
 def _rerendered(state: State) -> Rerendered:
