@@ -1,5 +1,5 @@
-"""Joint pre-training: stages of explore -> rerender -> align -> project -> exploit (method.md, section 3), then
-the calibration of E_v and E_l, as a list of phases for the runner.
+"""Joint pre-training: stages of explore -> rerender -> align -> project -> exploit (method.md, section 3),
+then the calibration of E_v and E_l, as a list of phases for the runner.
 
 A run directory holds, beside the files of runner.py, ``curves-<phase>.png``, contact sheets and a model per
 stage, and at the end ``model.safetensors``."""

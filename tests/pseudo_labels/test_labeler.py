@@ -114,7 +114,7 @@ def test_the_first_stage_starts_from_what_the_reader_says(tmp_path, monkeypatch)
 
     monkeypatch.setattr(run.explore, "explore_loss", explore_loss)
     for n_unlabeled in (0, 64):
-        preset = replace(PRESET, n_unlabeled=n_unlabeled, joint=replace(PRESET.joint, latent=0))
+        preset = replace(PRESET, n_unlabeled=n_unlabeled, joint=replace(PRESET.joint, latent=0, calibrate=0))
         with pytest.raises(Stop):
             run.pretrain(preset, tiny_gan(), tmp_path / str(n_unlabeled))
     without, read = seen

@@ -30,7 +30,8 @@ def test_every_phase_is_logged_and_drawn(finished):
     out, _ = finished
     entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [(e["stage"], e["phase"]) for e in entries] == [
-        (s, p) for s in range(2) for p in ("explore", "align", "exploit")
+        *((s, p) for s in range(2) for p in ("explore", "align", "exploit")),
+        (2, "calibrate"),
     ]
     assert {"l1", "eikonal", "mask"} <= entries[2].keys()
     assert "consistency" not in entries[1] and "consistency" in entries[4]  # E_v knows nothing before
@@ -102,7 +103,7 @@ def test_stages_for_people_who_count_from_one(finished):
     found = stages(PRESET, PRESET.joint)
     assert [s.title for s in found] == ["stage 1 of 2", "stage 2 of 2"]
     assert [s.from_prior for s in found] == [True, False] and [s.n_latent for s in found] == [3, 0]
-    weight, no_latent = PRESET.weights.consistency, replace(PRESET.joint, latent=0)
+    weight, no_latent = PRESET.weights.consistency, replace(PRESET.joint, latent=0, calibrate=0)
     assert [s.consistency for s in found] == [0.0, weight] and [s.masked for s in found] == [True, False]
     assert stages(replace(PRESET, background=None, masks="none", n_unlabeled=0, joint=no_latent), no_latent)[
         1
