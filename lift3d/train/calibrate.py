@@ -33,14 +33,8 @@ def rerender_unlabeled(
     """
     labeler = new_labeler(model, unlabeled.images, unlabeled.masks)
     views, lights = labeler.label(unlabeled.images, unlabeled.masks)
-    some = SampleSet(
-        unlabeled.w[:n],
-        unlabeled.images[:n],
-        unlabeled.masks[:n],
-        unlabeled.first_seed,
-        views[:n],
-        lights[:n],
-    )
+    w, images, masks = (x[:n] for x in (unlabeled.w, unlabeled.images, unlabeled.masks))
+    some = SampleSet(w, images, masks, unlabeled.first_seed, views[:n], lights[:n])
     made = rerender(model, some, m, rng, observer, one_shape=False, predict=False)
     return made, PseudoLabels(made.views, made.lights, unlabeled, views, lights)
 
