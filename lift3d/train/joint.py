@@ -300,8 +300,8 @@ def calibration(lift: Lift) -> list[Phase]:
         made, labels = calibrate.rerender_unlabeled(
             model, lift.unlabeled, n, schedule.n_rerendered, state.rng, lift.observer
         )
-        read = {LABELS + k: v for k, v in vars(labels).items() if k != "unlabeled"}
-        return {k: v for k, v in vars(made).items() if v is not None} | read
+        read = {LABELS + k: v.clone() for k, v in vars(labels).items() if k != "unlabeled"}
+        return {k: v for k, v in vars(made).items() if v is not None} | read  # no two share memory
 
     def learn(state: State) -> Step:
         made, labels = _pseudo(state), _pseudo_labels(lift, state)

@@ -87,7 +87,7 @@ def test_half_of_the_images_that_teach_views_are_the_pools(world, monkeypatch) -
     monkeypatch.setattr(exploit.losses, "view_light", record)
 
     def known(pseudo_labels):
-        exploit._view_light(model, data, pseudo_labels, torch.Generator().manual_seed(5))
+        exploit.view_light_loss(model, data, pseudo_labels, torch.Generator().manual_seed(5))
         return model.view_encoder.from_tanh(seen["view"]), model.light_encoder.from_tanh(seen["light"])
 
     view, light = known(None)
