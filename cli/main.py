@@ -16,6 +16,7 @@ from lift3d.cli.export import export
 from lift3d.cli.finetune import finetune
 from lift3d.cli.gan import gan
 from lift3d.cli.info import info
+from lift3d.cli.invert import invert
 from lift3d.cli.merge import merge
 from lift3d.cli.pretrain import pretrain
 from lift3d.cli.prior import prior
