@@ -7,6 +7,8 @@ beside the file, on a disk that all machines see; when the last is done they are
 """
 
 import json
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -157,10 +159,16 @@ def _cluster(address: str | None) -> Iterator[ModuleType]:
         raise BackendUnavailable("--engine ray needs a package: pip install 'lift3d[ray]'") from error
     ours = not ray.is_initialized()
     if ours:
+        terminate = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(address, log_to_driver=False, logging_level="error")
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise Lift3DError(f"there is no Ray cluster at {address}; start one with ray start") from error
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, terminate)  # Ray's own would end the process at once
+        except Exception as error:  # Ray raises that itself where its processes do not start
+            where = "starts here" if address is None else f"is at {address}"
+            raise Lift3DError(
+                f"no Ray cluster {where} ({_first_line(error)}); --ray-address names one"
+            ) from error
     try:
         yield ray
     finally:
@@ -197,8 +205,9 @@ def _results(
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except ray.exceptions.RayError as error:
+            why = _first_line(error)
             raise Lift3DError(
-                f"a task of Ray died {RETRIES + 1} times ({error}); --resume continues what is there"
+                f"a task of Ray died {RETRIES + 1} times ({why}); --resume continues the shards"
             ) from error
     return reports, interrupted
 
@@ -207,10 +216,15 @@ def _report(
     path: Path, plan: DatasetPlan, before: int, done: int, reports: list[WriteReport], interrupted: bool
 ) -> WriteReport:
     """One report of all shards, which had ``before`` done samples and have ``done``."""
-    phases = {f.name: sum(getattr(r.phases, f.name) for r in reports) for f in fields(PhaseSeconds)}
+    phases = {f.name: sum((getattr(r.phases, f.name) for r in reports), 0.0) for f in fields(PhaseSeconds)}
     images = (done - before) * plan.views.n * plan.lights.n
     seconds = PhaseSeconds(**phases)
     return WriteReport(path, done - before, images, done, plan.n, 0.0, seconds, interrupted)
+
+
+def _first_line(error: Exception) -> str:
+    """What Ray says, without its advice."""
+    return str(error).strip().partition("\n")[0].rstrip(".")
 
 
 def _done(files: Iterable[Path]) -> int:

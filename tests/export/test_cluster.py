@@ -5,6 +5,7 @@ import re
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -18,7 +19,8 @@ from lifted_blobs import Blobs
 
 import lift3d
 from lift3d.cli.main import main
-from lift3d.errors import BackendUnavailable, ConfigError
+from lift3d.errors import BackendUnavailable, ConfigError, Lift3DError
+from lift3d.export import cluster
 from lift3d.export.cluster import shard_folder, write_on_ray
 from lift3d.export.dataset import DatasetPlan, write_dataset
 from lift3d.export.hdf5.reader import open_dataset, open_file, read_array
@@ -26,7 +28,7 @@ from lift3d.export.hdf5.schema import SPECS
 from lift3d.export.hdf5.verify import verify
 from lift3d.observer import SilentObserver
 
-PLAN = DatasetPlan(n=12, views=1, lights=2, size=16, mesh_resolution=24)
+PLAN = DatasetPlan(n=8, views=1, lights=2, size=16, mesh_resolution=24)
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +81,17 @@ class Killer(SilentObserver):
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_a_killed_worker_loses_nothing_and_writes_nothing_twice(
-    ray: object, tiny_model: Path, tmp_path: Path
+    ray: object, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load, out, killer = partial(lift3d.load, tiny_model), tmp_path / "faces.h5", Killer()
-    report = write_on_ray(load, PLAN, out, killer, shards=3)
+    def load() -> object:
+        model = lift3d.load(tiny_model)
+        mesh = model.mesh
+        model.mesh = lambda *given: time.sleep(0.3) or mesh(*given)  # long enough to be killed in the middle
+        return model
+
+    out, killer = tmp_path / "faces.h5", Killer()
+    monkeypatch.setattr(cluster, "POLL_SECONDS", 0.1)
+    report = write_on_ray(load, PLAN, out, killer, shards=2)
     assert len(killer.killed) == 1 and (killer.total, killer.n) == (PLAN.n, PLAN.n)
     assert report.done == report.planned == PLAN.n and not report.interrupted
     assert list(tmp_path.iterdir()) == [out] and verify(out).ok
@@ -151,6 +160,45 @@ def test_options_of_ray_need_ray(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_task_that_dies_every_time(
+    ray: object, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = os.getpid()
+
+    def load() -> object:
+        if os.getpid() != here:
+            os._exit(3)
+        return lift3d.load(tiny_model)
+
+    monkeypatch.setattr(cluster, "RETRIES", 0)
+    with pytest.raises(Lift3DError, match=r"a task of Ray died 1 times \(.*--resume continues the shards"):
+        write_on_ray(load, replace(PLAN, n=1), tmp_path / "a.h5")
+
+
+def test_no_cluster_at_an_address(ray: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ConnectionError("nobody answers.\nAdvice")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(
+        Lift3DError, match=r"no Ray cluster is at far:6379 \(nobody answers\); --ray-address names one"
+    ):
+        write_on_ray(Blobs, PLAN, tmp_path / "a.h5", address="far:6379")
+    assert not list(tmp_path.iterdir())
+
+
+def test_sigterm_still_interrupts(ray: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray installs a handler that ends the process without waiting for the tasks' samples."""
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(ray, "init", lambda *_, **__: signal.signal(signal.SIGTERM, signal.SIG_IGN))
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with cluster._cluster(None):
+        assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(
@@ -167,7 +215,7 @@ def test_refusals(tmp_path: Path) -> None:
     for given, words in (
         ({"plan": replace(PLAN, shard="1/2")}, "shard is 1/2, but Ray writes all shards"),
         ({"shards": 0}, "shards is 0, expected at least 1"),
-        ({"shards": 13}, "shard is 1/13, but there are only 12 samples"),
+        ({"shards": 13}, "shard is 1/13, but there are only 8 samples"),
         ({"gpus": -1.0}, "-1.0 GPUs for a task, expected 0 or more"),
         ({}, "a.h5 exists; --resume continues it, --overwrite replaces it"),
         ({"overwrite": True, "resume": True}, "contradict each other"),
