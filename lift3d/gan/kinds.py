@@ -1,6 +1,7 @@
 """Kinds of generators, and how the description of a network is stored: its settings as JSON, and ``kind``."""
 
-from dataclasses import asdict, fields
+from dataclasses import Field, asdict, fields
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 
@@ -58,4 +59,16 @@ def config_from(kind: type[Config], values: dict, path: str | Path) -> Config:
     if unknown or not isinstance(values.get("channels"), list):
         problem = f"unknown {listed(sorted(unknown))}" if unknown else "no 'channels'"
         raise CheckpointError(f"{path}: {kind.__name__} has {problem}; was it written by another version?")
-    return kind(**{**values, "channels": tuple(values["channels"])})
+    floats = {f.name: _as_float(values[f.name]) for f in fields(kind) if f.name in values and _takes_float(f)}
+    return kind(**{**values, **floats, "channels": tuple(values["channels"])})
+
+
+def _takes_float(f: Field) -> bool:
+    return f.type in (float, float | None)
+
+
+def _as_float(value: object) -> object:
+    """JSON writes whole numbers of any length without a point; the longest are none that a range allows."""
+    if type(value) is not int:
+        return value
+    return float(value) if abs(value) < 2**1023 else inf
