@@ -35,10 +35,10 @@ from lift3d.render.volume import SamplingConfig, render_maps
 from lift3d.scene.batch import Batch
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import resize
-from lift3d.scene.isosurface import cell_size, extract_mesh, newton_step, project_to_surface
+from lift3d.scene.isosurface import cell_size, extract_mesh, project_to_surface
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh, clean, decimate
-from lift3d.scene.surface import Surface, of_points, sdf_and_gradient
+from lift3d.scene.surface import Surface, of_points, sdf_and_gradient, smooth_normal
 from lift3d.scene.unseen import fading
 
 FORMAT = "lift3d.lifted/2"
@@ -280,21 +280,15 @@ class LiftedGAN(nn.Module):
         return fading(self.surface(code[None]), points, self.config.view_prior)
 
     def mesh(self, code: Float[Tensor, " c"], resolution: int = defaults.MESH_RESOLUTION) -> Mesh:
-        """The surface of one code: largest component, normals from the SDF, material at the vertices.
-
-        The fields are evaluated once, before the Newton step, whose length is that of a small part of a cell.
-        The readable twin, ``evaluate_material`` of ``geometry``, does it again after the step.
-        """
-        return self.evaluate_material(self._extracted(code, resolution), code, max_step=cell_size(resolution))
-
-    def geometry(self, code: Float[Tensor, " c"], resolution: int = defaults.MESH_RESOLUTION) -> Mesh:
-        """``mesh`` without material; ``resolution`` is the number of grid cells a side."""
-        return self.onto_surface(self._extracted(code, resolution), code, cell_size(resolution))
+        """The surface of one code: largest component, normals from the SDF, material at the vertices."""
+        return self.evaluate_material(self.geometry(code, resolution), code)
 
     @torch.no_grad()
-    def _extracted(self, code: Float[Tensor, " c"], resolution: int) -> Mesh:
+    def geometry(self, code: Float[Tensor, " c"], resolution: int = defaults.MESH_RESOLUTION) -> Mesh:
+        """``mesh`` without material; ``resolution`` is the number of grid cells a side."""
         sdf, _ = of_points(self.surface(code[None]))
-        return clean(extract_mesh(sdf, resolution, device=code.device))
+        mesh = clean(extract_mesh(sdf, resolution, device=code.device))
+        return self.onto_surface(mesh, code, cell_size(resolution))
 
     @torch.no_grad()
     def onto_surface(self, mesh: Mesh, code: Float[Tensor, " c"], max_step: float) -> Mesh:
@@ -313,22 +307,18 @@ class LiftedGAN(nn.Module):
         return self.evaluate_material(self.onto_surface(small, code, edge), code)
 
     @torch.no_grad()
-    def evaluate_material(
-        self, mesh: Mesh, code: Float[Tensor, " c"], shown: bool = True, max_step: float = 0.0
-    ) -> Mesh:
-        """The mesh with the normals and the material of one code at its vertices: the material that is
-        ``shown``, or else that of ``surface``. Its vertices move onto the surface, by ``max_step`` at most.
+    def evaluate_material(self, mesh: Mesh, code: Float[Tensor, " c"], shown: bool = True) -> Mesh:
+        """The mesh with the material of one code at its vertices: that of ``shown_surface``, or else of
+        ``surface``.
         """
         surface = self.shown_surface(code) if shown else self.surface(code[None])
         parts = []
         for points in torch.from_numpy(mesh.vertices).to(code.device).split(VERTICES_AT_ONCE):
-            value, feature, gradient = sdf_and_gradient(surface, points[None], create_graph=False)
-            there, normals = newton_step(points, value[0, :, 0], gradient[0], max_step)
-            found = surface.material(there[None], normals[None], feature)
-            parts.append((there, normals, found.albedo[0], found.specular[0, :, 0], found.shininess[0, :, 0]))
+            _, feature, gradient = sdf_and_gradient(surface, points[None], create_graph=False)
+            found = surface.material(points[None], smooth_normal(gradient), feature)
+            parts.append((found.albedo[0], found.specular[0, :, 0], found.shininess[0, :, 0]))
         columns = [torch.cat(column).cpu().contiguous().numpy() for column in zip(*parts, strict=True)]
-        names = ("vertices", "normals", "albedo", "specular", "shininess")
-        return replace(mesh, **dict(zip(names, columns, strict=True)))
+        return replace(mesh, **dict(zip(("albedo", "specular", "shininess"), columns, strict=True)))
 
     @torch.no_grad()
     def render(

@@ -126,16 +126,6 @@ def test_what_render_would_misread_is_refused(model, change, message):
         model._check_render(**given)
 
 
-def test_evaluating_the_fields_once_is_as_good_as_twice():
-    demo = load()
-    code = demo.sample([7]).code[0]
-    fast, slow = demo.mesh(code), demo.evaluate_material(demo.geometry(code), code)
-    np.testing.assert_array_equal(fast.vertices, slow.vertices)
-    assert np.abs(fast.albedo - slow.albedo).max() < 0.5 / 255
-    for name, typical in (("normals", 1e-3), ("albedo", 1e-5), ("specular", 1e-5), ("shininess", 1e-3)):
-        assert np.abs(getattr(fast, name) - getattr(slow, name)).mean() < typical
-
-
 def test_a_mesh_is_made_ready_once_for_any_number_of_renders(model, monkeypatch):
     prepared = []
     real = lifted_model.prepare

@@ -39,7 +39,7 @@ class DatasetPlan:
     lights: LightPlan | str | int = defaults.LIGHTS  # likewise
     size: int = defaults.IMAGE_SIZE  # pixels, one of SIZES
     truncation: float | None = None  # of the 2D GAN's latents, 0..1; None: that of the model's preset
-    maps: tuple[str, ...] = MAPS  # intrinsic maps to store
+    maps: tuple[str, ...] | str = MAPS  # intrinsic maps to store; a string is refused
     gan: bool = False  # also store the renders projected through the 2D GAN
     meshes: str | int = defaults.MESH_FACES  # "none", "full", or how many faces a stored mesh has at most
     renderer: str = defaults.RENDERERS[0]  # one of RENDERERS
@@ -66,6 +66,8 @@ class DatasetPlan:
             raise ConfigError(f"renderer is {self.renderer!r}, expected one of {', '.join(RENDERERS)}")
         if not 16 <= self.mesh_resolution <= 1024:
             raise ConfigError(f"mesh_resolution is {self.mesh_resolution}, expected 16 to 1024")
+        if isinstance(self.maps, str):
+            raise ConfigError(f"maps is {self.maps!r}, expected a sequence of names: maps=({self.maps!r},)")
         if unknown := sorted(set(self.maps) - set(MAPS)):
             raise ConfigError(f"maps: {', '.join(unknown)} unknown, expected some of {', '.join(MAPS)}")
         object.__setattr__(self, "maps", tuple(name for name in MAPS if name in self.maps))

@@ -126,19 +126,12 @@ def project_to_surface(
     moved, normals = [], []
     for points in torch.from_numpy(mesh.vertices).split(batch):
         points = points.to(device)
-        there, normal = newton_step(points, *sdf_gradient(points), max_step)
-        moved.append(there.cpu().numpy())
-        normals.append(normal.cpu().numpy())
+        value, gradient = sdf_gradient(points)
+        length = gradient.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+        step = (value[:, None] / length).clamp(-max_step, max_step)
+        moved.append((points - step * gradient / length).cpu().numpy())
+        normals.append((gradient / length).cpu().numpy())
     return replace(mesh, vertices=np.concatenate(moved), normals=np.concatenate(normals))
-
-
-def newton_step(
-    points: Float[Tensor, "n 3"], value: Float[Tensor, " n"], gradient: Float[Tensor, "n 3"], max_step: float
-) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
-    """Points moved towards the surface by ``max_step`` at most, and their unit gradients."""
-    length = gradient.norm(dim=-1, keepdim=True).clamp_min(1e-12)
-    step = (value[:, None] / length).clamp(-max_step, max_step)
-    return points - step * gradient / length, gradient / length
 
 
 def differentiated(sdf: SDF) -> SDFGradient:

@@ -346,6 +346,7 @@ def test_resume_knows_another_model(copy: Path) -> None:
         ({"truncation": 1.5}, "truncation is 1.5, expected 0"),
         ({"renderer": "crayon"}, "renderer is 'crayon', expected one of mesh, neus"),
         ({"mesh_resolution": 5}, "mesh_resolution is 5, expected 16 to 1024"),
+        ({"maps": "normals"}, "maps is 'normals', expected a sequence of names: maps=.'normals',."),
         ({"maps": ("depth", "fog")}, "maps: fog unknown, expected some of albedo, specular"),
     ],
 )
