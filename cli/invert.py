@@ -50,7 +50,7 @@ def invert_into(
     from lift3d.instance import FILE, Instances
     from lift3d.photographs import kind_of, read_image, read_photograph
     from lift3d.train.instance import with_iterations
-    from lift3d.train.invert import invert_photograph
+    from lift3d.train.invert import for_photographs, invert_photograph
 
     read_image(photo)  # what is no image fails before the model is loaded
     lifted = load(model).to(options.use_device(device, threads))
@@ -61,10 +61,10 @@ def invert_into(
         photograph = read_photograph(photo, lifted, box, masks, kind)
         for note in photograph.notes:
             observer.message(f"{photo}: {note}")
-        found = invert_photograph(lifted, photograph, kind, with_iterations(lifted, steps), observer=observer)
+        config = for_photographs(with_iterations(lifted, steps))
+        found = invert_photograph(lifted, photograph, kind, config, observer=observer)
         for warning in found.warnings:
             observer.message(f"{photo}: warning: {warning}")
     write_inversion(out, lifted, found.sample, found.instances, mesh)
-    click.echo(
-        f"{out / FILE}: done; mean error of colors {found.error_before:.3f} before, {found.error_after:.3f} after"
-    )
+    errors = f"{found.error_before:.3f} before, {found.error_after:.3f} after"
+    click.echo(f"{out / FILE}: done; mean error of colors {errors}")

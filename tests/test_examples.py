@@ -19,6 +19,7 @@ TESTED = {
     "interpolate_two_heads",
     "dataset_in_a_dataloader",
     "mesh_for_blender",
+    "photograph",
     "lift_your_gan",
     "read_with_h5py_alone",
     "train_normals_from_images",
@@ -91,6 +92,13 @@ def test_a_textured_mesh(tmp_path: Path, name: str) -> None:
     assert "faces" in run("mesh_for_blender", tmp_path, name)
     mesh = trimesh.load(tmp_path / name, force="mesh")
     assert 1_000 < len(mesh.faces) <= 5_000 and mesh.visual.material.baseColorTexture.size == (256, 256)
+
+
+def test_a_photograph(tmp_path: Path) -> None:
+    run("photograph", tmp_path, "astronaut.png", "3")
+    with Image.open(tmp_path / "turned.png") as picture:
+        assert picture.size == (384, 128)
+    assert len(trimesh.load(tmp_path / "head.glb", force="mesh").faces) > 1_000
 
 
 def test_a_gan_of_ones_own(tmp_path: Path, tiny_gan: Path) -> None:

@@ -65,6 +65,36 @@ def test_a_relative_offset_vanishes_at_the_original_and_only_there(model):
     assert model.offset(images, None).abs().max() > 0
 
 
+def test_an_image_of_the_gan_is_encoded_as_its_sample(model):
+    sample = model.sample([5, 6])
+    found = model.invert(sample.image)
+    for name in ("code", "view", "light", "image"):
+        torch.testing.assert_close(getattr(found, name), getattr(sample, name))
+    mean = model.generator.w_avg
+    own = model.images(mean[None])
+    torch.testing.assert_close(model.invert(own).w[0], mean)  # the mean's image is no step from it
+    assert (found.w - mean).abs().max() > 0 and found.seed.tolist() == [-1, -1]
+
+
+def test_a_way_between_two_latents_has_both_ends(model):
+    a, b = model.sample([5, 6]).w
+    way = model.interpolate(a, b, 3)
+    torch.testing.assert_close(way.w, torch.stack((a, (a + b) / 2, b)))
+    torch.testing.assert_close(way.code[1], model.image_encoder(model.images(way.w[1:2]))[0])
+    with pytest.raises(ConfigError, match="n is 1, expected 2 or more"):
+        model.interpolate(a, b, 1)
+
+
+def test_refining_one_image(model):
+    image = model.sample([5]).image[0]
+    found = model.refine(image, torch.ones(16, 16, dtype=torch.bool), iterations=2)
+    assert type(found).__name__ == "Instances" and found.sample(0).code.shape == (1, 512)
+    with pytest.raises(ConfigError, match=r"image has the shape \(3, 8, 8\), expected \(3, 16, 16\)"):
+        model.refine(image[:, ::2, ::2])
+    with pytest.raises(ConfigError, match="refine.iterations is 0"):
+        model.refine(image, iterations=0)
+
+
 def test_a_surface_reads_nothing_back_from_the_device(model):
     there = deepcopy(model).to("meta")  # holds no values: reading one, which would wait for a GPU, raises
     code, points = torch.zeros(1, PRESET.n_code, device="meta"), torch.zeros(1, 7, 3, device="meta")

@@ -80,7 +80,7 @@ DEMO = Preset(
         latent=1_500, calibrate=4_000,
     ),
     (Schedule(64, 1, 100, 1, 100, 100, 100, 600, (0.94, 0.94), 1.0, 0.1),),
-    Refinement(iterations=150, open_bands=(0.94, 0.94), smooth_albedo=1.0, beta=5e-4, fields=1e-3),
+    Refinement(150, (0.94, 0.94), smooth_albedo=1.0, beta=5e-4, fields=1e-3, material=1e-3),
     shape=FieldConfig(128, 4, 4, beta=5.0), material=FieldConfig(128, 3, 6), encoder_width=0.25,
     background=1.0, transfer_residual=True, n_unlabeled=4096, masks="background",
     weights=LossWeights(mask=0.2, consistency=0.15, beta=5e-4),

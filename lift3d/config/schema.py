@@ -103,7 +103,11 @@ class Refinement:
     smooth_far: float = setting(0.5, 0, 1e9, "smoothness of the albedo between any two pixels")
     beta: float = setting(3e-5, 0, 1e9, "scale of the chromaticity-based smoothness")
     n_pixels: int = setting(512, 2, 10**7, "pixels of an image in a step")
-    fields: float = setting(5e-4, 0, 1.0, "learning rate of F_s and F_m")
+    edges: tuple[float, float] = setting(
+        (0.0, 0.0), 0, 1e9, "differences of log brightness that end smoothness, near and far; 0: none does"
+    )
+    fields: float = setting(5e-4, 0, 1.0, "learning rate of F_s")
+    material: float = setting(5e-4, 0, 1.0, "learning rate of F_m")
     code: float = setting(1e-3, 0, 1.0, "learning rate of the code")
     view: float = setting(1e-3, 0, 1.0, "learning rate of the view")
     light: float = setting(3e-3, 0, 1.0, "learning rate of the light")

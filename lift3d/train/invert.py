@@ -2,7 +2,7 @@
 fine-tuned, as the supplement of GAN2X says, because that would need an inversion of the GAN.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,9 @@ from lift3d.photographs import Kind, Photograph, kind_of
 from lift3d.scene.images import images_to_colors
 from lift3d.train.instance import refine_sample
 
+EDGES = (0.15, 0.4)  # photographs have details of the albedo that a smooth one would turn into shape
+SMOOTH = 0.3  # of a preset's smoothness of the albedo is left for photographs, near and far
+FASTER = 4.0  # is the learning rate of F_m
 RESOLUTION = 64  # grid cells a side of the meshes that errors are measured on
 UNEXPLAINED = 0.07  # mean absolute error of colors, of [0, 1], from which an image is not of the model's kind
 AT_LIMIT = 0.95  # tanh of a rotation that E_v cannot exceed much
@@ -42,7 +45,10 @@ def invert_photograph(
     seed: int = 0,
     observer: Observer | None = None,
 ) -> Inversion:
-    """Encodes and refines; ``kind`` is ``kind_of(model)``, where it is at hand."""
+    """Encodes and refines; ``kind`` is ``kind_of(model)``, where it is at hand, ``config`` defaults to
+    ``for_photographs`` of the preset's.
+    """
+    config = for_photographs(model.config.refine) if config is None else config
     kind = kind_of(model) if kind is None else kind
     sample = model.invert(photograph.image[None])
     before = photometric_error(model, sample, photograph)
@@ -50,6 +56,17 @@ def invert_photograph(
     after = photometric_error(instances, instances.sample([0]), photograph)
     return Inversion(
         photograph, sample, instances, before, after, tuple(_strange(model, sample, kind, after))
+    )
+
+
+def for_photographs(config: Refinement) -> Refinement:
+    """A refinement whose albedo may change with brightness, and quickly."""
+    return replace(
+        config,
+        smooth_albedo=SMOOTH * config.smooth_albedo,
+        smooth_far=SMOOTH * config.smooth_far,
+        edges=EDGES,
+        material=FASTER * config.material,
     )
 
 

@@ -126,9 +126,9 @@ def new_target(
 
 def refine_groups(instance: Instance, config: Refinement) -> list[Group]:
     """What trains: both fields, the code, the view and the light."""
-    fields = [*instance.shape.parameters(), *instance.material.parameters()]
     return [
-        Group(fields, config.fields),
+        Group(list(instance.shape.parameters()), config.fields),
+        Group(list(instance.material.parameters()), config.material),
         Group([instance.code], config.code),
         Group([instance.view], config.view),
         Group([instance.light], config.light),
@@ -150,11 +150,11 @@ def refine_loss(instance: Instance, target: Target, config: Refinement, rng: tor
     far = torch.randperm(2 * half, generator=rng).to(pixels.device)
 
     def smooth(
-        map_: Float[Tensor, "b p c"], i: Int64[Tensor, " q"], j: Int64[Tensor, " q"]
+        map_: Float[Tensor, "b p c"], i: Int64[Tensor, " q"], j: Int64[Tensor, " q"], edge: float
     ) -> Float[Tensor, ""]:
         seen = counts[:, i] & counts[:, j]
         return losses.pair_smoothness(
-            map_[:, i], map_[:, j], observed[:, i], observed[:, j], seen, config.beta
+            map_[:, i], map_[:, j], observed[:, i], observed[:, j], seen, config.beta, edge
         )
 
     k = torch.randint(target.anchors.shape[1], (N_ANCHORS_A_STEP,), generator=rng).to(pixels.device)
@@ -166,9 +166,9 @@ def refine_loss(instance: Instance, target: Target, config: Refinement, rng: tor
     ]
     terms = {
         "l1": losses.l1(colors, observed, counts[..., None]),
-        "near": config.smooth_albedo * smooth(material.albedo, near, near + half),
-        "far": config.smooth_far * smooth(material.albedo, everywhere, far),
-        "specular": config.smooth_specular * smooth(material.specular, near, near + half),
+        "near": config.smooth_albedo * smooth(material.albedo, near, near + half, config.edges[0]),
+        "far": config.smooth_far * smooth(material.albedo, everywhere, far, config.edges[1]),
+        "specular": config.smooth_specular * smooth(material.specular, near, near + half, config.edges[0]),
         "eikonal": config.eikonal * losses.eikonal(gradient),
         "outline": config.outline * _outline(instance, surface, target, rng),
         "joint": (weight * change).mean(),

@@ -184,3 +184,15 @@ def test_open_bands_go_from_sigma_min_to_sigma_max(model, image, mask, monkeypat
     assert seen == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9])
     assert float(instance.into(model).open_bands) == pytest.approx(instance.open_bands)
     assert float(model.open_bands) == 1.0
+
+
+def test_an_edge_of_brightness_ends_smoothness():
+    rng = torch.Generator().manual_seed(0)
+    a, b, color = (torch.rand(1, 4, 3, generator=rng) for _ in range(3))
+    everywhere, darker = (
+        torch.ones(1, 4, dtype=torch.bool),
+        color * torch.tensor([1.0, 1.0, 1e-3, 1e-3])[:, None],
+    )
+    gated = losses.pair_smoothness(a, b, color, darker, everywhere, 1e9, edge=0.1)
+    torch.testing.assert_close(gated, (a - b).abs()[:, :2].mean())
+    assert not torch.isclose(gated, losses.pair_smoothness(a, b, color, darker, everywhere, 1e9))
