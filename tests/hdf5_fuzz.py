@@ -306,15 +306,16 @@ def main(n: int, seed: int) -> dict:
                 child = fork.Process(target=serve, args=(end,), daemon=True)
                 child.start()
                 end.close()
-            start, results, excess = time.monotonic(), ["FAILED: no answer in time"], 0.0
+            start, results, excess = computed(child.pid), ["FAILED: no answer in time"], 0.0
             pipe.send(str(path))
             try:
                 if answered(pipe, child.pid):
                     results, excess = pipe.recv()
+                seconds = computed(child.pid) - start
             except EOFError:
+                seconds = 0.0
                 child.join()
                 results = [f"FAILED: the reader died: {child.exitcode}"]
-            seconds = time.monotonic() - start
             if results[0].startswith(("FAILED: no answer", "FAILED: the reader")):
                 child.kill()
                 child.join()
