@@ -90,11 +90,13 @@ def _check_heaps(path: Path) -> None:
     Attributes are defined before data is stored, so they stand in the first ``HEAD`` bytes.
     """
     with open(path, "rb") as file:
-        data = file.read(HEAD)
+        data, length = file.read(HEAD), os.fstat(file.fileno()).st_size
     for found in re.finditer(re.escape(_HEAP), data):
         place = found.start() + 16
         end = found.start() + int.from_bytes(data[place - 8 : place], "little")
-        end = min(end, len(data)) if len(data) < HEAD or end <= HEAD else place  # else not all of it is here
+        if end > length:  # the library would get memory for all of it
+            raise CorruptFile(f"{path}: the heap of its attributes is damaged; write the file again")
+        end = end if end <= len(data) else place  # not all of it is here
         while place + 16 <= end:
             number, size = struct.unpack_from("<H6xQ", data, place)
             need = (

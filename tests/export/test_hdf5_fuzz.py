@@ -29,7 +29,9 @@ PLAN = DatasetPlan(n=2, views=1, lights=1, size=16, truncation=0.7, meshes="full
 
 def test_mutated_files_end_in_data_or_clear_errors() -> None:
     script = Path(__file__).parents[1] / "hdf5_fuzz.py"
-    done = subprocess.run([sys.executable, script, str(N), "7"], capture_output=True, text=True, timeout=3600)
+    done = subprocess.run(
+        [sys.executable, script, str(N), "2026"], capture_output=True, text=True, timeout=3600
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(done.stdout)
     assert report["failures"] == [] and report["inputs"] == N
@@ -184,6 +186,15 @@ def test_heaps_that_lead_in_circles(copy: Path, size: int) -> None:
             CorruptFile, match="copy.h5: the heap of its attributes is damaged; write the file"
         ):
             read(copy)
+
+
+def test_a_heap_larger_than_its_file(copy: Path) -> None:
+    data = bytearray(copy.read_bytes())
+    place = data.index(b"GCOL") + 8
+    data[place : place + 8] = (2**32).to_bytes(8, "little")
+    copy.write_bytes(data)
+    with pytest.raises(CorruptFile, match="copy.h5: the heap of its attributes is damaged; write the file"):
+        open_dataset(copy)
 
 
 def test_the_users_own_datasets_are_let_be(copy: Path) -> None:
