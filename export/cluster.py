@@ -103,6 +103,7 @@ def write_on_ray(
     with _cluster(address) as ray:
         folder.mkdir(exist_ok=True)
         progress = ray.remote(num_cpus=0)(_Progress).remote()
+        ray.get(progress.total.remote())  # it runs before there is anything to report
         task = ray.remote(num_gpus=gpus, max_retries=RETRIES)(_write_shard)
         before = _done(files)
         pairs = zip(plans, (file.absolute() for file in files), strict=True)

@@ -6,7 +6,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,18 @@ def ray() -> Iterator[object]:
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
     yield ray
     ray.shutdown()
+
+
+def slow(tiny_model: Path) -> Callable[[], object]:
+    """Loads a model whose samples take long enough to be stopped in the middle."""
+
+    def load() -> object:
+        model = lift3d.load(tiny_model)
+        mesh = model.mesh
+        model.mesh = lambda *given: time.sleep(0.3) or mesh(*given)
+        return model
+
+    return load
 
 
 def workers() -> list[int]:
@@ -83,12 +95,7 @@ class Killer(SilentObserver):
 def test_a_killed_worker_loses_nothing_and_writes_nothing_twice(
     ray: object, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def load() -> object:
-        model = lift3d.load(tiny_model)
-        mesh = model.mesh
-        model.mesh = lambda *given: time.sleep(0.3) or mesh(*given)  # long enough to be killed in the middle
-        return model
-
+    load = slow(tiny_model)
     out, killer = tmp_path / "faces.h5", Killer()
     monkeypatch.setattr(cluster, "POLL_SECONDS", 0.1)
     report = write_on_ray(load, PLAN, out, killer, shards=2)
@@ -108,7 +115,9 @@ def test_a_killed_worker_loses_nothing_and_writes_nothing_twice(
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_what_an_earlier_run_left_is_continued(ray: object, tiny_model: Path, tmp_path: Path) -> None:
+def test_what_an_earlier_run_left_is_continued(
+    ray: object, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     load, out = partial(lift3d.load, tiny_model), tmp_path / "faces.h5"
     plan = replace(PLAN, n=3)
     shard_folder(out).mkdir()
@@ -119,7 +128,8 @@ def test_what_an_earlier_run_left_is_continued(ray: object, tiny_model: Path, tm
     assert (report.samples, report.done) == (2, 3) and len(open_dataset(out)) == 3
     with h5py.File(out, "r+") as h5:
         h5.attrs["license"] = "mine"
-    report = write_on_ray(load, PLAN, out, Interrupter(), overwrite=True, shards=2)
+    monkeypatch.setattr(cluster, "POLL_SECONDS", 0.1)
+    report = write_on_ray(slow(tiny_model), PLAN, out, Interrupter(), overwrite=True, shards=2)
     assert report.interrupted and 0 < report.done == report.samples < PLAN.n
     with h5py.File(out) as h5:
         assert h5.attrs["license"] == "mine"  # until there is something to replace it
