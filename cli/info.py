@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HDF5_MAGIC = b"\x89HDF"
 GLB_MAGIC = b"glTF"
 MESHES = (".obj", ".ply", ".stl")  # told by their names
-RUN = ("model.safetensors", "state.safetensors", "checkpoint.safetensors")  # of runs, finished or not
+RUN = ("instance.lift", "model.safetensors", "state.safetensors", "checkpoint.safetensors")  # finished or not
 
 
 @click.command()

@@ -148,7 +148,10 @@ def test_a_run_folder(tiny_model: Path, tmp_path: Path) -> None:
     assert "# format: lift3d.lifted/2" in run("info", str(tmp_path)).stdout
     (tmp_path / "model.safetensors").unlink()
     empty = run("info", str(tmp_path))
-    assert (empty.exit_code, "is no run: it holds none of model.safetensors" in empty.stderr) == (1, True)
+    assert (
+        empty.exit_code,
+        "is no run: it holds none of instance.lift, model.safetensors" in empty.stderr,
+    ) == (1, True)
 
 
 def test_a_mesh(faces: Path) -> None:
