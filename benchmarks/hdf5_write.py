@@ -18,9 +18,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from lift3d.export.hdf5.sample_file import Form, write_reference
 from lift3d.export.hdf5.schema import MAPS, UNCHECKED, Dimensions, stored
-from lift3d.export.hdf5.skeleton import create
-from lift3d.export.hdf5.writer import DatasetWriter, write_reference
+from lift3d.export.hdf5.writer import DatasetWriter, create
 
 VIEWS, LIGHTS, SIZE = 8, 4, 128
 SPECS = stored(MAPS, gan=False, meshes=False)
@@ -76,7 +76,8 @@ def main() -> None:
     megabytes = sum(array.nbytes for arrays in samples for array in arrays.values()) / 1e6
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         theirs, ours = Path(folder) / "h5py.h5", Path(folder) / "lift3d.h5"
-        slow = _timed(theirs, lambda: write_reference(theirs, SPECS, lengths, ATTRIBUTES, white, samples))
+        form = Form.new(SPECS, lengths, ATTRIBUTES, white)
+        slow = _timed(theirs, lambda: write_reference(theirs, form, samples))
         fast = _timed(ours, lambda: _write(ours, lengths, samples))
         with h5py.File(ours) as a, h5py.File(theirs) as b:
             assert all(np.array_equal(a[spec.name], b[spec.name]) for spec in SPECS)

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 import lift3d
+from lift3d.export.hdf5.sample_file import deflate
 from lift3d.export.hdf5.schema import MESH_ARRAYS, MESH_ROWS
-from lift3d.export.hdf5.skeleton import deflate
 from lift3d.export.plan.views import ViewPlan
 from lift3d.render.maps import Maps
 from lift3d.scene.cameras import ViewPrior

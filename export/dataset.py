@@ -30,9 +30,8 @@ from lift3d import __version__
 from lift3d.errors import ConfigError, Lift3DError
 from lift3d.export.hdf5.merge import require_unmerged
 from lift3d.export.hdf5.reader import describe, open_dataset
-from lift3d.export.hdf5.schema import MAPS, MESH_ARRAYS, MESH_ROWS, DatasetSpec, Dimensions, stored
-from lift3d.export.hdf5.skeleton import create_locked
-from lift3d.export.hdf5.writer import DatasetWriter
+from lift3d.export.hdf5.schema import MAPS, MESH_ARRAYS, DatasetSpec, Dimensions, stored
+from lift3d.export.hdf5.writer import DatasetWriter, create_locked
 from lift3d.export.plan.dataset import DatasetPlan
 from lift3d.export.plan.latents import LatentModel
 from lift3d.model import RENDERERS, MeshRenderer, Renderer, Samples
@@ -104,8 +103,8 @@ def write_dataset(
 ) -> WriteReport:
     """Write the samples of ``plan`` that ``path`` lacks.
 
-    Whatever stops the run, the file stays valid and ``resume`` continues it. Ctrl-C is no error: the samples
-    on their way are finished and the report says ``interrupted``.
+    Whatever stops the run, ``resume`` continues it; hdf5/writer.py says what is lost then, which is little or
+    nothing. Ctrl-C is no error: the samples on their way are finished and the report says ``interrupted``.
     """
     path, observer, start = Path(path), observer or SilentObserver(), time.perf_counter()
     if overwrite and resume:
@@ -297,12 +296,11 @@ def specs_of(plan: DatasetPlan) -> tuple[DatasetSpec, ...]:
 
 
 def dimensions_of(model: Model, plan: DatasetPlan) -> Dimensions:
-    """Their lengths."""
+    """Their lengths; of meshes, which have any number of vertices and faces, none."""
     with torch.no_grad():
         first = plan.sample(model, plan.numbers[0])
-    n = len(plan.numbers)
     return Dimensions(
-        samples=n,
+        samples=len(plan.numbers),
         views=plan.views.n,
         lights=plan.lights.n,
         size=plan.size,
@@ -310,21 +308,14 @@ def dimensions_of(model: Model, plan: DatasetPlan) -> Dimensions:
         z=first.z.shape[-1],
         w=first.w.shape[-1],
         code=first.code.shape[-1],
-        vertices=n * _mesh_rows(plan),
-        faces=n * 2 * _mesh_rows(plan),
+        vertices=0,
+        faces=0,
     )
 
 
 def _config(model: Model, plan: DatasetPlan) -> dict:
     """The root attribute ``config``."""
     return {"plan": plan.to_json(), "model": json.loads(model.config.to_json())}
-
-
-def _mesh_rows(plan: DatasetPlan) -> int:
-    """Vertices that a sample's mesh may have, and half its faces, with room to spare."""
-    if isinstance(plan.meshes, int):
-        return 4 * MESH_ROWS + plan.meshes
-    return max(4 * MESH_ROWS, 16 * plan.mesh_resolution**2)  # a sphere has 4.5 resolution^2 vertices
 
 
 def _check_same(model: Model, plan: DatasetPlan, path: Path) -> None:

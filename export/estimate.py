@@ -1,7 +1,8 @@
 """What a dataset will take, before it is written: bytes and time, measured on samples of its plan.
 
 A trial writes ``TRIAL`` samples to a temporary file by the same way as the dataset. Their bytes scale with
-the number of samples; what the file reserves beforehand, entries of chunks above all, is computed.
+the number of samples; those of numbers without pixels, which a file has from its first sample on, and of the
+indices of chunks are computed.
 """
 
 import math
@@ -15,8 +16,9 @@ import numpy as np
 
 from lift3d.errors import ConfigError
 from lift3d.export.dataset import Model, dimensions_of, specs_of, write_dataset
-from lift3d.export.hdf5.layout import ChunkIndex
 from lift3d.export.hdf5.reader import describe
+from lift3d.export.hdf5.sample_file import index_bytes
+from lift3d.export.hdf5.writer import PART_BYTES, PART_SECONDS
 from lift3d.export.plan.dataset import DatasetPlan
 from lift3d.export.plan.latents import LatentPlan
 from lift3d.export.plan.shard import Shard
@@ -32,6 +34,9 @@ class Estimate:
     samples: int
     images: int
     nbytes: int  # that the file still grows by
+    peak: (
+        int  # bytes that the disk must have free meanwhile: samples wait in parts until one file has them all
+    )
     free: int  # bytes on its disk
     sample_seconds: float
 
@@ -45,12 +50,15 @@ def estimate(model: Model, plan: DatasetPlan, path: Path, resume: bool = False) 
     the samples that it lacks.
     """
     plan = plan.resolved(model.config.truncation)
-    done = describe(path).done if resume and path.exists() else 0
+    resumed = resume and path.exists()
+    done, there = (describe(path).done, path.stat().st_size) if resumed else (0, 0)
     per_sample, fixed, seconds = _trial(model, replace(plan, n=TRIAL, latents=LatentPlan(), shard=Shard()))
-    reserved = 0 if done else fixed + _reserved(model, plan)
-    left = len(plan.numbers) - done
+    n, left = len(plan.numbers), len(plan.numbers) - done
+    nbytes = _computed(model, plan, n) - _computed(model, plan, done) + round(left * per_sample)
+    nbytes += 0 if done else fixed
+    parts = nbytes if done or nbytes > PART_BYTES or left * seconds > PART_SECONDS else 0
     images = left * plan.views.n * plan.lights.n
-    return Estimate(left, images, reserved + round(left * per_sample), _free(path), seconds)
+    return Estimate(left, images, nbytes, nbytes + parts + there, _free(path), seconds)
 
 
 def require_room(model: Model, plan: DatasetPlan, path: Path, resume: bool = False) -> None:
@@ -58,26 +66,28 @@ def require_room(model: Model, plan: DatasetPlan, path: Path, resume: bool = Fal
     arrays uncompressed.
     """
     plan = plan.resolved(model.config.truncation)
-    if _uncompressed(model, plan) <= _free(path):
+    if 3 * _uncompressed(model, plan) <= _free(path):
         return
     need = estimate(model, plan, path, resume)
-    if need.nbytes > need.free:
+    if need.peak > need.free:
         raise ConfigError(
-            f"{path} would take about {need.nbytes / 1e9:.2f} GB, {need.free / 1e9:.2f} GB are free there: "
+            f"{path} would take about {need.peak / 1e9:.2f} GB, {need.free / 1e9:.2f} GB are free there: "
             "choose fewer samples, views, lights or maps, or --meshes none; --force starts all the same"
         )
 
 
 def _trial(model: Model, plan: DatasetPlan) -> tuple[float, int, float]:
-    """Bytes per sample, bytes of the empty file besides what it reserves, and seconds of the last sample."""
+    """Bytes per sample, bytes of a file without samples, both besides what is computed, and seconds of the
+    last sample.
+    """
     clock = _Clock()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trial.h5"
         write_dataset(model, replace(plan, n=1), Path(folder) / "one.h5")
         write_dataset(model, plan, path, clock)
         sizes = [file.stat().st_size for file in (Path(folder) / "one.h5", path)]
-    reserved = [_reserved(model, replace(plan, n=n)) for n in (1, plan.n)]
-    one, all_of_them = (size - taken for size, taken in zip(sizes, reserved, strict=True))
+    computed = [_computed(model, replace(plan, n=n), n) for n in (1, plan.n)]
+    one, all_of_them = (size - known for size, known in zip(sizes, computed, strict=True))
     per_sample = (all_of_them - one) / (plan.n - 1)
     return per_sample, round(one - per_sample), clock.times[1] - clock.times[0]
 
@@ -92,18 +102,23 @@ class _Clock(SilentObserver):
         self.times.append(time.perf_counter())
 
 
-def _reserved(model: Model, plan: DatasetPlan) -> int:
-    """Bytes of the entries of all chunks, and of datasets without chunks."""
+def _computed(model: Model, plan: DatasetPlan, n: int) -> int:
+    """Bytes of the datasets without chunks and of the indices of chunks, when n samples are done."""
     lengths, total = dimensions_of(model, plan), 0
-    for spec in specs_of(plan):
-        extent, chunk, itemsize = spec.extent(lengths), spec.chunk(lengths), np.dtype(spec.dtype).itemsize
-        total += ChunkIndex.over(extent, chunk, itemsize, 0).nbytes if chunk else math.prod(extent) * itemsize
+    for spec in specs_of(plan) if n else ():
+        extent, chunk = spec.extent(lengths), spec.chunk(lengths)
+        if chunk is None:
+            total += math.prod(extent) * np.dtype(spec.dtype).itemsize
+        elif spec.image:
+            per_sample = math.prod(extent[1:]) // math.prod(chunk)
+            total += index_bytes(n * per_sample, len(extent))
     return total
 
 
 def _uncompressed(model: Model, plan: DatasetPlan) -> int:
     """Bytes of all arrays, meshes as large as they may be."""
-    lengths = dimensions_of(model, plan)
+    most = len(plan.numbers) * (plan.meshes if isinstance(plan.meshes, int) else 16 * plan.mesh_resolution**2)
+    lengths = replace(dimensions_of(model, plan), vertices=most, faces=2 * most)
     return sum(math.prod(spec.extent(lengths)) * np.dtype(spec.dtype).itemsize for spec in specs_of(plan))
 
 

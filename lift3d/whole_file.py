@@ -17,24 +17,24 @@ from lift3d.errors import ConfigError
 
 
 @contextmanager
-def replacing(path: Path | str, overwrite: bool = True) -> Iterator[BinaryIO]:
+def replacing(path: Path | str, overwrite: bool = True, folder: Path | None = None) -> Iterator[BinaryIO]:
     """A new file, open for writing and reading, that takes the place of ``path`` when the block ends.
 
-    If the block or the disk fails, ``path`` is as it was and nothing else is left. Raises ``ConfigError``
-    where ``path`` is there and no regular file, ``FileExistsError`` where it is there at the end and
-    ``overwrite`` is False, and whatever ``OSError`` the system gives.
+    If the block or the disk fails, ``path`` is as it was and nothing else is left. Until then the new file
+    is in ``folder``, on the same disk, by default beside ``path``. Raises ``ConfigError`` where ``path`` is
+    there and no regular file, ``FileExistsError`` where it is there at the end and ``overwrite`` is False,
+    and whatever ``OSError`` the system gives.
     """
     target = _replaceable_file(path)
-    partial = target.with_name(
-        f".{secrets.token_hex(8)}.partial"
-    )  # short: the target's name may be of any length
+    name = f".{secrets.token_hex(8)}.partial"  # short: the target's name may be of any length
+    partial = (folder or target.parent) / name
     try:
         with open(partial, "x+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
             os.replace(partial, target) if overwrite else _move_to_new(partial, target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except BaseException:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -49,7 +49,7 @@ def move_into_place(partial: Path, path: Path | str) -> None:
     with open(partial, "r+b") as file:
         os.fsync(file.fileno())
     os.replace(partial, target)
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def replacing_folder(path: Path | str, replaceable: Callable[[Path], bool]) -> I
             if old.exists():
                 os.rename(old, target)
             raise
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
@@ -105,7 +105,7 @@ def _move_to_new(source: Path, target: Path) -> None:
         os.replace(source, target)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename durable."""
     fd = os.open(folder, os.O_RDONLY)
     try:

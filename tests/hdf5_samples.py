@@ -1,4 +1,7 @@
-"""Small samples for tests of the HDF5 writer; run as a program it fills a file until someone kills it."""
+"""Small samples for tests of the HDF5 writer; run as a program it fills a file until someone kills it.
+
+It prints how many samples are safe, line by line.
+"""
 
 import functools
 import sys
@@ -9,9 +12,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from lift3d.export.hdf5 import writer
+from lift3d.export.hdf5.sample_file import parts_folder
 from lift3d.export.hdf5.schema import MAPS, UNCHECKED, Dimensions, stored
-from lift3d.export.hdf5.skeleton import create
-from lift3d.export.hdf5.writer import DatasetWriter
+from lift3d.export.hdf5.writer import DatasetWriter, create
 
 SPECS = stored(MAPS, gan=True, meshes=True, split=True)
 ATTRIBUTES = {"config": "{}", "generator": "test", "created": "now", "license": "CC0-1.0"}
@@ -42,11 +46,12 @@ def make(path: Path, n: int, **other: int) -> Dimensions:
     return dimensions(n, **other)
 
 
-def fill(path: Path, lengths: Dimensions, progress: Callable[[], None] = lambda: None) -> None:
-    with DatasetWriter(path, threads=2) as writer:
-        for i in np.flatnonzero(~writer.done):
-            writer.write(int(i), arrays(int(i), lengths))
-            progress()
+def fill(path: Path, lengths: Dimensions, progress: Callable[[int], None] = lambda safe: None) -> None:
+    """Write the samples that are missing; ``progress`` is told how many are safe."""
+    with DatasetWriter(path, threads=2) as file:
+        for i in np.flatnonzero(~file.done):
+            file.write(int(i), arrays(int(i), lengths))
+            progress(int(file.done.sum()))
 
 
 def check(path: Path, lengths: Dimensions, at_most: int | None = None) -> int:
@@ -71,5 +76,23 @@ def check(path: Path, lengths: Dimensions, at_most: int | None = None) -> int:
         return len(done)
 
 
+def kept(path: Path, lengths: Dimensions) -> set[int]:
+    """Numbers of the samples that are in the file or beside it, each as it was written."""
+    from lift3d.export.hdf5.reader import read_array
+
+    found = set()
+    for file in (path, *sorted(parts_folder(path).glob("*.h5"))):
+        with h5py.File(file, "r") as h5:
+            first = int(h5.attrs.get(writer.FIRST_ROW, 0))
+            for row in np.flatnonzero(h5["done"][:]):
+                for name, wanted in arrays(int(first + row), lengths).items():
+                    np.testing.assert_array_equal(
+                        read_array(h5, name, int(row)), wanted, err_msg=f"{name} of {row}"
+                    )
+                found.add(int(first + row))
+    return found
+
+
 if __name__ == "__main__":
-    fill(Path(sys.argv[1]), dimensions(int(sys.argv[2])), progress=lambda: print(end=".", flush=True))
+    writer.PART_BYTES = int(sys.argv[3])
+    fill(Path(sys.argv[1]), dimensions(int(sys.argv[2])), progress=lambda safe: print(safe, flush=True))

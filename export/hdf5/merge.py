@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 import numpy as np
@@ -20,8 +21,8 @@ from lift3d.errors import ConfigError
 from lift3d.export.hdf5.file import SHARDS, dataset_names, open_file
 from lift3d.export.hdf5.lock import lock_at
 from lift3d.export.hdf5.reader import FileInfo, describe
-from lift3d.export.hdf5.schema import MESH_ROWS, SPECS, DatasetSpec
-from lift3d.export.hdf5.skeleton import LEVEL, cannot_write
+from lift3d.export.hdf5.sample_file import Form, cannot_write, new_file, next_mesh, read_encoded
+from lift3d.export.hdf5.schema import SPECS, DatasetSpec
 from lift3d.export.plan.shard import Shard
 from lift3d.observer import Observer, SilentObserver
 from lift3d.whole_file import replacing
@@ -66,12 +67,7 @@ def merge(
     try:
         with lock_at(out), replacing(out, overwrite) as file:
             observer.start("shards", len(parts))
-            with h5py.File(file.name, "w", libver="earliest") as h5:
-                _define(h5, parts, out, copy)
-                for part in parts:
-                    _fill(h5, part, copy)
-                    observer.advance()
-                done = h5["done"][:]
+            done = (_copy if copy else _refer)(file, parts, out, observer)
             observer.finish()
     except FileExistsError as error:
         raise ConfigError(f"{out} exists; --overwrite replaces it") from error
@@ -112,7 +108,7 @@ def _parts(infos: Sequence[FileInfo]) -> list[_Part]:
         for dataset in infos[i].datasets:
             axis = dataset.name.removeprefix("meshes/")
             if axis in rows:
-                rows[axis] += -(-dataset.shape[0] // MESH_ROWS) * MESH_ROWS
+                rows[axis] += next_mesh(dataset.shape[0])
     return parts
 
 
@@ -139,69 +135,65 @@ def _require_alike(first: FileInfo, other: FileInfo) -> None:
         raise ConfigError(f"{first.path} and {other.path} were written with two models; merge those of one")
 
 
-def _define(h5: h5py.File, parts: Sequence[_Part], out: Path, copy: bool) -> None:
-    """Root attributes and all datasets, empty or virtual."""
+def _attributes(parts: Sequence[_Part], out: Path) -> dict[str, str]:
+    """What the merged file says of itself, besides what all shards say."""
     folder = Path(os.path.realpath(out)).parent
+    config = parts[0].info.config
     names = [os.path.relpath(os.path.realpath(part.info.path), folder) for part in parts]
+    return {
+        "config": json.dumps(config | {"plan": config["plan"] | {"shard": str(Shard())}}),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        SHARDS: json.dumps(names),
+    }
+
+
+def _copy(file: BinaryIO, parts: Sequence[_Part], out: Path, observer: Observer) -> NDArray[np.bool_]:
+    """Copies the done samples as they are stored. Which samples are done."""
     with open_file(parts[0].info.path) as source:
-        h5.attrs.update(source.attrs)
-        config = parts[0].info.config
-        h5.attrs["config"] = json.dumps(config | {"plan": config["plan"] | {"shard": str(Shard())}})
-        h5.attrs["created"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        h5.attrs[SHARDS] = json.dumps(names)
-        for name in dataset_names(source):
-            if name not in SPECS:  # the user's own
-                continue
-            like, spec = source[name], SPECS[name]
+        form = Form.of(source)
+    with new_file(file, form, sum(part.info.planned for part in parts)) as new:
+        new.h5.attrs.update(_attributes(parts, out))
+        for part in parts:
+            with open_file(part.info.path) as source:
+                for row in np.flatnonzero(source["done"][:]).tolist():
+                    new.put(part.first + row, read_encoded(source, row))
+            observer.advance()
+        return new.h5["done"][:]
+
+
+def _refer(file: BinaryIO, parts: Sequence[_Part], out: Path, observer: Observer) -> NDArray[np.bool_]:
+    """Virtual datasets of what has chunks, and copies of the rest. Which samples are done."""
+    attributes = _attributes(parts, out)
+    with h5py.File(file.name, "w", libver="earliest") as h5, open_file(parts[0].info.path) as like:
+        h5.attrs.update(dict(like.attrs) | attributes)
+        for name in (name for name in dataset_names(like) if name in SPECS):  # others are the user's own
+            spec = SPECS[name]
             lengths = [_length(part.info, name) for part in parts]
-            shape = (_start(parts[-1], spec) + lengths[-1], *like.shape[1:])
-            if like.chunks and not copy:
-                layout = h5py.VirtualLayout(shape, like.dtype)
-                for part, path, n in zip(parts, names, lengths, strict=True):
+            shape = (_start(parts[-1], spec) + lengths[-1], *like[name].shape[1:])
+            if like[name].chunks:
+                layout = h5py.VirtualLayout(shape, like[name].dtype)
+                for part, path, n in zip(parts, json.loads(attributes[SHARDS]), lengths, strict=True):
                     if n:
                         start = _start(part, spec)
                         layout[start : start + n] = h5py.VirtualSource(path, name, (n, *shape[1:]))
-                dataset = h5.create_virtual_dataset(name, layout)
-            elif like.chunks:
-                dataset = h5.create_dataset(
-                    name, shape, like.dtype, chunks=like.chunks, compression="gzip", compression_opts=LEVEL,
-                    shuffle=like.shuffle, maxshape=(None, *shape[1:]) if spec.ragged else None,
-                )  # fmt: skip
+                h5.create_virtual_dataset(name, layout)
             else:
-                dataset = h5.create_dataset(name, shape, like.dtype)
-            dataset.attrs.update(like.attrs)
+                h5.create_dataset(name, shape, like[name].dtype)
+            h5[name].attrs.update(like[name].attrs)
+        for part in parts:
+            _copy_rows(h5, part)
+            observer.advance()
+        return h5["done"][:]
 
 
-def _fill(h5: h5py.File, part: _Part, copy: bool) -> None:
-    """The rows of one shard: numbers without pixels, and the chunks of done samples if they are copied."""
+def _copy_rows(h5: h5py.File, part: _Part) -> None:
+    """Numbers without pixels."""
     with open_file(part.info.path) as source:
-        done = source["done"][:]
-        for name in dataset_names(source):
-            if name not in SPECS:
-                continue
-            start = _start(part, SPECS[name])
-            if source[name].chunks and copy:
-                _copy_chunks(source[name], h5[name], start, done, SPECS[name])
-            elif not source[name].chunks:
-                rows = source[name][:]
-                if name.endswith("_span"):
-                    rows[:, 0] += part.rows["faces" if "face" in name else "vertices"]
-                h5[name][start : start + len(rows)] = rows
-
-
-def _copy_chunks(
-    source: h5py.Dataset, into: h5py.Dataset, start: int, done: NDArray[np.bool_], spec: DatasetSpec
-) -> None:
-    """Chunks as they are stored, ``start`` rows further on; only those that a done sample can use."""
-    with open(source.file.filename, "rb") as file:
-
-        def copy(chunk: h5py.h5d.StoreInfo) -> None:
-            row, *rest = chunk.chunk_offset
-            if row < len(source) and (spec.ragged or done[row]):
-                data = os.pread(file.fileno(), chunk.size, chunk.byte_offset)
-                into.id.write_direct_chunk((start + row, *rest), data, chunk.filter_mask)
-
-        source.id.chunk_iter(copy)
+        for name in (name for name in dataset_names(source) if name in SPECS and not source[name].chunks):
+            rows = source[name][:]
+            if name.endswith("_span"):
+                rows[:, 0] += part.rows["faces" if "face" in name else "vertices"]
+            h5[name][part.first : part.first + len(rows)] = rows
 
 
 def _start(part: _Part, spec: DatasetSpec) -> int:

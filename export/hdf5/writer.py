@@ -1,90 +1,112 @@
-"""Write ``faces.h5`` so that no sample is lost: chunks deflated in threads, numbers patched in place.
+"""Write ``faces.h5`` part by part, so that a run may end at any moment.
 
-``hdf5_skeleton`` makes the complete, empty file. ``DatasetWriter`` fills it, commit by commit:
+While it is written, ``faces.h5`` holds what it held when the run began: nothing, or the samples of an earlier
+run. New samples are collected in memory. After ``PART_SECONDS``, or at ``PART_BYTES``, they become a part: a
+complete file of some samples in the folder ``.faces.h5.parts``, written under another name, synced, renamed.
+When the writer is closed, all samples go into one new file, which takes the place of ``faces.h5`` in one
+rename, and the folder is removed. What that promises:
 
-    append the chunks -> fdatasync -> file length, chunk entries, rows -> fdatasync -> ``done``
+* ``faces.h5`` and every part are whole files at every instant, each with the checksums of its samples.
+* SIGKILL and power cuts lose the samples of the open part and no others; a full disk likewise.
+* Whoever closes the writer, after Ctrl-C too, loses nothing.
 
-Until ``done`` is set nothing refers to a sample, and afterwards nothing touches it, so at every instant the
-file opens with plain ``h5py`` and its done samples are whole: after SIGKILL, on a full disk, and after a
-power cut as far as fdatasync keeps its promise. The next writer cuts off what an interrupted commit appended.
+The next writer of ``faces.h5`` begins with what is in it and in the parts.
 """
 
-import math
 import os
-import queue
-import threading
+import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lift3d.errors import ConfigError, Lift3DError
-from lift3d.export.hdf5 import layout
-from lift3d.export.hdf5.layout import ChunkIndex
-from lift3d.export.hdf5.lock import lock, require_same
-from lift3d.export.hdf5.schema import MESH_ROWS, SPECS, UNCHECKED, DatasetSpec, Dimensions, checksum
-from lift3d.export.hdf5.skeleton import cannot_write, define, deflate
+from lift3d.errors import ConfigError
+from lift3d.export.hdf5.lock import lock, lock_at, require_same
+from lift3d.export.hdf5.sample_file import (
+    Encoded,
+    Form,
+    cannot_write,
+    deflate,
+    new_file,
+    parts_folder,
+    read_encoded,
+)
+from lift3d.export.hdf5.schema import FORMAT, MESH_ROWS, UNCHECKED, DatasetSpec, Dimensions, checksum
+from lift3d.whole_file import replacing, sync_folder
 
+PART_SECONDS = 30.0  # of rendering that SIGKILL may cost
+PART_BYTES = 1 << 26  # that wait in memory
+FIRST_ROW = "first_row"  # root attribute of a part: where its samples stand in the whole file
 JOB_BYTES = 1 << 20  # deflated by one task
-IN_FLIGHT = 2  # samples between ``write`` and the commit
-_SPAN = {"vertices": "meshes/vertex_span", "faces": "meshes/face_span"}  # by the ragged axis
 
 
 @dataclass(frozen=True)
 class WriterSeconds:
-    """Where the background's time went."""
+    """Where the writer's time went."""
 
     deflate: float  # summed over threads
     commit: float  # writing and syncing
 
 
-@dataclass(frozen=True)
-class _Target:
-    """Where one dataset's values go."""
+def create(
+    path: Path, specs: Sequence[DatasetSpec], dimensions: Dimensions, attributes: Mapping[str, str],
+    background: tuple[float, float, float], overwrite: bool = True,
+) -> None:  # fmt: skip
+    """Put a complete file at ``path`` of which no sample is done. ``attributes``: of the root.
 
-    spec: DatasetSpec
-    shape: tuple[int, ...]  # of one sample; without the rows axis if ragged
-    dtype: np.dtype
-    samples: int  # length of the first axis; rows if ragged
-    index: ChunkIndex | None = None  # chunked datasets
-    length: int = 0  # ragged datasets: address of the first axis' length
-    rows: int = 0  # contiguous datasets: address of sample 0
-
-    @property
-    def chunk_bytes(self) -> int:
-        return int(np.prod(self.index.chunk)) * self.dtype.itemsize
+    Raises ``ConfigError`` where a file is there and ``overwrite`` is False, or is being written.
+    """
+    os.close(create_locked(path, specs, dimensions, attributes, background, overwrite))
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """A sample on its way to the file."""
-
-    number: int
-    rows: dict[str, bytes]  # contiguous datasets
-    counts: dict[str, int]  # vertices and faces of the mesh, if any
-    jobs: dict[str, list[Future]]  # chunked datasets: each gives ([chunk bytes], seconds)
+def create_locked(
+    path: Path, specs: Sequence[DatasetSpec], dimensions: Dimensions, attributes: Mapping[str, str],
+    background: tuple[float, float, float], overwrite: bool,
+) -> int:  # fmt: skip
+    """``create``, and a descriptor that has held the file's lock since before the file was at its path."""
+    form = Form.new(specs, dimensions, attributes, background)
+    locked = -1
+    try:
+        with lock_at(path), replacing(path, overwrite) as file:
+            with new_file(file, form, dimensions.samples):
+                pass
+            lock(file.fileno(), path)
+            locked = os.dup(file.fileno())
+        shutil.rmtree(parts_folder(path), ignore_errors=True)  # of a file that is no more
+    except BaseException as error:
+        if locked >= 0:
+            os.close(locked)
+        if isinstance(error, FileExistsError):
+            raise ConfigError(f"{path} exists; --resume continues it, --overwrite replaces it") from error
+        if isinstance(error, OSError):
+            raise cannot_write(path, error) from error
+        raise
+    return locked
 
 
 class DatasetWriter:
-    """The samples of a file that ``create`` made: fill the missing ones in any order, each once.
+    """The samples of a file that ``create`` made: fill the missing ones, each once.
 
-    Compression and commits run in the background; their errors are raised by the next ``write`` or by
-    ``close``. One writer per file, which is locked; readers may open it meanwhile. ``locked``: what
-    ``create_locked`` gave.
+    Best in ascending order, as a part holds consecutive samples. Rows count from 0 in the file. One writer
+    per file, which is locked; readers may open it meanwhile. ``locked``: what ``create_locked`` gave.
     """
 
     def __init__(self, path: Path, threads: int | None = None, locked: int | None = None) -> None:
-        self.path = Path(path)
+        self.path, self._folder = Path(path), parts_folder(path)
         self._fd = -1
         try:
             self._fd = os.open(self.path, os.O_RDWR) if locked is None else locked
             lock(self._fd, self.path)
-            self._targets = _read_targets(self.path)
+            with h5py.File(self.path, "r") as h5:
+                if h5.attrs.get("format") != FORMAT:
+                    raise ConfigError(f"{path} is an HDF5 file of another program; choose another path")
+                self.form, self.done = Form.of(h5), h5["done"][:]
             require_same(self._fd, self.path)
         except BaseException as error:
             if self._fd >= 0:
@@ -92,17 +114,16 @@ class DatasetWriter:
             if isinstance(error, OSError):
                 raise cannot_write(self.path, error) from error
             raise
-        self.done = self._read_rows("done").astype(bool)
-        self._taken = self.done.copy()  # and what is on its way
-        self._end = int.from_bytes(os.pread(self._fd, 8, layout.END_OF_FILE), "little")
-        os.ftruncate(self._fd, self._end)  # the rest of an interrupted commit
-        self._free = {axis: self._first_free(axis) for axis in _SPAN}  # where the next mesh starts
+        self._begun, self._parts = bool(self.done.any()), []
+        for part in sorted(self._folder.glob("*.h5")):
+            self._take(part)
+        self._taken = self.done.copy()  # and what is in the open part
+        self._open: dict[int, Encoded] = {}  # by row
+        self._open_bytes, self._opened = 0, 0.0
+        self._failed = False
         self._pool = ThreadPoolExecutor(threads or len(os.sched_getaffinity(0)), thread_name_prefix="deflate")
-        self._queue: queue.Queue[_Sample | None] = queue.Queue(IN_FLIGHT)
-        self._error: BaseException | None = None
+        self._specs = {spec.name: spec for spec in self.form.specs}
         self._seconds = {"deflate": 0.0, "commit": 0.0}
-        self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
-        self._thread.start()
 
     def __enter__(self) -> "DatasetWriter":
         return self
@@ -114,209 +135,145 @@ class DatasetWriter:
     def seconds(self) -> WriterSeconds:
         return WriterSeconds(**self._seconds)
 
-    def write(self, number: int, arrays: Mapping[str, NDArray]) -> None:
+    def write(self, row: int, arrays: Mapping[str, NDArray]) -> None:
         """Hand over a sample: arrays by dataset name, without the sample axis; of meshes its own rows."""
-        self._raise_error()
-        self._check(number, arrays)
-        arrays = {**arrays, "checksum": np.uint64(checksum(arrays))}
-        rows, counts, jobs = {}, {}, {}
-        for name, array in arrays.items():
-            target = self._targets[name]
-            array = np.ascontiguousarray(array, target.dtype)
-            if not target.index:
-                rows[name] = array.tobytes()
-                continue
-            if target.spec.ragged:
-                counts[target.spec.shape[0]] = len(array)
-                array = np.pad(array, [(0, -len(array) % MESH_ROWS)] + [(0, 0)] * (array.ndim - 1))
-            chunks = array.reshape(-1, target.chunk_bytes // target.dtype.itemsize)
-            step = max(1, JOB_BYTES // target.chunk_bytes)
-            jobs[name] = [
-                self._pool.submit(deflate, chunks[i : i + step]) for i in range(0, len(chunks), step)
-            ]
-        self._taken[number] = True
-        self._queue.put(_Sample(number, rows, counts, jobs))  # waits while IN_FLIGHT others are on their way
+        self._check(row, arrays)
+        if self._open and row - 1 not in self._open:
+            self._write_part()
+        self._opened = self._opened if self._open else time.monotonic()
+        self._open[row] = sample = self._encode({**arrays, "checksum": checksum(arrays)})
+        self._taken[row] = True
+        self._open_bytes += sample.nbytes
+        if self._is_due():
+            self._write_part()
 
     def close(self) -> None:
-        """Commit what was handed over and close the file; raises what went wrong in the background."""
+        """Put all samples into the file. After a failure to write, they stay where they are."""
         if self._fd < 0:
             return
-        self._queue.put(None)
-        self._thread.join()
         self._pool.shutdown()
-        fd, self._fd = self._fd, -1
         try:
-            os.fsync(fd)
-            self._raise_error()
-            require_same(fd, self.path)
+            if not self._failed:
+                if self._begun or self._parts:
+                    self._write_part()  # so that they survive if the next step does not
+                if self._open or self._parts:
+                    self._join()
+                require_same(self._fd, self.path)
+                shutil.rmtree(self._folder, ignore_errors=True)
         finally:
+            fd, self._fd = self._fd, -1
             os.close(fd)
 
-    def _raise_error(self) -> None:
-        if isinstance(self._error, OSError):
-            raise cannot_write(
-                self.path,
-                self._error,
-                f"; {int(self.done.sum())} of {len(self.done)} samples are in it, --resume continues",
-            ) from self._error
-        if self._error:
-            raise self._error
+    def _take(self, part: Path) -> None:
+        """Know the samples of a part that an earlier run left; what is no part of this file is not read."""
+        with suppress(OSError, KeyError, ValueError, RuntimeError), h5py.File(part, "r") as h5:
+            first = int(h5.attrs[FIRST_ROW])
+            known = self.done[first : first + len(h5["done"])]
+            if Form.of(h5) == self.form and first >= 0 and (h5["done"][:] & ~known).any():
+                known |= h5["done"][:]
+                self._parts.append(part)
 
-    def _check(self, number: int, arrays: Mapping[str, NDArray]) -> None:
+    def _is_due(self) -> bool:
+        return self._open_bytes >= PART_BYTES or time.monotonic() - self._opened >= PART_SECONDS
+
+    def _encode(self, arrays: Mapping[str, NDArray]) -> Encoded:
+        """Deflate a sample in threads."""
+        rows, counts, jobs = {}, {}, {}
+        for name, array in arrays.items():
+            spec = self._specs[name]
+            array = np.ascontiguousarray(array, spec.dtype)
+            if (chunk := spec.chunk(self.form.dimensions)) is None:
+                rows[name] = array
+                continue
+            if spec.ragged:
+                counts[spec.shape[0]] = len(array)
+                array = np.pad(array, [(0, -len(array) % MESH_ROWS)] + [(0, 0)] * (array.ndim - 1))
+            chunks = array.reshape(-1, int(np.prod(chunk)))
+            step = max(1, JOB_BYTES // (chunks.shape[1] * array.itemsize))
+            some = (chunks[i : i + step] for i in range(0, len(chunks), step))
+            jobs[name] = [self._pool.submit(deflate, chunk) for chunk in some]
+        results = {name: [job.result() for job in some] for name, some in jobs.items()}
+        self._seconds["deflate"] += sum(seconds for some in results.values() for _, seconds in some)
+        chunks = {name: [blob for blobs, _ in some for blob in blobs] for name, some in results.items()}
+        return Encoded(rows | {"done": np.True_}, chunks, counts)
+
+    def _write_part(self) -> None:
+        """Close the open part, if there is one and the file still is the one at its path."""
+        if not self._open:
+            return
+        first, end = min(self._open), max(self._open) + 1
+        part = self._folder / f"{first:09}.h5"
+        with self._committing():
+            require_same(self._fd, self.path)
+            self._make_folder()
+            with replacing(part) as file, new_file(file, self.form, end - first) as new:
+                new.h5.attrs[FIRST_ROW] = first
+                for row, sample in self._open.items():
+                    new.put(row - first, sample)
+        self._parts.append(part)
+        self.done[first:end] = True
+        self._open, self._open_bytes = {}, 0
+
+    def _join(self) -> None:
+        """Make one file of all samples that there are and put it at the path, locked."""
+        with self._committing():
+            require_same(self._fd, self.path)
+            self._make_folder()
+            with replacing(self.path, folder=self._folder) as file:
+                with new_file(file, self.form, len(self.done)) as new:
+                    for row, sample in self._everything():
+                        new.put(row, sample)
+                    with h5py.File(self.path, "r") as h5:  # what others added stays
+                        for name in h5.keys() - new.h5.keys():
+                            h5.copy(h5[name], new.h5, name)
+                lock(file.fileno(), self.path)
+                require_same(self._fd, self.path)
+                before, self._fd = self._fd, os.dup(file.fileno())
+                os.close(before)
+        self.done[list(self._open)] = True
+
+    def _everything(self) -> Iterator[tuple[int, Encoded]]:
+        """All samples, by row: of the file, of its parts, of the open part."""
+        left = np.ones(len(self.done), bool)
+        for source in (self.path, *self._parts):
+            with h5py.File(source, "r") as h5:
+                first = int(h5.attrs.get(FIRST_ROW, 0))
+                for i in np.flatnonzero(h5["done"][:] & left[first : first + len(h5["done"])]):
+                    left[first + i] = False
+                    yield int(first + i), read_encoded(h5, int(i))
+        yield from self._open.items()
+
+    def _make_folder(self) -> None:
+        with suppress(FileExistsError):
+            self._folder.mkdir()
+            sync_folder(self._folder.parent)
+
+    @contextmanager
+    def _committing(self) -> Iterator[None]:
+        """Measures the time, and turns what the disk says into a sentence. After it nothing is written."""
+        start = time.perf_counter()
+        try:
+            yield
+        except Exception as error:
+            self._failed = True
+            if isinstance(error, OSError):
+                state = f"{int(self.done.sum())} of {len(self.done)} samples are kept, --resume continues"
+                raise cannot_write(self.path, error, f"; {state}") from error
+            raise
+        self._seconds["commit"] += time.perf_counter() - start
+
+    def _check(self, row: int, arrays: Mapping[str, NDArray]) -> None:
         """Refuse arrays that are not one sample of this file."""
-        wanted = self._targets.keys() - set(UNCHECKED)
+        wanted = self._specs.keys() - set(UNCHECKED)
         if wanted != arrays.keys():
             raise ConfigError(
-                f"sample {number}: {sorted(wanted ^ arrays.keys())} are missing, or not in {self.path}"
+                f"sample {row}: {sorted(wanted ^ arrays.keys())} are missing, or not in {self.path}"
             )
-        if not 0 <= number < len(self.done) or self._taken[number]:
-            raise ConfigError(f"sample {number} is written already or not one of 0..{len(self.done) - 1}")
+        if not 0 <= row < len(self.done) or self._taken[row]:
+            raise ConfigError(f"sample {row} is written already or not one of 0..{len(self.done) - 1}")
         for name, array in arrays.items():
-            target = self._targets[name]
-            shape = np.shape(array)[1:] if target.spec.ragged else np.shape(array)
-            if shape != target.shape:
+            shape = self._specs[name].extent(self.form.dimensions)[1:]
+            if (np.shape(array)[1:] if self._specs[name].ragged else np.shape(array)) != shape:
                 raise ConfigError(
-                    f"sample {number}: {name} has shape {np.shape(array)}, expected {target.shape} per sample"
+                    f"sample {row}: {name} has shape {np.shape(array)}, expected {shape} per sample"
                 )
-
-    def _run(self) -> None:
-        """The background: commit whatever is waiting, in one go; after an error only empty the queue."""
-        while True:
-            waiting = [self._queue.get()]
-            while not self._queue.empty():
-                waiting.append(self._queue.get())
-            samples = [sample for sample in waiting if sample]
-            if samples and not self._error:
-                try:
-                    self._commit(samples)
-                except BaseException as error:  # raised again in the caller's thread
-                    self._error = error
-            if waiting[-1] is None:
-                return
-
-    def _commit(self, samples: Sequence[_Sample]) -> None:
-        """Make samples part of the file (module docstring), if it still is the one at its path."""
-        require_same(self._fd, self.path)
-        payload: list[bytes] = []
-        patches: list[tuple[int, bytes]] = []
-        end, free = self._end, dict(self._free)
-        for sample in samples:
-            start = {axis: free[axis] for axis in sample.counts}
-            for axis, count in sample.counts.items():
-                free[axis] = self._after(axis, start[axis] + count)
-            for name, jobs in sample.jobs.items():
-                target = self._targets[name]
-                chunks = [chunk for job in jobs for chunk in job.result()[0]]
-                self._seconds["deflate"] += sum(job.result()[1] for job in jobs)
-                sizes = np.array([len(chunk) for chunk in chunks], np.uint64)
-                axis = target.spec.shape[0]
-                first = start[axis] // MESH_ROWS if target.spec.ragged else sample.number * len(chunks)
-                patches += target.index.patches(
-                    first, target.index.entries(first, end + np.cumsum(sizes) - sizes, sizes)
-                )
-                if target.spec.ragged:
-                    patches.append((target.length, (start[axis] + sample.counts[axis]).to_bytes(8, "little")))
-                payload += chunks
-                end += int(sizes.sum())
-            spans = {
-                _SPAN[axis]: np.array([start[axis], count]).tobytes() for axis, count in sample.counts.items()
-            }
-            for name, row in (sample.rows | spans).items():
-                patches.append((self._targets[name].rows + sample.number * len(row), row))
-        clock = time.perf_counter()
-        self._append(b"".join(payload))
-        _patch_end(self._fd, end)
-        self._end, self._free = end, free
-        for address, data in patches:
-            _write_at(self._fd, data, address)
-        os.fdatasync(self._fd)
-        for sample in samples:
-            _write_at(self._fd, b"\1", self._targets["done"].rows + sample.number)
-            self.done[sample.number] = True
-        self._seconds["commit"] += time.perf_counter() - clock
-
-    def _append(self, data: bytes) -> None:
-        """Durable bytes after the file's end, or none at all."""
-        try:
-            _write_at(self._fd, data, self._end)
-            os.fdatasync(self._fd)
-        except OSError:
-            os.ftruncate(self._fd, self._end)
-            raise
-
-    def _first_free(self, axis: str) -> int:
-        """The first row that no done sample's mesh uses."""
-        if _SPAN[axis] not in self._targets:
-            return 0
-        return self._after(axis, int(self._read_rows(_SPAN[axis])[self.done].sum(-1).max(initial=0)))
-
-    def _after(self, axis: str, row: int) -> int:
-        """Where the next mesh may start."""
-        capacity = self._targets[f"meshes/{axis}"].index.grid[0] * MESH_ROWS
-        start = -(-row // MESH_ROWS) * MESH_ROWS
-        if start > capacity:
-            raise Lift3DError(
-                f"{self.path} has room for {capacity} {axis} of meshes, all used up; choose coarser meshes"
-            )
-        return start
-
-    def _read_rows(self, name: str) -> NDArray:
-        """All samples of a contiguous dataset."""
-        target = self._targets[name]
-        shape = (self._targets["done"].samples, *target.shape)
-        return np.frombuffer(
-            os.pread(self._fd, math.prod(shape) * target.dtype.itemsize, target.rows), target.dtype
-        ).reshape(shape)
-
-
-def write_reference(
-    path: Path, specs: Sequence[DatasetSpec], dimensions: Dimensions, attributes: Mapping[str, str],
-    background: tuple[float, float, float], samples: Iterable[Mapping[str, NDArray]],
-) -> None:  # fmt: skip
-    """The same content by h5py's own means: the readable twin, slower, and of no use after a crash."""
-    free = dict.fromkeys(_SPAN, 0)
-    with h5py.File(path, "w", libver="earliest") as h5:
-        define(h5, specs, dimensions, attributes, background)
-        for i, arrays in enumerate(samples):
-            for name, array in arrays.items():
-                axis = SPECS[name].shape[0]
-                if SPECS[name].ragged:
-                    h5[name][free[axis] : free[axis] + len(array)] = array
-                    h5[_SPAN[axis]][i] = free[axis], len(array)
-                else:
-                    h5[name][i] = array
-            for axis in free.keys() & {SPECS[name].shape[0] for name in arrays}:
-                free[axis] = -(-sum(h5[_SPAN[axis]][i]) // MESH_ROWS) * MESH_ROWS
-            h5["checksum"][i], h5["done"][i] = checksum(arrays), True
-
-
-def _read_targets(path: Path) -> dict[str, _Target]:
-    """Where everything stands in the file."""
-    targets = {}
-    with open(path, "rb") as file, h5py.File(path, "r") as h5:
-        names: list[str] = []
-        h5.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-        for name in SPECS.keys() & names:  # others are the user's
-            dataset, spec = h5[name], SPECS[name]
-            place = layout.header(file, dataset)
-            file.seek(place.storage)
-            storage = int.from_bytes(file.read(8), "little")
-            target = _Target(spec, dataset.shape[1:], dataset.dtype, len(dataset))
-            if dataset.chunks:
-                index = ChunkIndex.over(dataset.maxshape, dataset.chunks, dataset.dtype.itemsize, 0)
-                index = replace(index, address=storage - index.root)
-                targets[name] = replace(target, index=index, length=place.length)
-            else:
-                targets[name] = replace(target, rows=storage)
-    return targets
-
-
-def _patch_end(fd: int, end: int) -> None:
-    _write_at(fd, end.to_bytes(8, "little"), layout.END_OF_FILE)
-
-
-def _write_at(fd: int, data: bytes, address: int) -> None:
-    view = memoryview(data)
-    while view:
-        n = os.pwrite(fd, view, address)
-        view, address = view[n:], address + n

@@ -246,7 +246,7 @@ def test_full_disk(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
     try:
         with pytest.raises(
-            Lift3DError, match=r"^cannot write .*full.h5: File too large; \d of 3 samples are in it"
+            Lift3DError, match=r"^cannot write .*full.h5: File too large; 0 of 3 samples are kept"
         ):
             write_dataset(Blobs(), PLAN, path, resume=True)
     finally:

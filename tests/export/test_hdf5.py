@@ -1,16 +1,12 @@
-"""The dataset file: what is in it, that plain HDF5 libraries agree, and that no crash loses a done sample."""
+"""The dataset file: what is in it, that plain HDF5 libraries agree, what the writer and the reader refuse."""
 
 import json
 import os
 import pickle
-import resource
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -21,17 +17,14 @@ from hdf5_samples import ATTRIBUTES, SPECS, WHITE, arrays, check, dimensions, fi
 from torch.utils.data import DataLoader
 
 from lift3d.errors import ConfigError, CorruptFile, Lift3DError
-from lift3d.export.hdf5 import layout
 from lift3d.export.hdf5.file import read_array
-from lift3d.export.hdf5.layout import ChunkIndex
 from lift3d.export.hdf5.reader import describe, open_dataset
+from lift3d.export.hdf5.sample_file import Form, write_reference
 from lift3d.export.hdf5.schema import MESH_ROWS, ROOT_ATTRIBUTES, SCHEMA, UNCHECKED, checksum, stored
-from lift3d.export.hdf5.skeleton import create, create_locked
 from lift3d.export.hdf5.verify import verify
-from lift3d.export.hdf5.writer import DatasetWriter, write_reference
+from lift3d.export.hdf5.writer import DatasetWriter, create, create_locked
 
 N = 6
-CRASHES = int(os.environ.get("LIFT3D_TEST_CRASHES", 12))  # of each kind; 300 were tried once
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +75,12 @@ def test_one_chunk_is_one_image_of_plain_gzip(full: Path) -> None:
 def test_the_h5py_twin_writes_the_same(full: Path, tmp_path: Path) -> None:
     twin = tmp_path / "twin.h5"
     lengths = dimensions(N)
-    write_reference(twin, SPECS, lengths, ATTRIBUTES, WHITE, (arrays(i, lengths) for i in range(N)))
+    form = Form.new(SPECS, lengths, ATTRIBUTES, WHITE)
+    write_reference(twin, form, [arrays(i, lengths) for i in range(N)])
     with h5py.File(full) as ours, h5py.File(twin) as theirs:
         for spec in SPECS:
             a, b = ours[spec.name], theirs[spec.name]
-            np.testing.assert_array_equal(a[:], b[: len(a)], err_msg=spec.name)
+            np.testing.assert_array_equal(a[:], b[:], err_msg=spec.name)
             assert dict(a.attrs).keys() == dict(b.attrs).keys()
 
 
@@ -95,44 +89,6 @@ def test_optional_datasets_are_left_out() -> None:
     assert {"depth", "mask", "colors", "done"} <= names
     assert not names & {"albedo", "normals", "colors_gan"} and not any(n.startswith("meshes") for n in names)
     assert {spec.name for spec in SPECS} == {spec.name for spec in SCHEMA}
-
-
-@pytest.mark.parametrize("extent", [(1, 2), (7, 9), (70, 3), (300, 20), (4097, 3)])
-def test_chunk_indices_of_every_depth(tmp_path: Path, extent: tuple[int, int]) -> None:
-    """HDF5 finds every chunk in trees of one to three levels, and nothing in chunks that were not written."""
-    path = tmp_path / "index.h5"
-    lengths = dimensions(1)
-    create(path, stored((), gan=False, meshes=False), lengths, ATTRIBUTES, WHITE)
-    with h5py.File(path, "w", libver="earliest") as h5:
-        h5.create_dataset("d", (*extent, 4), "u1", chunks=(1, 1, 4), compression="gzip")
-    with open(path, "r+b") as file, h5py.File(path) as h5:
-        place = layout.header(file, h5["d"])
-        blank, data = zlib.compress(bytes(4)), zlib.compress(b"abcd")
-        end = file.seek(0, os.SEEK_END)
-        index = ChunkIndex.over((*extent, 4), (1, 1, 4), 1, end + len(blank) + len(data))
-        assert len(index.levels) == 1 + (index.n_chunks > 64) + (index.n_chunks > 64**2) + (
-            index.n_chunks > 64**3
-        )
-        file.write(blank + data + index.build(end, len(blank)))
-        written = np.arange(0, index.n_chunks, 5)
-        for number in written:
-            entry = index.entries(
-                int(number), np.array([end + len(blank)], np.uint64), np.array([len(data)], np.uint32)
-            )
-            for address, patch in index.patches(int(number), entry):
-                file.seek(address)
-                file.write(patch)
-        for value, address in (
-            (index.root, place.storage),
-            (file.seek(0, os.SEEK_END), layout.END_OF_FILE),
-        ):
-            file.seek(address)
-            file.write(value.to_bytes(8, "little"))
-    with h5py.File(path) as h5:
-        found = h5["d"][:].reshape(-1, 4)
-        wanted = np.zeros_like(found)
-        wanted[written] = list(b"abcd")
-        np.testing.assert_array_equal(found, wanted)
 
 
 def test_checksum_is_what_the_format_says(full: Path) -> None:
@@ -164,135 +120,6 @@ def test_meshes_lie_one_after_the_other(full: Path) -> None:
             assert (start[1:] - (start + count)[:-1]).min() >= 0
             assert (start[1:] - (start + count)[:-1]).max() < MESH_ROWS
             assert len(rows) == start[-1] + count[-1]
-
-
-# --- crashes --------------------------------------------------------------------------------------
-
-
-def recorded_run(
-    path: Path, n: int, monkeypatch: pytest.MonkeyPatch
-) -> tuple[bytes, list[tuple[int, bytes] | None]]:
-    """The empty file, and everything a run then did to it: (address, bytes) per write, None per sync."""
-    lengths = make(path, n)
-    empty, log = path.read_bytes(), []
-    pwrite, fdatasync = os.pwrite, os.fdatasync
-
-    def logged_write(fd: int, data: memoryview, address: int) -> int:
-        log.append((address, bytes(data)))
-        return pwrite(fd, data, address)
-
-    def logged_sync(fd: int) -> None:
-        log.append(None)
-        fdatasync(fd)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", logged_write)
-        patch.setattr(os, "fdatasync", logged_sync)
-        for some in ([0], [1, 2], [3]):
-            with DatasetWriter(path) as writer:
-                for i in some:
-                    writer.write(i, arrays(i, lengths))
-    return empty, log
-
-
-def image_of(empty: bytes, writes: list[tuple[int, bytes]]) -> bytes:
-    image = bytearray(empty)
-    for address, data in writes:
-        image.extend(bytes(max(0, address + len(data) - len(image))))
-        image[address : address + len(data)] = data
-    return bytes(image)
-
-
-def sectors(address: int, data: bytes) -> Iterator[tuple[int, bytes]]:
-    """A write, cut at the borders of 512-byte sectors."""
-    while data:
-        step = 512 - address % 512
-        yield address, data[:step]
-        address, data = address + step, data[step:]
-
-
-@pytest.mark.parametrize("power", ["killed", "power cut"])
-def test_any_crash_leaves_whole_done_samples(
-    power: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Killed: what was written stays. Power cut: of what was not synced any sector may be missing."""
-    rng = np.random.default_rng(0)
-    path, n, seen = tmp_path / "crash.h5", 4, set()
-    empty, log = recorded_run(path, n, monkeypatch)
-    for _ in range(CRASHES):
-        instant = int(rng.integers(len(log)))
-        before, torn = [w for w in log[:instant] if w], log[instant]
-        if power == "killed":
-            writes = before + ([(torn[0], torn[1][: len(torn[1]) // 2])] if torn else [])
-        else:
-            synced = max((i for i, w in enumerate(log[:instant]) if w is None), default=0)
-            writes = [w for w in log[:synced] if w]
-            loose = [piece for w in log[synced:instant] if w for piece in sectors(*w)]
-            share = rng.choice([0.1, 0.5, 0.9])
-            writes += [loose[i] for i in rng.permutation(len(loose)) if rng.random() < share]
-        path.write_bytes(image_of(empty, writes))
-        done = check(path, dimensions(n))
-        seen.add(done)
-        if rng.random() < 0.2:
-            fill(path, dimensions(n))
-            assert check(path, dimensions(n)) == n
-    assert len(seen) >= 3  # crashes hit all phases of the run
-
-
-def test_kill_minus_nine_and_resume(tmp_path: Path) -> None:
-    """Run after run is killed a few samples on; each continues what the last one left."""
-    path, n, seen = tmp_path / "killed.h5", 400, [0]
-    lengths = make(path, n)
-    program = [sys.executable, str(Path(__file__).parents[1] / "hdf5_samples.py"), str(path), str(n)]
-    rng = np.random.default_rng(0)
-    for _ in range(4):
-        with subprocess.Popen(program, stdout=subprocess.PIPE) as child:
-            child.stdout.read(int(rng.integers(5, 25)))  # a byte per sample handed to the writer
-            time.sleep(rng.uniform(0, 0.02))
-            child.send_signal(signal.SIGKILL)
-        seen.append(check(path, lengths, at_most=6))
-    assert seen == sorted(seen) and seen[-1] >= 4
-
-
-def test_full_disk_keeps_what_is_done_and_continues(tmp_path: Path) -> None:
-    """RLIMIT_FSIZE gives EFBIG where a full disk gives ENOSPC."""
-    path, n = tmp_path / "full.h5", 20
-    lengths = make(path, n)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 1_000_000, hard))
-    try:
-        with pytest.raises(
-            Lift3DError, match=r"cannot write .*: File too large; \d+ of 20 samples are in it"
-        ):
-            fill(path, lengths)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    done = check(path, lengths)
-    assert 0 < done < n
-    fill(path, lengths)
-    assert check(path, lengths) == n
-
-
-def test_full_disk_while_creating_leaves_nothing(tmp_path: Path) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-    try:
-        with pytest.raises(Lift3DError, match=r"cannot write .*new.h5: "):
-            make(tmp_path / "new.h5", 5)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_samples_in_any_order(tmp_path: Path) -> None:
-    path = tmp_path / "order.h5"
-    lengths = make(path, 5)
-    with DatasetWriter(path) as writer:
-        for i in (3, 0, 4):
-            writer.write(i, arrays(i, lengths))
-    assert check(path, lengths) == 3
-    fill(path, lengths)
-    assert check(path, lengths) == 5
 
 
 # --- the writer's refusals ------------------------------------------------------------------------
@@ -385,36 +212,6 @@ def test_wrong_samples(tmp_path: Path) -> None:
     fill(path, lengths)
     with DatasetWriter(path) as writer, pytest.raises(ConfigError, match="sample 0 is written already"):
         writer.write(0, good)
-
-
-def test_meshes_beyond_the_room_for_them(tmp_path: Path) -> None:
-    path = tmp_path / "room.h5"
-    lengths = make(path, 3, vertices=10_000)
-    with pytest.raises(
-        Lift3DError, match="has room for 12288 vertices of meshes, all used up; choose coarser"
-    ):
-        fill(path, lengths)
-    assert check(path, lengths) < 3
-
-
-def test_layouts_of_other_programs(tmp_path: Path) -> None:
-    path = tmp_path / "other.h5"
-    with h5py.File(path, "w", libver="latest") as h5:
-        h5.create_dataset("new", (4,), "f4", chunks=(2,))
-    with open(path, "rb") as file, h5py.File(path) as h5:
-        with pytest.raises(CorruptFile, match="object header version 79, expected 1"):
-            layout.header(file, h5["new"])
-    with h5py.File(path, "w", libver="earliest") as h5:
-        compact = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        compact.set_layout(h5py.h5d.COMPACT)
-        h5.create_dataset("compact", (4,), "f4", dcpl=compact)
-    with open(path, "rb") as file, h5py.File(path) as h5:
-        with pytest.raises(CorruptFile, match="compact is stored in another way than lift3d"):
-            layout.header(file, h5["compact"])
-        (tmp_path / "short").write_bytes(file.read(100))
-        with open(tmp_path / "short", "rb") as short:
-            with pytest.raises(CorruptFile, match="truncated: it ends in an object header, byte 800"):
-                layout.header(short, h5["compact"])
 
 
 # --- the reader -----------------------------------------------------------------------------------
