@@ -51,12 +51,15 @@ def info(file: Path, contact_sheet: Path | None, overwrite: bool, as_json: bool)
 def _dataset(file: Path, contact_sheet: Path | None, overwrite: bool, as_json: bool) -> None:
     """A dataset's datasets."""
     from lift3d.export.hdf5.reader import describe
+    from lift3d.export.hdf5.sample_file import unfinished_parts
 
     about = describe(file)
     if as_json:
         click.echo(json.dumps(asdict(about), default=str))
     else:
         click.echo(f"{file}: {about.done} of {about.planned} samples, {_size(about.nbytes)}")
+        if waiting := unfinished_parts(file):
+            click.echo(f"{waiting} more samples wait in parts beside it; lift3d sample --resume puts them in")
         click.echo(f"{about.generator}, {about.created}, license {about.license}")
         click.echo(f"plan: {json.dumps(about.config.get('plan'))}\n")
         header = ("dataset", "shape", "dtype", "axes", "units", "stored")

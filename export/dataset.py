@@ -29,7 +29,7 @@ from torch import Tensor
 from lift3d import __version__
 from lift3d.errors import ConfigError, Lift3DError
 from lift3d.export.hdf5.merge import require_unmerged
-from lift3d.export.hdf5.reader import describe, open_dataset
+from lift3d.export.hdf5.reader import describe
 from lift3d.export.hdf5.schema import MAPS, MESH_ARRAYS, DatasetSpec, Dimensions, stored
 from lift3d.export.hdf5.writer import DatasetWriter, create_locked
 from lift3d.export.plan.dataset import DatasetPlan
@@ -271,9 +271,9 @@ def _writer(model: Model, plan: DatasetPlan, path: Path, overwrite: bool, resume
     require_unmerged(path)
     writer = DatasetWriter(path)
     try:
-        _check_same(model, plan, path)
+        _check_same(model, plan, writer)
     except BaseException:
-        writer.close()
+        writer.close(join=False)
         raise
     return writer
 
@@ -318,19 +318,21 @@ def _config(model: Model, plan: DatasetPlan) -> dict:
     return {"plan": plan.to_json(), "model": json.loads(model.config.to_json())}
 
 
-def _check_same(model: Model, plan: DatasetPlan, path: Path) -> None:
+def _check_same(model: Model, plan: DatasetPlan, writer: DatasetWriter) -> None:
     """Refuse to continue a file of another plan or another model."""
+    path, there = writer.path, writer.first("code")
     old, new = describe(path).config, json.loads(json.dumps(_config(model, plan)))
     for name, now in new["plan"].items():
         if (before := old["plan"].get(name)) != now:
             raise ConfigError(
                 f"--resume: {name} is {before!r} in {path}, {now!r} now; give the same, or --overwrite"
             )
-    done = open_dataset(path, maps=())
-    if len(done):
+    same = old["model"] == new["model"]
+    if same and there:
         with torch.no_grad():
-            again = plan.sample(model, plan.numbers[int(done[0].index)]).code[0].cpu()
-    if old["model"] != new["model"] or (len(done) and not torch.allclose(again, done[0].code, atol=1e-3)):
+            again = plan.sample(model, plan.numbers[there[0]]).code[0].cpu().numpy()
+        same = np.allclose(again, there[1], rtol=1e-5, atol=1e-3)
+    if not same:
         raise ConfigError(
             f"--resume: {path} was written with another model; give the same model, or --overwrite"
         )

@@ -11,7 +11,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -109,6 +109,15 @@ def parts_folder(path: Path | str) -> Path:
     name = os.fsencode(target.name)
     short = target.name if len(name) < 240 else hashlib.sha256(name).hexdigest()
     return target.with_name(f".{short}.parts")
+
+
+def unfinished_parts(path: Path) -> int:
+    """How many samples wait in parts of a file: its run goes on, or was killed."""
+    n = 0
+    for part in parts_folder(path).glob("*.h5"):
+        with suppress(OSError, KeyError), h5py.File(part, "r") as h5:
+            n += int(h5["done"][:].sum())
+    return n
 
 
 def read_encoded(h5: h5py.File, row: int) -> Encoded:

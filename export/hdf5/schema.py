@@ -9,6 +9,13 @@ where.
 Mesh arrays are concatenated: rows ``start`` to ``start + count`` of sample i stand in ``meshes/vertex_span``
 and ``meshes/face_span``. Starts are multiples of ``MESH_ROWS``; the rows between two samples are 0.
 
+**While it is written** the file holds the samples of earlier runs. New ones wait beside it, in parts: files
+of the same format in the folder ``.faces.h5.parts``, each of the samples of half a minute or of 64 MB. At the
+end of a run, after Ctrl-C and SIGTERM too, all are copied into one file, which takes the place of the old one
+in one rename. SIGKILL, a power cut or a full disk cost the samples of the part that was open and no others;
+``lift3d sample --resume`` makes these again, the same, and puts all parts in. That needs room for the samples
+twice. Remove or replace the file beside a run, and the run ends with an error.
+
 **Checksum** of a sample: CRC-32 (upper half) and Adler-32 (lower half), as zlib computes them, over the
 sample's values in C order, little-endian, dataset after dataset in alphabetical order of the path.
 ``checksum``, ``done`` and the mesh spans are left out; of a mesh array the sample's own rows count.

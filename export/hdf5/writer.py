@@ -147,13 +147,19 @@ class DatasetWriter:
         if self._is_due():
             self._write_part()
 
-    def close(self) -> None:
-        """Put all samples into the file. After a failure to write, they stay where they are."""
+    def first(self, name: str) -> tuple[int, NDArray] | None:
+        """Row of a sample that is there and its values in a dataset without pixels; None if there is none."""
+        return next(((row, sample.rows[name]) for row, sample in self._everything()), None)
+
+    def close(self, join: bool = True) -> None:
+        """Put all samples into the file. After a failure to write, and without ``join``, they stay where they
+        are: parts beside the file, to be found by the next writer.
+        """
         if self._fd < 0:
             return
         self._pool.shutdown()
         try:
-            if not self._failed:
+            if join and not self._failed:
                 if self._begun or self._parts:
                     self._write_part()  # so that they survive if the next step does not
                 if self._open or self._parts:

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 import lift3d
 from lift3d.cli.main import main
 from lift3d.config.toml import read_category
+from lift3d.export.hdf5.sample_file import parts_folder
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,16 @@ def test_files_that_are_none(command: str, faces: Path) -> None:
         h5["x"] = 1
     foreign = run(command, "other.h5")
     assert (foreign.exit_code, "is an HDF5 file of another program" in foreign.stderr) == (1, True)
+
+
+def test_info_names_samples_that_wait_in_parts(faces: Path) -> None:
+    parts_folder(faces).mkdir()
+    with h5py.File(parts_folder(faces) / "000000000.h5", "w") as h5:
+        h5["done"] = [True, True, False]
+    assert (
+        "2 more samples wait in parts beside it; lift3d sample --resume puts them in"
+        in run("info", str(faces)).stdout
+    )
 
 
 def test_info_of_a_foreign_file(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import errno
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -117,9 +116,9 @@ def test_a_signal_leaves_a_file_that_resume_continues(
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell ignores it
     )
-    deadline = time.monotonic() + 240
-    while process.poll() is None and time.monotonic() < deadline and not (out.exists() and len(_done(out))):
-        time.sleep(0.2)
+    while "samples: " not in (line := process.stderr.readline()):  # the first progress, after some samples
+        assert line, "the run ended"
+    assert len(_done(out)) == 0  # they wait beside the file
     process.send_signal(sent)
     stdout, stderr = process.communicate(timeout=240)
     assert process.returncode == code, stderr

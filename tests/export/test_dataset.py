@@ -18,7 +18,9 @@ from lift3d.errors import ConfigError, Lift3DError
 from lift3d.export import dataset as dataset_module
 from lift3d.export.contact_sheet import contact_sheet, write_contact_sheet
 from lift3d.export.dataset import DatasetPlan, write_dataset
+from lift3d.export.hdf5 import writer
 from lift3d.export.hdf5.reader import describe, open_dataset
+from lift3d.export.hdf5.sample_file import unfinished_parts
 from lift3d.export.hdf5.verify import verify
 from lift3d.export.plan.latents import LatentPlan
 from lift3d.model import LiftedGAN
@@ -333,6 +335,26 @@ def test_resume_names_what_differs(copy: Path, setting: dict[str, object], words
 def test_resume_knows_another_model(copy: Path) -> None:
     with pytest.raises(ConfigError, match="was written with another model"):
         write_dataset(Blobs(weights=0.3), PLAN, copy, resume=True)
+
+
+def test_resume_knows_the_model_of_parts(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed run left parts beside a file without samples: they are not mixed with another model's."""
+    path = tmp_path / "killed.h5"
+    monkeypatch.setattr(writer, "PART_BYTES", 1)
+    monkeypatch.setattr(writer.DatasetWriter, "_join", lambda self: None)
+    monkeypatch.setattr(writer.shutil, "rmtree", lambda *_, **__: None)
+    write_dataset(Stopping(2, KeyboardInterrupt), PLAN, path)
+    monkeypatch.undo()
+    assert len(open_dataset(path)) == 0 and unfinished_parts(path) == 2
+    with pytest.raises(ConfigError, match="was written with another model"):
+        write_dataset(Blobs(weights=0.3), PLAN, path, resume=True)
+    assert unfinished_parts(path) == 2
+    report = write_dataset(Blobs(), PLAN, path, resume=True)
+    assert (report.samples, report.done, unfinished_parts(path)) == (1, 3, 0)
+    for name, array in contents(path).items():
+        np.testing.assert_array_equal(array, contents(written)[name], err_msg=name)
 
 
 @pytest.mark.parametrize(
