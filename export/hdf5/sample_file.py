@@ -86,6 +86,8 @@ class Form:
                 storage["maxshape"] = (None, *shape[1:])
             h5.create_dataset(spec.name, shape, spec.dtype, **storage).attrs.update(spec.attributes)
         h5["colors"].attrs["background"] = np.array(self.background, np.float32)
+        for spec in (spec for spec in self.specs if spec.chunk(lengths) is None and n):
+            h5[spec.name][-1:] = 0  # takes the room of all rows; after the attributes, which come first
 
 
 @dataclass(frozen=True)
