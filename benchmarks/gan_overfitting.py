@@ -79,8 +79,8 @@ def main() -> None:
             log_y=i == 0,
         )
         for i, title in (
-            (0, "distance of samples to held-out images, over thousand images seen"),
-            (5, "share of the discriminator's margin that held-out images lose (r_v)"),
+            (0, "distance to held-out images, by thousand images seen"),
+            (5, "r_v: share of the margin that held-out images lose"),
         )
     ]
     save_png(args.out / "overfitting.png", grid([[picture] for picture in pictures]))
