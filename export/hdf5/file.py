@@ -95,7 +95,9 @@ def _check_heaps(path: Path) -> None:
         place = found.start() + 16
         end = found.start() + int.from_bytes(data[place - 8 : place], "little")
         if end > length:  # the library would get memory for all of it
-            raise CorruptFile(f"{path}: the heap of its attributes is damaged; write the file again")
+            raise CorruptFile(
+                f"{path} is truncated or no HDF5 file (its attributes end beyond it); write it again"
+            )
         end = end if end <= len(data) else place  # not all of it is here
         while place + 16 <= end:
             number, size = struct.unpack_from("<H6xQ", data, place)

@@ -85,30 +85,10 @@ def test_a_signal_leaves_a_file_that_resume_continues(
     tiny_model: Path, tmp_path: Path, sent: signal.Signals, code: int, word: str
 ) -> None:
     out = tmp_path / "faces.h5"
-    command = [
-        sys.executable,
-        "-m",
-        "lift3d.cli.main",
-        "sample",
-        "--model",
-        str(tiny_model),
-        "--out",
-        str(out),
-    ]
-    command += [
-        "--n",
-        "200",
-        "--size",
-        "16",
-        "--views",
-        "1",
-        "--lights",
-        "1",
-        "--threads",
-        "1",
-        "--mesh-resolution",
-        "32",
-    ]
+    program = "from lift3d.cli import main, progress; progress.LOG_SECONDS = 0.2; main.main()"
+    command = [sys.executable, "-c", program, "sample", "--model", str(tiny_model), "--out", str(out)]
+    command += ["--n", "3000", "--size", "16", "--views", "1", "--lights", "1", "--threads", "1"]
+    command += ["--mesh-resolution", "32"]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -124,8 +104,8 @@ def test_a_signal_leaves_a_file_that_resume_continues(
     assert process.returncode == code, stderr
     assert f"{word}; what was finished is kept" in stderr and "Traceback" not in stderr
     done = len(_done(out))
-    assert 0 < done < 200
-    assert f"{done} of 200 samples" in stdout
+    assert 0 < done < 3000
+    assert f"{done} of 3000 samples" in stdout
     checked = CliRunner().invoke(main, ["verify", str(out)])
     assert (checked.exit_code, f"{done} samples checked, 0 problems" in checked.stdout) == (0, True), (
         checked.output
