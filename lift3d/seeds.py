@@ -9,7 +9,7 @@ STREAMS = {
     "dataset": range(0, BLOCK),  # of datasets of seed 0: sample i is the GAN's sample of seed i
     "training": range(BLOCK, 2 * BLOCK),  # joint pre-training of seed 0
     "relighting": range(2 * BLOCK, 3 * BLOCK),  # evaluation
-    "priors": range(3 * BLOCK, 500_000_000),  # of which `lift3d prior fit` asks views and lights
+    "priors": range(4 * BLOCK, 500_000_000),  # of which `lift3d prior fit` asks views and lights
     "photographs": range(3 * BLOCK, 4 * BLOCK),  # what a photograph is compared with
     "unlabeled": range(500_000_000, 500_000_000 + BLOCK),  # teach E_w, E_v and E_l
     "training, other seeds": range(1_000_000_000, 2_147_000_000),

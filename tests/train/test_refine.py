@@ -16,7 +16,9 @@ from lift3d.train import refine as module
 from lift3d.train.refine import Instance, Watch, new_target, refine, refine_groups, refine_loss
 
 SIZE = PRESET.size
-CONFIG = Refinement(iterations=30, n_pixels=64, fields=5e-3, smooth_albedo=1.0, beta=5e-4, patience=1000)
+CONFIG = Refinement(
+    iterations=30, n_pixels=64, fields=5e-3, material=5e-3, smooth_albedo=1.0, beta=5e-4, patience=1000
+)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +148,9 @@ def test_pairs_of_neighbors_are_the_smoothness_of_a_patch_but_for_its_normalizat
 
 
 def test_refinement_stops_by_itself_and_keeps_its_best_state(model, image, mask):
-    stuck = replace(CONFIG, iterations=200, fields=0.0, code=0.0, view=0.0, light=0.0, patience=20)
+    stuck = replace(
+        CONFIG, iterations=200, fields=0.0, material=0.0, code=0.0, view=0.0, light=0.0, patience=20
+    )
     steps = []
 
     class Count(SilentObserver):
