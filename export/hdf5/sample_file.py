@@ -22,6 +22,7 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from lift3d.errors import Lift3DError
+from lift3d.export.hdf5.file import reading
 from lift3d.export.hdf5.schema import (
     FORMAT,
     FORMAT_VERSION,
@@ -123,7 +124,12 @@ def unfinished_parts(path: Path) -> int:
 
 
 def read_encoded(h5: h5py.File, row: int) -> Encoded:
-    """A sample of a file, as it is stored."""
+    """A sample of a file, as it is stored. Raises ``CorruptFile`` where it is not whole."""
+    with reading(f"{h5.filename}: sample {row}"):
+        return _read_encoded(h5, row)
+
+
+def _read_encoded(h5: h5py.File, row: int) -> Encoded:
     rows, chunks, counts = {}, {}, {}
     for name, axis in ((span, axis) for axis, span in SPANS.items() if span in h5):
         counts[axis] = int(h5[name][row][1])

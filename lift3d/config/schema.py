@@ -280,9 +280,12 @@ def _schedule_contradictions(name: str, schedule: Schedule, preset: Preset) -> I
         )
     if name == "joint" and schedule.size != preset.size:
         yield f"joint.size is {schedule.size}, expected size, {preset.size}"
-    for name_of in ("latent", "calibrate"):
-        if (steps := getattr(schedule, name_of)) and not preset.n_unlabeled:
-            yield f"{name}.{name_of} is {steps}, but n_unlabeled is 0: set {name}.{name_of} to 0"
+    for kind in ("latent", "calibrate"):
+        steps = getattr(schedule, kind)
+        if steps and name != "joint":
+            yield f"{name}.{kind} is {steps}, but one object has no unlabeled samples: set {name}.{kind} to 0"
+        elif steps and not preset.n_unlabeled:
+            yield f"{name}.{kind} is {steps}, but n_unlabeled is 0: set {name}.{kind} to 0"
 
 
 def _unreachable_views(preset: Preset) -> Iterator[str]:

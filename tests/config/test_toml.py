@@ -102,6 +102,10 @@ def test_names_and_files_open_alike(write) -> None:
             "n_unlabeled is 9, which needs background",
         ),
         ("n_unlabeled = 0", "joint.latent is 1500, but n_unlabeled is 0: set joint.latent to 0"),
+        (
+            "[[instance]]\ncalibrate = 5",
+            r"instance\[0\].calibrate is 5, but one object has no unlabeled samples",
+        ),
         ("[rates]\nfields = 0", "rates.fields is 0.0, expected a number from"),
         ("[batch]\nn_rays = 0", "batch.n_rays is 0, expected a number from 1 to 10,000,000"),
         ("[batch]\np_original = 1.5", "batch.p_original is 1.5, expected a number from 0 to 1"),

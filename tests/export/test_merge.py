@@ -111,6 +111,16 @@ def test_unfinished_shards_say_which_samples_they_lack(shards: list[Path], copy:
     assert merge(shards, out, copy=copy, overwrite=True).missing == () and verify(out).ok
 
 
+def test_a_sample_that_is_not_whole_is_named(shards: list[Path]) -> None:
+    with h5py.File(shards[1], "r+") as h5:  # done, though its images were never written
+        shape, chunks, about = h5["colors"].shape, h5["colors"].chunks, dict(h5["colors"].attrs)
+        del h5["colors"]
+        h5.create_dataset("colors", shape, "u1", chunks=chunks, compression="gzip").attrs.update(about)
+    with pytest.raises(CorruptFile, match="s-2.h5: sample 0 cannot be read .*; write the file again"):
+        merge(shards, shards[0].parent / "merged.h5", copy=True)
+    assert not (shards[0].parent / "merged.h5").exists()
+
+
 def test_files_are_read_one_after_the_other(shards: list[Path], folder: Path) -> None:
     whole = open_dataset(folder / "whole.h5")
     for several in (open_dataset(shards), open_dataset(str(shards[0].parent / "s-?.h5"))):

@@ -447,7 +447,9 @@ def test_view_refuses_what_it_cannot_show(tmp_path: Path) -> None:
 def test_ctrl_c_ends_it_at_once(tiny_model: Path) -> None:
     command = [sys.executable, "-u", "-m", "lift3d.cli.main", "view", "--model", tiny_model, "--port", "0"]
     environment = os.environ | {"SSH_CONNECTION": "1.2.3.4 5 6.7.8.9 22"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    hear = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  # a background shell ignores it
+    streams = {"stdout": subprocess.PIPE, "text": True, "env": environment, "preexec_fn": hear}
+    with subprocess.Popen(command, **streams) as process:
         assert process.stdout.readline().startswith("http://127.0.0.1:")
         assert "ssh -L" in process.stdout.readline()
         time.sleep(0.2)

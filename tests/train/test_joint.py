@@ -62,7 +62,7 @@ def test_an_alias_free_gan_is_lifted_like_any_other(tmp_path):
     assert again.project(sample.w, sample.image[None]).shape == (1, 3, 16, 16)
 
 
-@pytest.mark.parametrize("reports", [1, 2, 3, 5])
+@pytest.mark.parametrize("reports", [1, 2, 3, 5, 6, 7])
 def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(finished, tmp_path, reports):
     out, whole = finished
     with pytest.raises(Stop):
