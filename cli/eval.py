@@ -14,7 +14,7 @@ Value = str | int | float | None
 
 
 @click.command("eval")
-@options.model
+@options.models
 @click.option("--heads", type=int, help="Use the first heads of the benchmark only.  [default: all]")
 @options.json_output
 @click.option(

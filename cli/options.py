@@ -74,7 +74,7 @@ one_model = click.option(
     metavar="NAME|FILE",
     help="Bundled model, lifted checkpoint or instance.",
 )
-model = click.option(
+models = click.option(
     "--model",
     "models",
     multiple=True,

@@ -15,7 +15,7 @@ def prior() -> None:
 
 
 @prior.command()
-@options.model
+@options.one_model
 @click.option("--n", type=int, default=200, show_default=True, help="GAN samples to look at.")
 @options.seed
 @options.json_output

@@ -42,7 +42,7 @@ def _list_maps(context: click.Context, _: click.Parameter, value: str | None) ->
 @click.command()
 @click.option("--n", type=int, help=f"Samples: instances.  [default: {N}]")
 @click.option("--out", type=options.PATH, required=True, help="HDF5 file to write.")
-@options.model
+@options.models
 @options.seed
 @click.option("--seeds", type=options.NumberList(below=2**32), help='The GAN\'s seeds: "7", "0-9,12".')
 @click.option(

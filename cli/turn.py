@@ -9,7 +9,7 @@ from lift3d.cli.progress import RichObserver
 
 
 @click.command()
-@options.model
+@options.models
 @click.option(
     "--seed",
     "seeds",
