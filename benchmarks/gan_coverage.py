@@ -17,7 +17,7 @@ import torch
 from lift3d.gan.files.load import load
 from lift3d.gan.latents import sample_images, sample_z
 from lift3d.networks.encoders import pose_light_encoder
-from lift3d.synthetic.render import VIEWS_PER_HEAD, take_parameters
+from lift3d.synthetic.render import VIEWS_PER_HEAD, render_parameters
 
 NAMES = ("pitch", "yaw", "l_x", "l_y")
 
@@ -26,7 +26,7 @@ def labels(n_heads: int) -> torch.Tensor:
     """[n_heads * VIEWS_PER_HEAD, 4] in the order of the packed images, in the units of NAMES."""
     rows = []
     for head in range(n_heads):
-        views, lights = take_parameters("train", head, VIEWS_PER_HEAD)
+        views, lights = render_parameters("train", head, VIEWS_PER_HEAD)
         rows.append(torch.stack((views[:, 0], views[:, 1], lights[:, 2], lights[:, 3]), -1))
     return torch.cat(rows)
 

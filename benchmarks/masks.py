@@ -13,6 +13,8 @@ from scipy.ndimage import gaussian_filter
 
 from lift3d.config.presets import DEMO
 from lift3d.masks.grabcut import get_segmenter
+from lift3d.scene.batch import stack
+from lift3d.scene.images import to_uint8
 from lift3d.synthetic.render import render_head
 
 BLURS = (4, 12, 30)  # pixels of 256
@@ -37,9 +39,8 @@ def backgrounds(heads: np.ndarray, masks: np.ndarray) -> dict[str, np.ndarray]:
 
 def main(n: int, size: int) -> None:
     """Prints one line per background."""
-    renders = [render_head("train", head, size, n_renders=1)[0] for head in range(n)]
-    masks = np.stack([render.mask.numpy() for render in renders])
-    heads = np.stack([(render.image.numpy() * 255).round().astype(np.uint8) for render in renders])
+    renders = stack([render_head("train", head, size, n_renders=1)[0] for head in range(n)])
+    masks, heads = renders.maps.mask.numpy(), to_uint8(renders.image.numpy())
     segmenter = get_segmenter(DEMO.radii)
     for name, pictures in backgrounds(heads, masks).items():
         start = time.monotonic()

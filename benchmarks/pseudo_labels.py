@@ -17,27 +17,26 @@ from lift3d.evaluation.metrics import light_error, view_error
 from lift3d.masks.background import background_masks
 from lift3d.model import LiftedGAN, load
 from lift3d.pseudo_labels.labeler import new_labeler
+from lift3d.render.maps import Renders
 from lift3d.scene.cameras import VIEW_NAMES
 from lift3d.scene.images import colors_to_images, to_bytes, to_float
 from lift3d.seeds import UNLABELED_SEED
-from lift3d.synthetic.render import HeadRender
 from lift3d.train.data import draw_samples
 
 
-def report(name: str, views: torch.Tensor, lights: torch.Tensor, truth: list[HeadRender]) -> None:
+def report(name: str, views: torch.Tensor, lights: torch.Tensor, truth: Renders) -> None:
     """One line: correlation / slope / root mean square error of each number, mean angles."""
-    true_views, true_lights = torch.stack([t.view for t in truth]), torch.stack([t.light for t in truth])
     cells = []
     for label, read, true in (
-        *((n, views[:, i], true_views[:, i]) for i, n in enumerate(VIEW_NAMES[:3])),
-        *((n, lights[:, i], true_lights[:, i]) for i, n in ((2, "l_x"), (3, "l_y"))),
+        *((n, views[:, i], truth.view[:, i]) for i, n in enumerate(VIEW_NAMES[:3])),
+        *((n, lights[:, i], truth.light[:, i]) for i, n in ((2, "l_x"), (3, "l_y"))),
     ):
         cov = torch.cov(torch.stack((read, true)))
         r, slope = cov[0, 1] / (cov[0, 0] * cov[1, 1]).sqrt(), cov[0, 1] / cov[1, 1]
         error = (read - true).square().mean().sqrt()
         size = f"{error:.2f}" if label.startswith("l") else f"{error.rad2deg():.1f} deg"
         cells.append(f"{label} {r:.2f} / {slope:.2f} / {size}")
-    view, light = view_error(views, true_views).mean(), light_error(lights, true_lights).mean()
+    view, light = view_error(views, truth.view).mean(), light_error(lights, truth.light).mean()
     print(f"{name}: {', '.join(cells)}; view {view:.1f} deg, light {light:.1f} deg", flush=True)
 
 
@@ -52,8 +51,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     model = load(args.model)
-    renders = [render for _, render in benchmark_renders()]
-    images = to_bytes(colors_to_images(torch.stack([t.image for t in renders])))
+    renders = benchmark_renders()
+    images = to_bytes(colors_to_images(renders.image))
     masks = background_masks(images, model.background[0])
     unlabeled = draw_samples(model, args.samples, UNLABELED_SEED)
     start = LiftedGAN(model.config, model.generator)

@@ -21,24 +21,25 @@ sys.path.insert(0, str(Path(__file__).parent))
 from relief import SIZE, head_by_head, rendered
 
 from lift3d import pictures
-from lift3d.evaluation.benchmark import SPLIT, Prediction, measure
+from lift3d.evaluation.benchmark import SPLIT, measure
 from lift3d.evaluation.specular import specular_rows
 from lift3d.masks.background import background_masks
 from lift3d.model import load
 from lift3d.pseudo_labels.labeler import new_labeler
+from lift3d.render.maps import Renders
+from lift3d.scene.batch import stack
 from lift3d.scene.images import colors_to_images, to_bytes
 from lift3d.seeds import UNLABELED_SEED
-from lift3d.synthetic.render import HeadRender, render_head
+from lift3d.synthetic.render import render_head
 from lift3d.train.data import draw_samples
 from lift3d.train.refine import refine
 
 N_SHOWN = 8
 
 
-def tell(name: str, predictions: list[Prediction], heads: list[HeadRender]) -> None:
+def tell(name: str, predictions: Renders, heads: Renders) -> None:
     """All figures of one way to predict."""
-    given = iter(predictions)
-    row = measure(name, lambda *_: next(given), list(enumerate(heads)))
+    row = measure(name, lambda i, _: predictions[i], heads)
     print(
         f"{name}: SIDE {row.side_x100:.3f}, MAD {row.mad_deg:.2f}, IoU {row.mask_iou:.3f}, albedo "
         f"{row.albedo:.4f} ({row.albedo_scaled:.4f} scaled), specular {row.specular:.3f}, view "
@@ -51,16 +52,14 @@ def tell(name: str, predictions: list[Prediction], heads: list[HeadRender]) -> N
         )
 
 
-def sheet(path: str, heads: list[HeadRender], columns: list[list[Prediction]]) -> None:
+def sheet(path: str, heads: Renders, columns: list[Renders]) -> None:
     """Pictures of the first heads."""
     rows = []
     for i, head in enumerate(heads[:N_SHOWN]):
-        maps = [(head.normal, head.albedo, head.mask)]
-        maps += [(c[i].maps.normals[0], c[i].maps.albedo[0], c[i].maps.mask[0]) for c in columns]
         row = [to_bytes(head.image * 2 - 1).numpy()]
-        for normal, albedo, mask in maps:
-            row.append(pictures.normals_to_rgb(normal.numpy(), mask.numpy()))
-            row.append(to_bytes(torch.where(mask[..., None], albedo, torch.ones(())) * 2 - 1).numpy())
+        for maps in (head.maps, *(c[i].maps for c in columns)):
+            row.append(pictures.normals_to_rgb(maps.normals.numpy(), maps.mask.numpy()))
+            row.append(to_bytes(torch.where(maps.mask[..., None], maps.albedo, 1.0) * 2 - 1).numpy())
         rows.append(row)
     pictures.save_png(path, pictures.grid(rows))
 
@@ -78,28 +77,28 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     model = load(args.model)
     config = replace(model.config.refine, iterations=args.steps or model.config.refine.iterations)
-    heads = [render_head(SPLIT, i, SIZE)[0] for i in range(args.heads)]
-    images = colors_to_images(torch.stack([head.image for head in heads]))
+    heads = stack([render_head(SPLIT, i, SIZE)[0] for i in range(args.heads)])
+    images = colors_to_images(heads.image)
     masks = background_masks(to_bytes(images), model.background[0])
     with torch.no_grad():
         codes = model.image_encoder(images)
         views, lights = model.view_encoder(images), model.light_encoder(images)
-    forward = [rendered(model, *of) for of in zip(codes, views, lights, strict=True)]
+    forward = stack([rendered(model, *of) for of in zip(codes, views, lights, strict=True)])
     tell("forward pass", forward, heads)
     if args.labels:
         unlabeled = draw_samples(model, model.config.n_unlabeled, UNLABELED_SEED)
         views, lights = new_labeler(model, unlabeled.images, unlabeled.masks).label(to_bytes(images), masks)
-        read = [rendered(model, *of) for of in zip(codes, views, lights, strict=True)]
+        read = stack([rendered(model, *of) for of in zip(codes, views, lights, strict=True)])
         tell("forward pass, views and lights read", read, heads)
 
-    def refined(i: int) -> Prediction:
+    def refined(i: int) -> Renders:
         one = slice(i, i + 1)
         instance = refine(model, images[one], masks[one], config, views[one], lights[one])
         own: list[Tensor] = [instance.code[0], instance.view[0], instance.light[0]]
         return rendered(instance.into(model), *own)
 
     start = time.perf_counter()
-    after = [refined(i) for i in range(len(heads))]
+    after = stack([refined(i) for i in range(len(heads))])
     seconds = (time.perf_counter() - start) / len(heads)
     tell("refined", after, heads)
     print(f"{seconds:.1f} s an image, {args.threads} threads")

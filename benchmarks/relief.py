@@ -20,19 +20,21 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lift3d.evaluation.benchmark import Prediction, Predictor, baselines, benchmark_renders, to_camera
+from lift3d.evaluation.benchmark import Predictor, baselines, benchmark_renders
 from lift3d.masks.background import background_masks
 from lift3d.model import LiftedGAN, MeshRenderer, load
 from lift3d.pseudo_labels.labeler import new_labeler
 from lift3d.pseudo_labels.views import blurred
+from lift3d.render.maps import Renders
 from lift3d.render.rasterize import get_rasterizer, interpolate
+from lift3d.scene.batch import stack
 from lift3d.scene.cameras import Cameras, mirrored
 from lift3d.scene.geometry import normalize, visibility
 from lift3d.scene.images import colors_to_images, to_bytes
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
 from lift3d.seeds import UNLABELED_SEED
-from lift3d.synthetic.render import VIEWS_PER_HEAD, HeadRender
+from lift3d.synthetic.render import VIEWS_PER_HEAD
 from lift3d.train.data import draw_samples
 from lift3d.train.refine import refine
 
@@ -62,7 +64,7 @@ def lifted_at(view: str, code: Tensor | None, model: LiftedGAN) -> Predictor:
     """The forward pass at its "predicted" or at the "true" view, with its own or with a given code."""
 
     @torch.no_grad()
-    def predict(_: int, head: HeadRender) -> Prediction:
+    def predict(_: int, head: Renders) -> Renders:
         image = colors_to_images(head.image[None])
         own = model.image_encoder(image)[0] if code is None else code
         at = head.view if view == "true" else model.view_encoder(image)[0]
@@ -74,7 +76,7 @@ def lifted_at(view: str, code: Tensor | None, model: LiftedGAN) -> Predictor:
 def refined(model: LiftedGAN) -> Predictor:
     """Heads after shading-based refinement of the one image, from predicted view and light."""
 
-    def predict(_: int, head: HeadRender) -> Prediction:
+    def predict(_: int, head: Renders) -> Renders:
         image = colors_to_images(head.image[None])
         instance = refine(model, image, background_masks(to_bytes(image), model.background[0]))
         return rendered(instance.into(model), instance.code[0], instance.view[0], instance.light[0])
@@ -82,20 +84,18 @@ def refined(model: LiftedGAN) -> Predictor:
     return predict
 
 
-def rendered(model: LiftedGAN, code: Tensor, view: Tensor, light: Tensor) -> Prediction:
+def rendered(model: LiftedGAN, code: Tensor, view: Tensor, light: Tensor) -> Renders:
     """Maps of one code from one view."""
     cameras, lights = Cameras.from_view(view[None]), Lights.from_vector(light[None])
-    return Prediction(model.render(code, cameras, lights, SIZE, MeshRenderer(resolution=SIZE)), view, light)
+    maps = model.render(code, cameras, lights, SIZE, MeshRenderer(resolution=SIZE))
+    return Renders(maps[0], view, light)
 
 
-def head_by_head(name: str, predictions: list[Prediction], heads: list[HeadRender]) -> None:
+def head_by_head(name: str, predictions: Renders, heads: Renders) -> None:
     """Relief of every prediction against that of its head, both in camera space."""
-    found, true = [], []
-    for prediction, head in zip(predictions, heads, strict=True):
-        both = prediction.maps.mask & head.mask[None]
-        found.append(relief(to_camera(prediction.maps.normals, prediction.view[None]), both))
-        true.append(relief(to_camera(head.normal[None], head.view[None]), both))
-    report(f"head by head: {name}", torch.cat(found), torch.cat(true))
+    both = predictions.maps.mask & heads.maps.mask
+    found, true = (relief(r.maps.normals_in_camera(r.cameras), both) for r in (predictions, heads))
+    report(f"head by head: {name}", found, true)
 
 
 def photometric_stereo(
@@ -159,8 +159,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     model = load(args.model)
-    renders = benchmark_renders()
-    heads = [render for _, render in renders]
+    heads = benchmark_renders()
     codes = [model.image_encoder(colors_to_images(head.image[None])) for head in heads]
     mean_code = torch.cat(codes).mean(0)
     for name, predictor in {
@@ -169,18 +168,19 @@ def main() -> None:
         "mean code": lifted_at("predicted", mean_code, model),
         "mean true head, true view": baselines()["mean head, true pose"],
     }.items():
-        predictions = [predictor(*render) for render in renders]
+        predictions = stack([predictor(i, head) for i, head in enumerate(heads)])
         head_by_head(name, predictions, heads)
         if name == "forward pass, true view":
             forward = predictions
-    some = [heads[i] for i in range(0, len(heads), VIEWS_PER_HEAD)][: args.refined]
-    if some:
+    some = heads[::VIEWS_PER_HEAD][: args.refined]
+    if len(some):
         for name, predictor in (
             ("forward pass", lifted_at("predicted", None, model)),
             ("refined", refined(model)),
         ):
             with torch.enable_grad():
-                head_by_head(f"{name}, first {len(some)}", [predictor(0, head) for head in some], some)
+                predictions = stack([predictor(0, head) for head in some])
+                head_by_head(f"{name}, first {len(some)}", predictions, some)
 
     unlabeled = draw_samples(model, args.samples, UNLABELED_SEED)
     labeler = new_labeler(model, unlabeled.images, unlabeled.masks)
@@ -192,13 +192,13 @@ def main() -> None:
     def seen(normals: Float[Tensor, "v 3"]) -> Float[Tensor, "p 3"]:
         return relief(normalize(interpolate(normals, faces, front)), front.mask)
 
-    stack = lambda name: torch.stack([getattr(head, name) for head in heads])  # noqa: E731
-    known = stack("view"), stack("light")
-    true = seen(mean_normals(mesh, stack("normal"), stack("mask"), known[0]))
-    maps = [prediction.maps for prediction in forward]
-    lifted = torch.cat([m.normals for m in maps]), torch.cat([m.mask for m in maps])
-    report("mean against mean: forward pass, true view", seen(mean_normals(mesh, *lifted, known[0])), true)
-    images = to_bytes(colors_to_images(torch.stack([h.image for h in heads])))
+    known = heads.view, heads.light
+    true, lifted = (
+        seen(mean_normals(mesh, renders.maps.normals, renders.maps.mask, heads.view))
+        for renders in (heads, forward)
+    )
+    report("mean against mean: forward pass, true view", lifted, true)
+    images = to_bytes(colors_to_images(heads.image))
     masks = background_masks(images, model.background[0])
     for name, data in (
         ("renders of heads, views and lights known", (images, masks, *known)),

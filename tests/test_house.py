@@ -1,6 +1,7 @@
 """The house: lazy imports, packaging, types checked in tests, one command for all checks."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -61,6 +62,14 @@ def test_import_is_lazy_and_every_public_name_is_there() -> None:
         assert name in dir(lift3d)
     with pytest.raises(AttributeError, match="has no attribute 'lod'"):
         _ = lift3d.lod
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("benchmarks/*.py")), ids=lambda path: path.stem)
+def test_benchmarks_import_what_is_there(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "lift3d":
+            module = importlib.import_module(node.module)
+            assert [name.name for name in node.names if not hasattr(module, name.name)] == []
 
 
 def test_packaging_lists_every_package_and_installs_no_other_top_level_one() -> None:

@@ -25,7 +25,8 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 from lift3d.errors import ConfigError
 from lift3d.export.hdf5.file import dataset_names, open_file, open_h5, parsed, read_array, reading, text
 from lift3d.export.hdf5.schema import MAPS, MESH_ARRAYS, SPLIT
-from lift3d.scene.batch import Batch
+from lift3d.render.maps import Maps
+from lift3d.scene.batch import Batch, stack
 from lift3d.scene.cameras import AXES, Cameras
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
@@ -72,6 +73,17 @@ class DatasetSample(Batch):
     def lights(self) -> Lights:
         """The L lights."""
         return Lights(self.light_dir, self.light_ambient, self.light_diffuse, self.light_negative)
+
+    @property
+    def maps(self) -> Maps:
+        """All maps, as ``model.render`` returns them: colors and albedo from 0 to 1. Raises ``ConfigError``
+        where one is missing.
+        """
+        maps = {field.name: getattr(self, field.name) for field in fields(Maps)}
+        if missing := [name for name, tensor in maps.items() if tensor is None]:
+            words = ", ".join(missing)
+            raise ConfigError(f"{words} were not read: open a dataset that has them, without maps=")
+        return Maps(**{name: x / 255 if x.dtype == torch.uint8 else x for name, x in maps.items()})
 
 
 def cameras_of(cam2world: Float[Tensor, "*b 4 4"], intrinsics: Float[Tensor, "*b 3 3"]) -> Cameras:
@@ -293,8 +305,7 @@ def _in_part(h5: h5py.File, split: str | None) -> NDArray[np.bool_]:
 
 def collate(batch: Sequence[Views], **_: object) -> Views:
     """Items -> one item with a batch axis; what ``DataLoader`` uses unless told otherwise."""
-    columns = {field.name: [getattr(one, field.name) for one in batch] for field in fields(batch[0])}
-    return type(batch[0])(**{n: None if c[0] is None else torch.stack(c) for n, c in columns.items()})
+    return stack(batch)
 
 
 default_collate_fn_map[DatasetSample] = collate

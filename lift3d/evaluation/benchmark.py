@@ -7,7 +7,7 @@ ignore the image; "random head" and "mean head, true pose" are told the pose. No
 space, so that a wrong pose counts once, as depth does. SIDE is x 100; MAD, view and light errors are degrees.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,15 +20,16 @@ from lift3d.evaluation import metrics
 from lift3d.model import LiftedGAN, MeshRenderer
 from lift3d.networks.fields import ellipsoid_sdf
 from lift3d.observer import Observer, SilentObserver
-from lift3d.render.maps import Maps
+from lift3d.render.maps import Renders
 from lift3d.render.mesh import render_mesh
+from lift3d.scene.batch import stack
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import colors_to_images, resize
 from lift3d.scene.isosurface import cell_size, differentiated, extract_mesh, project_to_surface
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
 from lift3d.synthetic.heads import load_head_model, sample_shape
-from lift3d.synthetic.render import VIEWS_PER_HEAD, HeadRender, render_head
+from lift3d.synthetic.render import VIEWS_PER_HEAD, WHITE, render_head
 
 N_HEADS, SIZE = 64, 64
 SPLIT = "benchmark"
@@ -53,23 +54,12 @@ class Row:
     n_empty: int = 0  # images without a common pixel
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a predictor says of one image."""
-
-    maps: Maps  # v = l = 1
-    view: Float[Tensor, "6"]  # that the maps were rendered from
-    light: Float[Tensor, "5"] | None = None  # None: the predictor knows geometry only
+Predictor = Callable[[int, Renders], Renders]  # number of an image, its render (honest ones use ``image``)
 
 
-Predictor = Callable[
-    [int, HeadRender], Prediction
-]  # head index, its render (of which honest predictors use ``image``)
-
-
-def benchmark_renders(n_heads: int = N_HEADS) -> list[tuple[int, HeadRender]]:
-    """(head, render) of the benchmark split; the first n heads."""
-    return [(head, render) for head in range(n_heads) for render in render_head(SPLIT, head, SIZE)]
+def benchmark_renders(n_heads: int = N_HEADS) -> Renders:
+    """The images of the benchmark split, ``VIEWS_PER_HEAD`` a head; the first n heads."""
+    return stack([render for head in range(n_heads) for render in render_head(SPLIT, head, SIZE)])
 
 
 def evaluate(model: LiftedGAN, n_heads: int = N_HEADS, observer: Observer | None = None) -> list[Row]:
@@ -85,28 +75,20 @@ def evaluate(model: LiftedGAN, n_heads: int = N_HEADS, observer: Observer | None
     return [measure(name, predictor, renders, observer) for name, predictor in predictors.items()]
 
 
-def measure(
-    name: str,
-    predictor: Predictor,
-    renders: Iterable[tuple[int, HeadRender]],
-    observer: Observer | None = None,
-) -> Row:
+def measure(name: str, predictor: Predictor, renders: Renders, observer: Observer | None = None) -> Row:
     """Mean errors of one predictor over renders."""
     observer = observer or SilentObserver()
-    renders = list(renders)
     observer.start(name, len(renders))
     predictions = []
-    for head, render in renders:
-        predictions.append(predictor(head, render))
+    for i, render in enumerate(renders):
+        predictions.append(predictor(i, render))
         observer.advance()
     observer.finish()
-    truth = [render for _, render in renders]
-    stack = lambda field: torch.cat([getattr(p.maps, field) for p in predictions])  # noqa: E731
-    true = lambda field: torch.stack([getattr(t, field) for t in truth])  # noqa: E731
-    view, true_view = torch.stack([p.view for p in predictions]), true("view")
+    found = stack(predictions)
+    maps, true = found.maps, renders.maps
     shape = metrics.geometry_errors(
-        stack("depth"), to_camera(stack("normals"), view), stack("mask"),
-        true("depth"), to_camera(true("normal"), true_view), true("mask"),
+        maps.depth, maps.normals_in_camera(found.cameras), maps.mask,
+        true.depth, true.normals_in_camera(renders.cameras), true.mask,
     )  # fmt: skip
     row = {
         "side_x100": metrics.mean(shape.side).value,
@@ -114,31 +96,25 @@ def measure(
         "mask_iou": metrics.mean(shape.iou).value,
         "n_empty": metrics.mean(shape.side).n_empty,
     }
-    if predictions[0].light is not None:
+    if found.light is not None:
         material = metrics.material_errors(
-            stack("albedo"), stack("specular")[..., None], stack("mask"),
-            true("albedo"), true("specular")[..., None], true("mask"),
+            maps.albedo, maps.specular[..., None], maps.mask,
+            true.albedo, true.specular[..., None], true.mask,
         )  # fmt: skip
         row |= {
             name: metrics.mean(getattr(material, name)).value
             for name in ("albedo", "albedo_scaled", "specular")
         }
-        light = torch.stack([p.light for p in predictions])
-        row["view_deg"] = metrics.view_error(view, true_view).mean().item()
-        row["light_deg"] = metrics.light_error(light, true("light")).mean().item()
+        row["view_deg"] = metrics.view_error(found.view, renders.view).mean().item()
+        row["light_deg"] = metrics.light_error(found.light, renders.light).mean().item()
     return Row(name, **row)
-
-
-def to_camera(normals: Float[Tensor, "n h w 3"], view: Float[Tensor, "n 6"]) -> Float[Tensor, "n h w 3"]:
-    """World-frame normals of n images in the frames of their views."""
-    return torch.einsum("nij,nhwj->nhwi", Cameras.from_view(view).rotation, normals)
 
 
 def lifted(model: LiftedGAN, resolution: int = MESH_RESOLUTION) -> Predictor:
     """Code, view and light from the image; the surface at the predicted view."""
 
     @torch.no_grad()
-    def predict(_: int, render: HeadRender) -> Prediction:
+    def predict(_: int, render: Renders) -> Renders:
         image = resize(colors_to_images(render.image[None]), model.config.size)
         code, view, light = (
             model.image_encoder(image)[0],
@@ -147,7 +123,7 @@ def lifted(model: LiftedGAN, resolution: int = MESH_RESOLUTION) -> Predictor:
         )
         cameras, lights = Cameras.from_view(view), Lights.from_vector(light)
         maps = model.render(code, cameras, lights, SIZE, MeshRenderer(resolution=resolution))
-        return Prediction(maps, view[0], light[0])
+        return Renders(maps, view, light)[0]
 
     return predict
 
@@ -161,22 +137,23 @@ def baselines() -> dict[str, Predictor]:
     sdf = lambda x: ellipsoid_sdf(x, radii)[:, 0]  # noqa: E731
     ellipsoid = project_to_surface(extract_mesh(sdf, 64), differentiated(sdf), cell_size(64))
 
-    def other(head: int) -> Mesh:
-        shape = sample_shape(heads, SPLIT, (head + 17) % N_HEADS)
+    def other(i: int) -> Mesh:
+        shape = sample_shape(heads, SPLIT, (i // VIEWS_PER_HEAD + 17) % N_HEADS)
         return heads.mesh(shape.identity, shape.expression)
 
     return {
-        "ellipsoid, canonical pose": lambda head, render: _plain(ellipsoid, torch.tensor(CANONICAL)),
-        "mean head, canonical pose": lambda head, render: _plain(mean, torch.tensor(CANONICAL)),
-        "random head, true pose": lambda head, render: _plain(other(head), render.view),
-        "mean head, true pose": lambda head, render: _plain(mean, render.view),
+        "ellipsoid, canonical pose": lambda i, render: _plain(ellipsoid, torch.tensor(CANONICAL)),
+        "mean head, canonical pose": lambda i, render: _plain(mean, torch.tensor(CANONICAL)),
+        "random head, true pose": lambda i, render: _plain(other(i), render.view),
+        "mean head, true pose": lambda i, render: _plain(mean, render.view),
     }
 
 
-def _plain(mesh: Mesh, view: Float[Tensor, "6"]) -> Prediction:
+def _plain(mesh: Mesh, view: Float[Tensor, "6"]) -> Renders:
     """Geometry alone: the mesh with a placeholder material that no row reports."""
     n = len(mesh.vertices)
     ones = np.ones(n, np.float32)
     mesh = Mesh(mesh.vertices, mesh.faces, mesh.normals, np.ones((n, 3), np.float32), ones, ones)
     light = Lights.from_vector(torch.tensor([[1.0, 0.0, 0.0, 0.0, 0.0]]))
-    return Prediction(render_mesh(mesh, Cameras.from_view(view[None]), light, SIZE, (1.0, 1.0, 1.0)), view)
+    maps = render_mesh(mesh, Cameras.from_view(view[None]), light, SIZE, WHITE)
+    return Renders(maps[0], view, None)

@@ -16,7 +16,8 @@ from lift3d.scene.shading import Material, shading
 class Maps(Batch):
     """Views [v] of one object, each under l lights; maps are 0 in the background. ``maps[i]`` is one view.
 
-    Inside the mask, colors = clip(albedo * diffuse_shading + specular_shading, 0, 1).
+    Inside the mask, colors = clip(albedo * diffuse_shading + specular_shading, 0, 1), unless they are
+    antialiased, as those of synthetic heads are.
     """
 
     mask: Bool[Tensor, "*v h w"]
@@ -32,6 +33,25 @@ class Maps(Batch):
     def normals_in_camera(self, cameras: Cameras) -> Float[Tensor, "*v h w 3"]:
         """The normals in the frames of their cameras: x right, y up, z towards the camera."""
         return self.normals @ cameras.rotation[..., None, :, :].mT
+
+
+@dataclass(frozen=True, repr=False)
+class Renders(Batch):
+    """Images with their maps, and the views and lights that made them."""
+
+    maps: Maps  # l = 1
+    view: Float[Tensor, "*n 6"]
+    light: Float[Tensor, "*n 5"] | None  # None: of a predictor that knows geometry only
+
+    @property
+    def image(self) -> Float[Tensor, "*n h w 3"]:
+        """The colors under the one light."""
+        return self.maps.colors[..., 0, :, :, :]
+
+    @property
+    def cameras(self) -> Cameras:
+        """The cameras of the views."""
+        return Cameras.from_view(self.view)
 
 
 def shade_maps(

@@ -2,10 +2,10 @@
 
 A field annotated ``Float[Tensor, "*s 3"]`` holds one vector for every element of the batch ``*s``; what
 follows the first name of the annotation belongs to the element. Fields that are no tensors are shared by all
-elements; a tensor that may be missing (``| None``) stays None.
+elements; a tensor that may be missing (``| None``) stays None. A field that is a batch is indexed along.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import TypeVar, get_args
 
@@ -60,8 +60,25 @@ class Batch:
     def _map(self: Same, change: Callable[[Tensor, int], Tensor]) -> Same:
         """Every tensor changed, given the number of its axes that belong to an element."""
         own = _element_axes(type(self))
-        there = {name: getattr(self, name) for name in own if getattr(self, name) is not None}
-        return replace(self, **{name: change(tensor, own[name]) for name, tensor in there.items()})
+        there = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed = {name: change(there[name], own[name]) for name in own if there[name] is not None}
+        parts = {name: part._map(change) for name, part in there.items() if isinstance(part, Batch)}
+        return replace(self, **changed, **parts)
+
+
+def stack(batches: Sequence[Same]) -> Same:
+    """One batch, with a new first axis, of several batches alike: the inverse of iteration."""
+    columns = {field.name: [getattr(one, field.name) for one in batches] for field in fields(batches[0])}
+    return replace(batches[0], **{name: _stacked(column) for name, column in columns.items()})
+
+
+def _stacked(column: list) -> object:
+    match column[0]:
+        case Tensor():
+            return torch.stack(column)
+        case Batch():
+            return stack(column)
+    return column[0]  # shared by all
 
 
 def _element_axes(kind: type) -> dict[str, int]:

@@ -98,14 +98,15 @@ def test_maps_are_the_renderers(written: Path) -> None:
 
 def test_the_identity_is_exact_in_stored_numbers(written: Path) -> None:
     for sample in open_dataset(written):
-        shaded = (
-            sample.albedo[:, None] / 255 * sample.diffuse_shading[..., None]
-            + sample.specular_shading[..., None]
-        )
+        maps = sample.maps
+        shaded = maps.albedo[:, None] * maps.diffuse_shading[..., None] + maps.specular_shading[..., None]
         wanted = torch.round(255 * shaded.clamp(0, 1))
         inside = sample.mask[:, None].expand(sample.colors.shape[:4])
         assert torch.equal(sample.colors[inside].float(), wanted[inside])
-        assert (sample.colors[~inside] == 255).all()
+        assert (sample.colors[~inside] == 255).all() and (maps.colors[~inside] == 1).all()
+        torch.testing.assert_close(maps.colors[inside], shaded.clamp(0, 1)[inside], atol=0.51 / 255, rtol=0)
+    with pytest.raises(ConfigError, match="mask, depth, normals, .* were not read: open a dataset that has"):
+        _ = open_dataset(written, maps=("colors",))[0].maps
 
 
 def test_cameras_and_lights_come_back(written: Path) -> None:

@@ -4,6 +4,8 @@ import numpy as np
 import torch
 
 from lift3d.masks.background import TOLERANCE, background_masks, interior
+from lift3d.scene.batch import stack
+from lift3d.scene.images import colors_to_images, to_bytes
 from lift3d.synthetic.render import BACKGROUND, render_head
 
 
@@ -46,9 +48,9 @@ def test_one_channel_beyond_the_tolerance_is_enough() -> None:
 
 
 def test_masks_of_heads_are_their_true_masks_up_to_pixels_of_the_outline() -> None:
-    renders = [render_head("train", head, 64, n_renders=1)[0] for head in range(8)]
-    images = torch.stack([(t.image.permute(2, 0, 1) * 255).round().to(torch.uint8) for t in renders])
-    truth, masks = torch.stack([t.mask for t in renders]), background_masks(images, BACKGROUND)
+    renders = stack([render_head("train", head, 64, n_renders=1)[0] for head in range(8)])
+    images = to_bytes(colors_to_images(renders.image))
+    truth, masks = renders.maps.mask, background_masks(images, BACKGROUND)
     grown = torch.nn.functional.max_pool2d(truth.float(), 3, 1, 1) > 0
     assert not (masks & ~grown).any()
     assert (interior(truth) & ~masks).sum() < 2e-3 * truth.sum()  # light skin at the edge of dark hair

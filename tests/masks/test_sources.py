@@ -15,6 +15,8 @@ from lift3d.errors import BackendUnavailable, ConfigError, CorruptFile
 from lift3d.masks.background import background_masks
 from lift3d.masks.grabcut import get_segmenter
 from lift3d.masks.sources import mask_source, with_masks
+from lift3d.scene.batch import stack
+from lift3d.scene.images import colors_to_images, to_bytes
 from lift3d.synthetic.render import render_head
 
 FILES = replace(CELEBA_HQ, masks="files")
@@ -119,9 +121,9 @@ def test_files_that_are_no_images(tmp_path: Path, cut: int) -> None:
 
 
 def test_grabcut_finds_heads_on_white_and_before_colors() -> None:
-    renders = [render_head("train", head, 128, n_renders=1)[0] for head in range(6)]
-    truth = torch.stack([take.mask for take in renders])
-    white = torch.stack([(take.image.permute(2, 0, 1) * 255).to(torch.uint8) for take in renders])
+    renders = stack([render_head("train", head, 128, n_renders=1)[0] for head in range(6)])
+    truth = renders.maps.mask
+    white = to_bytes(colors_to_images(renders.image))
     blobs = torch.nn.functional.interpolate(torch.rand(6, 3, 9, 9), (128, 128), mode="bilinear")
     busy = torch.where(truth[:, None], white, (blobs * 255).to(torch.uint8))
     source = mask_source(replace(DEMO, masks="auto"))

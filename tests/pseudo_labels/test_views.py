@@ -10,8 +10,9 @@ import trimesh
 from lift3d.config.presets import DEMO
 from lift3d.masks.background import background_masks
 from lift3d.pseudo_labels.views import STEP, Template, features, mean_texture, register, view_grid
+from lift3d.scene.batch import stack
 from lift3d.scene.cameras import ViewPrior
-from lift3d.scene.images import to_bytes
+from lift3d.scene.images import colors_to_images, to_bytes
 from lift3d.scene.mesh import Mesh
 from lift3d.synthetic.render import render_head
 
@@ -32,9 +33,9 @@ def ellipsoid() -> Mesh:
 @pytest.fixture(scope="module")
 def heads():
     """Images, masks and views of 150 heads, two of each."""
-    renders = [r for i in range(150) for r in render_head("train", i, 32, n_renders=2)]
-    images = to_bytes(torch.stack([r.image for r in renders]).permute(0, 3, 1, 2) * 2 - 1)
-    return images, background_masks(images, 1.0), torch.stack([r.view for r in renders])
+    renders = stack([r for i in range(150) for r in render_head("train", i, 32, n_renders=2)])
+    images = to_bytes(colors_to_images(renders.image))
+    return images, background_masks(images, 1.0), renders.view
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +56,9 @@ def test_views_of_heads_are_found_on_an_ellipsoid(template, heads) -> None:
     assert (found[:, 1] - views[:, 1]).abs().median() < 0.12  # radians; the prior's spread is 0.35
     assert (found[:, :3].mean(0) - torch.tensor(PRIOR.mean[:3])).abs().max() < 0.02
     strangers = render_head("benchmark", 0, 32)
-    stranger = to_bytes(torch.stack([r.image for r in strangers]).permute(0, 3, 1, 2) * 2 - 1)
+    stranger = to_bytes(colors_to_images(strangers.image))
     alone = template.find(stranger, background_masks(stranger, 1.0))
-    truth = torch.stack([r.view for r in strangers])
-    assert (alone[:, 1] - truth[:, 1]).abs().median() < 0.12
+    assert (alone[:, 1] - strangers.view[:, 1]).abs().median() < 0.12
 
 
 def test_the_right_views_give_a_sharper_mean_than_one_view_for_all(ellipsoid, heads) -> None:

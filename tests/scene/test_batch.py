@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lift3d.scene.batch import Batch
+from lift3d.scene.batch import Batch, stack
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,3 +60,23 @@ def test_to_changes_every_tensor_and_repr_is_short() -> None:
     assert double.position.dtype == double.weight.dtype == torch.float64
     assert repr(POINTS) == "Points(position=[4, 2, 3], weight=[4, 2], name='p')"
     assert POINTS.device == torch.device("cpu")
+
+
+@dataclass(frozen=True, repr=False)
+class Named(Batch):
+    points: Points
+    color: Float[Tensor, "*s 3"]
+
+
+def test_a_batch_within_a_batch_is_indexed_along() -> None:
+    whole = Named(POINTS, POINTS.position)
+    assert whole.batch_shape == (4, 2) and whole[2:, 1].points.position.shape == (2, 3)
+    assert whole.to(torch.float64).points.weight.dtype == torch.float64
+
+
+@pytest.mark.parametrize("whole", [POINTS, Named(POINTS, POINTS.position), Colored(*vars(POINTS).values())])
+def test_stacking_is_the_inverse_of_iteration(whole: Batch) -> None:
+    again = stack(list(whole))
+    assert repr(again) == repr(whole)
+    points, expected = (getattr(b, "points", b) for b in (again, whole))
+    assert torch.equal(points.position, expected.position) and points.name == "p"

@@ -9,9 +9,10 @@ import torch
 import trimesh
 
 from lift3d.errors import ConfigError
+from lift3d.render.maps import Maps, Renders
 from lift3d.render.mesh import box_average
 from lift3d.render.rasterize import get_rasterizer
-from lift3d.scene.cameras import Cameras, pixel_grid
+from lift3d.scene.cameras import pixel_grid
 from lift3d.scene.geometry import normalize
 from lift3d.scene.images import to_uint8
 from lift3d.scene.lights import Lights
@@ -33,9 +34,8 @@ from lift3d.synthetic.render import (
     LIGHT_PRIOR,
     VIEW_PRIOR,
     VIEWS_PER_HEAD,
-    HeadRender,
     render_head,
-    render_mesh,
+    render_painted,
     render_parameters,
 )
 
@@ -50,7 +50,7 @@ def head_mesh(split: str, head: int):
 
 
 @pytest.fixture(scope="module")
-def renders() -> list[HeadRender]:
+def renders() -> Renders:
     return render_head("train", 5, SIZE, n_renders=2)
 
 
@@ -254,53 +254,54 @@ def test_smoothstep_is_the_cubic_and_reverses() -> None:
 # --- renders
 
 
-def test_two_renders_are_bit_identical_however_many_takes_there_are(renders: list[HeadRender]) -> None:
+def test_two_renders_are_bit_identical_however_many_there_are(renders: Renders) -> None:
     again = render_head("train", 5, SIZE, n_renders=1)[0]
-    for f in fields(HeadRender):
-        assert torch.equal(getattr(again, f.name), getattr(renders[0], f.name)), f.name
+    assert torch.equal(again.view, renders[0].view) and torch.equal(again.light, renders[0].light)
+    for f in fields(Maps):
+        assert torch.equal(getattr(again.maps, f.name), getattr(renders[0].maps, f.name)), f.name
     other = render_head("benchmark", 5, SIZE, n_renders=1)[0]
     assert not torch.equal(other.image, renders[0].image)
 
 
-def test_takes_share_the_head_and_differ_in_view_and_light(renders: list[HeadRender]) -> None:
+def test_renders_share_the_head_and_differ_in_view_and_light(renders: Renders) -> None:
     first, second = renders
     assert not torch.equal(first.view, second.view) and not torch.equal(first.light, second.light)
     for name in ("albedo", "specular", "shininess"):
-        a, b = (getattr(t, name)[t.mask] for t in renders)
+        a, b = (getattr(t.maps, name)[t.maps.mask] for t in renders)
         assert abs(a.mean() - b.mean()) < 0.25 * a.mean()
 
 
-def test_maps_are_zero_outside_the_mask_and_the_image_white(renders: list[HeadRender]) -> None:
+def test_maps_are_zero_outside_the_mask_and_the_image_white(renders: Renders) -> None:
     for render in renders:
-        assert torch.equal(render.mask, render.depth > 0)
-        assert 0.3 < render.mask.float().mean() < 0.8
-        lengths = render.normal.norm(dim=-1)
-        torch.testing.assert_close(lengths, render.mask.float())
-        for name in ("normal", "albedo", "specular", "shininess"):
-            assert not getattr(render, name)[~render.mask].any(), name
+        maps = render.maps
+        assert torch.equal(maps.mask, maps.depth > 0)
+        assert 0.3 < maps.mask.float().mean() < 0.8
+        torch.testing.assert_close(maps.normals.norm(dim=-1), maps.mask.float())
+        for name in ("normals", "albedo", "specular", "shininess"):
+            assert not getattr(maps, name)[~maps.mask].any(), name
         assert 0 <= render.image.min() and render.image.max() <= 1
-        border = torch.nn.functional.max_pool2d(render.mask[None].float(), 3, 1, 1)[0] == 0
+        border = torch.nn.functional.max_pool2d(maps.mask[None].float(), 3, 1, 1)[0] == 0
         assert torch.equal(render.image[border], torch.full_like(render.image[border], BACKGROUND))
 
 
-def test_depth_reprojects_onto_the_mesh(renders: list[HeadRender]) -> None:
+def test_depth_reprojects_onto_the_mesh(renders: Renders) -> None:
     mesh = head_mesh("train", 5)
     oracle = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
     render = renders[1]
-    cameras = Cameras.from_view(render.view)
+    cameras = render.cameras
     origins, directions = cameras.rays(pixel_grid(SIZE), SIZE)
-    inside = render.mask.flatten()
+    inside = render.maps.mask.flatten()
     per_distance = -(directions @ cameras.rotation.mT)[..., 2:]  # z-depth of a unit step along the ray
-    points = (origins + render.depth.flatten()[:, None] / per_distance * directions)[inside][::17]
+    points = (origins + render.maps.depth.flatten()[:, None] / per_distance * directions)[inside][::17]
     _, distance, _ = trimesh.proximity.closest_point_naive(oracle, points.numpy())
     assert distance.max() < 1e-5
     torch.testing.assert_close(cameras.project(points, SIZE), pixel_grid(SIZE)[inside][::17])
 
 
-def test_visible_normals_face_the_camera(renders: list[HeadRender]) -> None:
+def test_visible_normals_face_the_camera(renders: Renders) -> None:
     for render in renders:
-        _, directions = Cameras.from_view(render.view).rays(pixel_grid(SIZE), SIZE)
-        facing = -(render.normal.flatten(0, 1) * directions).sum(-1)[render.mask.flatten()]
+        _, directions = render.cameras.rays(pixel_grid(SIZE), SIZE)
+        facing = -(render.maps.normals.flatten(0, 1) * directions).sum(-1)[render.maps.mask.flatten()]
         assert (facing > 0).float().mean() > 0.98  # the others are smooth normals at folds and at the rim
         assert facing.mean() > 0.6
 
@@ -310,12 +311,13 @@ def test_the_image_is_the_shading_of_its_own_maps() -> None:
     mesh = MODEL.mesh(shape.identity, shape.expression)
     views, lights = render_parameters("train", 5, 1)
     rasterizer = get_rasterizer("embree")
-    fine = render_mesh(mesh, look, MODEL, views[0], lights[0], 2 * SIZE, 1, rasterizer)
-    _, directions = Cameras.from_view(views[0]).rays(pixel_grid(2 * SIZE), 2 * SIZE)
+    fine = render_painted(mesh, look, MODEL, views, lights, 2 * SIZE, 1, rasterizer)[0]
+    _, directions = fine.cameras.rays(pixel_grid(2 * SIZE), 2 * SIZE)
     to_camera = -directions.view(2 * SIZE, 2 * SIZE, 3)
-    material = Material(fine.albedo, fine.specular[..., None], fine.shininess[..., None])
-    color = shade(normalize(fine.normal), to_camera, material, Lights.from_vector(lights[0])).clamp(0, 1)
-    expected = torch.where(fine.mask[..., None], color, torch.tensor(BACKGROUND))
+    maps = fine.maps
+    material = Material(maps.albedo, maps.specular[..., None], maps.shininess[..., None])
+    color = shade(normalize(maps.normals), to_camera, material, Lights.from_vector(lights[0])).clamp(0, 1)
+    expected = torch.where(maps.mask[..., None], color, torch.tensor(BACKGROUND))
     torch.testing.assert_close(fine.image, expected, atol=2e-5, rtol=0)
     coarse = render_head("train", 5, SIZE, n_renders=1)[0]
     assert torch.equal(coarse.image, box_average(fine.image, 2))
