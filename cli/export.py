@@ -210,6 +210,8 @@ def _refuse_without_effect(suffix: str, folder: bool, textured: bool) -> None:
         options.refuse_without_effect(["vertex_colors"], f"in {suffix} files, which have no textures")
     if not textured:
         options.refuse_without_effect(["texture_size"], "without textures")
+    if suffix == ".html":
+        options.refuse_without_effect(["resolution", "resume"], "on a page")
 
 
 def _people(

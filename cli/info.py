@@ -112,6 +112,8 @@ def _read_mesh(file: Path) -> "Mesh":
         return read_glb(file)
     try:
         found = trimesh.load(file, force="mesh", process=False)
+        if file.suffix.lower() == ".stl":  # every face has corners of its own
+            found.merge_vertices()
         vertices, faces = np.float32(found.vertices), np.int32(found.faces)
     except Exception as error:  # trimesh raises whatever its parsers do
         raise CorruptFile(f"{file} is truncated or no {file.suffix[1:].upper()} file: {error}") from error

@@ -23,6 +23,7 @@ from lift3d.render.maps import Maps
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.lights import Lights
 from lift3d.scene.surface import Surface
+from lift3d.seeds import seed_list
 
 FORMAT = "lift3d.instance/1"
 FILE = "instance.lift"  # in the folder of a run
@@ -54,7 +55,7 @@ class Instances(LiftedGAN):
         """
         if truncation not in (None, self.config.truncation):
             raise ConfigError(f"truncation is {truncation}, but instances are what they are; leave it out")
-        seeds = torch.tensor([seeds] if isinstance(seeds, int) else [int(s) for s in seeds])
+        seeds = torch.tensor(seed_list(seeds))
         index = seeds % len(self.members)
         picked = {f.name: getattr(self.samples, f.name)[index].to(self.device) for f in fields(Samples)}
         return Samples(**picked | {"seed": seeds.to(self.device)})
@@ -91,7 +92,7 @@ class Instances(LiftedGAN):
         renderer: Renderer | None = None,
     ) -> Maps:
         """As ``LiftedGAN.render``, by the fields of the instance."""
-        self._check_render(code, cameras, lights, size)
+        self._check_render(code, cameras, lights, size, renderer)
         return self.member(code).render(code, cameras, lights, size, renderer)
 
     def project(self, w: Float[Tensor, " w"], images: Float[Tensor, "k 3 h h"]) -> Float[Tensor, "k 3 H H"]:

@@ -40,6 +40,7 @@ from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh, clean, decimate
 from lift3d.scene.surface import Surface, of_points, sdf_and_gradient, smooth_normal
 from lift3d.scene.unseen import fading
+from lift3d.seeds import seed_list
 
 FORMAT = "lift3d.lifted/2"
 RIM_MESH = 24  # grid cells a side of the mesh on which the material of unseen points is looked up
@@ -145,6 +146,9 @@ class LiftedGAN(nn.Module):
         self.log_sharpness = nn.Parameter(torch.tensor(4.0))  # log s of neus.py
         self.register_buffer("open_bands", torch.tensor(1.0))  # fraction of encoding bands in use
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.config.name!r}, {self.config.size} pixels)"
+
     @property
     def sharpness(self) -> Tensor:
         """Inverse standard deviation s of the logistic density, world units."""
@@ -171,7 +175,7 @@ class LiftedGAN(nn.Module):
         """Lifts the GAN's samples of these seeds, or of one; ``truncation`` psi, 0 to 1, defaults to the
         preset's.
         """
-        seeds = [seeds] if isinstance(seeds, int) else seeds
+        seeds = seed_list(seeds)
         z = self.latents(seeds)
         return self.lift(self.to_w(z, truncation), z, seeds)
 
@@ -334,13 +338,15 @@ class LiftedGAN(nn.Module):
         A single camera or light counts as a batch of one. ``renderer`` defaults to ``MeshRenderer()``. The
         result is on the device of the model. Raises ``ConfigError`` for arguments of other kinds or shapes.
         """
-        self._check_render(code, cameras, lights, size)
+        self._check_render(code, cameras, lights, size, renderer)
         cameras = cameras if cameras.batch_shape else cameras[None]
         lights = lights if lights.batch_shape else lights[None]
         renderer = MeshRenderer() if renderer is None else renderer
         return renderer(self, code, cameras.to(self.device), lights.to(self.device), size)
 
-    def _check_render(self, code: object, cameras: object, lights: object, size: object) -> None:
+    def _check_render(
+        self, code: object, cameras: object, lights: object, size: object, renderer: object
+    ) -> None:
         """Refuses what ``render`` would misread."""
         if not isinstance(cameras, Cameras) or not isinstance(lights, Lights):
             got = f"{type(cameras).__name__} and {type(lights).__name__}"
@@ -367,6 +373,8 @@ class LiftedGAN(nn.Module):
             )
         if not isinstance(size, int) or size < 1:
             raise ConfigError(f"size is {size!r}, expected a number of pixels, 1 or more")
+        if not (renderer is None or callable(renderer)):
+            raise ConfigError(f"renderer is {renderer!r}, expected MeshRenderer() or VolumeRenderer(), say")
 
     # --- files
 

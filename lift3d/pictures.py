@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -147,17 +148,28 @@ def enlarge(picture: Picture, factor: int) -> Picture:
     return picture.repeat(factor, 0).repeat(factor, 1)
 
 
-def save_image(path: Path | str, colors: Float[Tensor, "h w 3"]) -> None:
-    """Writes colors in [0, 1], such as ``maps.colors[0, 0]``, as an image file of the kind its name says."""
-    save_png(path, to_picture(colors))
+def save_image(path: Path | str, colors: Float[Tensor, "*h w c"] | UInt8[Tensor, "*h w c"]) -> None:
+    """Writes an image file of the kind its name says. ``colors`` [h, w, 3] are in [0, 1], such as
+    ``maps.colors[0, 0]``, or bytes, such as ``sample.colors[0, 0]`` of a dataset. Raises ``ConfigError`` for
+    other shapes and for unknown kinds.
+    """
+    if colors.ndim != 3 or colors.shape[-1] != 3:
+        raise ConfigError(
+            f"colors have the shape {tuple(colors.shape)}, expected (h, w, 3), of one image: "
+            "maps.colors[0, 0], say"
+        )
+    kind = Image.registered_extensions().get(Path(path).suffix.lower())
+    if kind not in Image.SAVE:
+        raise ConfigError(f"{path} has no known image format, expected a name such as head.png or head.jpg")
+    save_png(path, colors.cpu().numpy() if colors.dtype == torch.uint8 else to_picture(colors), kind)
 
 
-def save_png(path: Path | str, picture: Picture) -> None:
-    """Write a picture; folders are made."""
+def save_png(path: Path | str, picture: Picture, kind: str = "PNG") -> None:
+    """Write a picture, as PNG if nothing else is said; folders are made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
-        Image.fromarray(picture).save(file, format="PNG")
+        Image.fromarray(picture).save(file, format=kind)
 
 
 def _on_background(colors: np.ndarray, mask: np.ndarray | None, background: Color) -> np.ndarray:

@@ -4,6 +4,11 @@ A GAN sample is named by a seed of 32 bits, as torch's CPU generator uses no mor
 in blocks that do not overlap. Seeds that a user lists one by one are the user's own choice.
 """
 
+import numpy as np
+
+from lift3d.errors import ConfigError
+from lift3d.settings import shown
+
 BLOCK = 1_000_000  # samples of one run
 STREAMS = {
     "dataset": range(0, BLOCK),  # of datasets of seed 0: sample i is the GAN's sample of seed i
@@ -17,6 +22,16 @@ STREAMS = {
 }
 UNLABELED_SEED = STREAMS["unlabeled"].start  # of the first of the samples in ``Preset.n_unlabeled``
 _GOLDEN = 2_654_435_769  # 2^32 / golden ratio: multiples of it are far apart
+
+
+def seed_list(seeds: object) -> list[int]:
+    """One seed, or several, as a list. Raises ``ConfigError`` where there is none, and for anything but whole
+    numbers of 32 bits.
+    """
+    found = np.atleast_1d(np.asarray(seeds))
+    if found.dtype.kind not in "iu" or found.ndim > 1 or found.min() < 0 or found.max() >= 2**32:
+        raise ConfigError(f"seeds are {shown(seeds)}, expected one or more from 0 to 2^32 - 1")
+    return found.tolist()
 
 
 def training_seed(run_seed: int) -> int:

@@ -147,11 +147,13 @@ def test_both_renderers_agree(model):
             r"do not fit, expected cameras \[v\] and lights",
         ),
         ({"size": 0}, "size is 0, expected a number of pixels"),
+        ({"renderer": "neus"}, r"renderer is 'neus', expected MeshRenderer\(\) or VolumeRenderer\(\), say"),
     ],
 )
 def test_what_render_would_misread_is_refused(model, change, message):
     one = model.sample(2)
-    given = {"code": one.code[0], "cameras": one.cameras, "lights": one.lights, "size": 8} | change
+    given = {"code": one.code[0], "cameras": one.cameras, "lights": one.lights, "size": 8}
+    given |= {"renderer": None} | change
     with pytest.raises(ConfigError, match=message):
         model._check_render(**given)
 
@@ -178,6 +180,7 @@ def test_what_sample_returns_render_takes(model):
     torch.testing.assert_close(ours.colors, batch.colors, atol=1e-5, rtol=0)
     again = model.sample(5)
     torch.testing.assert_close(again.code[0], one.code, atol=1e-5, rtol=1e-5)
+    assert repr(model) == "LiftedGAN('tiny', 16 pixels)"
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 0.0), (torch.float16, 2e-3)])

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from lift3d import pictures
@@ -133,3 +134,23 @@ def test_enlarge_and_png_round_trip(tmp_path):
     pictures.save_png(path, big)
     with Image.open(path) as image:
         assert image.format == "PNG" and np.array_equal(np.array(image), big)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.png", "PNG"), ("a.JPG", "JPEG"), ("a.webp", "WEBP")])
+def test_an_image_is_of_the_kind_its_name_says(tmp_path, name, kind):
+    colors = torch.linspace(0, 1, 5 * 7 * 3).view(5, 7, 3)
+    for given in (colors, (colors * 255).round().to(torch.uint8)):
+        pictures.save_image(tmp_path / name, given)
+        with Image.open(tmp_path / name) as image:
+            assert image.format == kind
+            error = np.array(image) / 255 - colors.numpy()
+        assert abs(error).max() < (0.51 / 255 if kind == "PNG" else 0.3)
+
+
+def test_what_is_no_image_is_not_saved(tmp_path):
+    with pytest.raises(ConfigError, match=r"colors have the shape \(1, 5, 7, 3\), expected \(h, w, 3\)"):
+        pictures.save_image(tmp_path / "a.png", torch.zeros(1, 5, 7, 3))
+    with pytest.raises(
+        ConfigError, match=r"a.xyz has no known image format, expected a name such as head.png"
+    ):
+        pictures.save_image(tmp_path / "a.xyz", torch.zeros(5, 7, 3))

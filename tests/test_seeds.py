@@ -3,14 +3,17 @@
 import inspect
 from itertools import combinations
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lift3d.config.presets import PRESETS
+from lift3d.errors import ConfigError
 from lift3d.evaluation.relighting import relighting
 from lift3d.export.dataset import DatasetPlan
-from lift3d.seeds import BLOCK, STREAMS, UNLABELED_SEED, dataset_seed, priors_seed, training_seed
+from lift3d.seeds import BLOCK, STREAMS, UNLABELED_SEED, dataset_seed, priors_seed, seed_list, training_seed
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -27,6 +30,26 @@ def test_no_two_streams_overlap(a: str, b: str) -> None:
 
 def test_streams_are_seeds_of_32_bits() -> None:
     assert all(0 <= block.start < block.stop <= 2**32 for block in STREAMS.values())
+
+
+@pytest.mark.parametrize(
+    ("seeds", "wanted"),
+    [
+        (7, [7]),
+        (np.int64(7), [7]),
+        ([7, 8], [7, 8]),
+        (range(2), [0, 1]),
+        (torch.tensor([2**32 - 1]), [2**32 - 1]),
+    ],
+)
+def test_seeds_are_one_or_several_whole_numbers(seeds: object, wanted: list[int]) -> None:
+    assert seed_list(seeds) == wanted
+
+
+@pytest.mark.parametrize("seeds", ["17", 1.5, [], -1, [0, 2**32], None, True, [[1, 2]], 2**70])
+def test_other_seeds_are_refused(seeds: object) -> None:
+    with pytest.raises(ConfigError, match=r"^seeds are .*, expected one or more from 0 to 2\^32 - 1$"):
+        seed_list(seeds)
 
 
 @given(SEEDS, st.integers(0, 2**31 - 1), st.integers(0, BLOCK - 1))

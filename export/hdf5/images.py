@@ -84,6 +84,9 @@ class ImageDataset(Dataset[DatasetImage]):
     def __len__(self) -> int:
         return len(self.samples) * self.n_views * self.n_lights
 
+    def __repr__(self) -> str:
+        return f"ImageDataset({str(self.samples.path)!r}, {len(self)} images)"
+
     def __getitem__(self, item: int) -> DatasetImage | Any:
         """One image, or what ``transform`` makes of it."""
         if not -len(self) <= item < len(self):

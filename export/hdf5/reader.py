@@ -162,6 +162,9 @@ class LiftedDataset(Dataset[DatasetSample]):
     def __len__(self) -> int:
         return len(self.indices)
 
+    def __repr__(self) -> str:
+        return f"LiftedDataset({str(self.path)!r}, {len(self)} samples)"
+
     @overload
     def __getitem__(self, item: int) -> DatasetSample: ...
     @overload
@@ -235,6 +238,9 @@ def with_normals_in_camera(one: Views) -> Views:
 
 class Shards(ConcatDataset):
     """The samples of several files, one file after the other."""
+
+    def __repr__(self) -> str:
+        return f"Shards({self.datasets})"
 
     def mesh(self, item: int) -> Mesh:
         """The mesh of a sample."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lift3d.errors import ConfigError
 from lift3d.model import Samples
-from lift3d.seeds import dataset_seed
+from lift3d.seeds import dataset_seed, seed_list
 from lift3d.settings import shown
 
 MAX_TEXT = 200  # characters of a list of seeds that stand in the file; longer ones are summed up
@@ -60,9 +60,7 @@ class LatentPlan:
     @staticmethod
     def of_seeds(seeds: Sequence[int]) -> "LatentPlan":
         """The model's samples of these seeds, as ``LiftedGAN.sample`` gives them."""
-        seeds = tuple(map(int, seeds))
-        if not seeds or min(seeds) < 0 or max(seeds) >= 2**32:
-            raise ConfigError(f"seeds are {shown(seeds)}, expected one or more from 0 to 2^32 - 1")
+        seeds = tuple(seed_list(seeds))
         text = "seeds:" + ",".join(_runs(seeds))
         if len(text) > MAX_TEXT:
             text = f"seeds:{len(seeds)} {_digest(np.array(seeds, np.int64))}"

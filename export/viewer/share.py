@@ -9,7 +9,7 @@ import gzip
 import html
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lift3d.errors import ConfigError
@@ -31,7 +31,7 @@ _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inl
 class Page:
     """One HTML page. Jupyter shows it where a cell ends with it."""
 
-    text: str
+    text: str = field(repr=False)
 
     def save(self, path: Path | str) -> None:
         """Writes the file, whole or not at all."""

@@ -182,6 +182,8 @@ def test_a_dataset_without_meshes(tiny_model: Path, tmp_path: Path, monkeypatch:
             ["faces.h5", "--vertex-colors", "--texture-size", 64],
             "--texture-size has no effect without",
         ),
+        (["faces.h5", "--out", "a.html", "--resume"], "--resume has no effect on a page; leave it out"),
+        (["--model", "demo", "--out", "a.html", "--resolution", 64], "--resolution has no effect on a page"),
         (["faces.h5", "--out", "a.stl", "--vertex-colors"], "--vertex-colors has no effect in .stl files"),
         (["faces.h5", "--decimate", 3], "decimate: 3 faces asked for, expected at least 4"),
         (["faces.h5", "--out", "folder", "--format", "fbx"], "--format fbx has no known format"),

@@ -144,7 +144,7 @@ def test_a_mesh_of_any_format(faces: Path, suffix: str) -> None:
     mesh = lift3d.open_dataset(faces).mesh(0)
     mesh.save(f"head{suffix}")
     about = json.loads(run("info", f"head{suffix}", "--json").stdout)
-    assert about["faces"] == len(mesh.faces)
+    assert (about["vertices"], about["faces"]) == (len(mesh.vertices), len(mesh.faces))
     least, _, greatest = about["ranges"]["position"]
     assert (least, greatest) == pytest.approx((mesh.vertices.min(), mesh.vertices.max()), abs=1e-5)
     for content in (b"", b"no mesh", Path(f"head{suffix}").read_bytes()[:300]):

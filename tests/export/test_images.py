@@ -52,6 +52,8 @@ def test_items_are_the_images_of_the_samples(written: Path) -> None:
         torch.testing.assert_close(image.cameras.rotation, sample.cameras.rotation[v])
         assert torch.equal(image.lights.direction, sample.lights.direction[li])
     assert torch.equal(images[-1].colors, images[29].colors)
+    assert repr(samples) == f"LiftedDataset({str(written)!r}, 5 samples)"
+    assert repr(images) == f"ImageDataset({str(written)!r}, 30 images)"
     with pytest.raises(IndexError, match="image 30 of 30"):
         images[30]
 

@@ -359,7 +359,7 @@ def test_latents_that_are_none(tmp_path: Path) -> None:
         LatentPlan.interpolate("3:4")
     with pytest.raises(ConfigError, match="interpolate is 3:4:1, expected two seeds .* at least 2 steps"):
         LatentPlan.interpolate("3:4:1")
-    with pytest.raises(ConfigError, match=r"seeds are \(-1,\), expected one or more from 0 to 2"):
+    with pytest.raises(ConfigError, match=r"seeds are \[-1\], expected one or more from 0 to 2"):
         LatentPlan.of_seeds([-1])
     with pytest.raises(ConfigError, match="n is not given, expected the number of samples, or latents"):
         DatasetPlan()
