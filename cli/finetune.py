@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--profile", default="full", show_default=True, metavar="quick|full", help="quick: every step, as a toy."
 )
-@click.option("--gan", type=options.PATH, help="The 2D GAN, with its discriminator.  [default: the preset's]")
-@click.option("--accept-license", is_flag=True, help="Accept the terms of the preset's GAN and download it.")
+@options.gan
 @click.option("--latent", type=options.PATH, help="The sample of this w, a .npy file, instead of the seed's.")
 @click.option("--out", type=options.PATH, required=True, help="Directory of the run.")
 @options.masks
@@ -37,7 +36,7 @@ def finetune(
     model: str | None,
     dataset: str | None,
     profile: str,
-    gan: Path | None,
+    gan: str | None,
     accept_license: bool,
     latent: Path | None,
     out: Path,

@@ -165,7 +165,10 @@ def _gan(file: Path, as_json: bool) -> None:
         ("architecture", about.architecture),
         ("latents", f"z {about.z_dim}, w {about.w_dim}, {about.n_mapping_layers} mapping layers"),
         ("conditional", f"yes, {about.c_dim} numbers" if about.c_dim else "no"),
-        ("discriminator", "there" if about.discriminator else "missing: this file cannot be lifted"),
+        (
+            "discriminator",
+            "there" if about.discriminator else "missing: features of another network stand in",
+        ),
         ("license", about.license or "not stated"),
         *(("note", note) for note in about.notes),
     ]

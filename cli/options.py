@@ -110,6 +110,20 @@ steps = click.option("--steps", type=int, help="Steps at most.  [default: the pr
 threads = click.option("--threads", type=int, help="CPU threads.  [default: all cores]")
 
 
+def gan(command: Command) -> Command:
+    """Adds --gan and --accept-license: the 2D GAN that is lifted."""
+    which = click.option(
+        "--gan",
+        metavar="FILE|package.module:function",
+        help="2D GAN to lift: a file, or a function that makes a generator of your own.  "
+        "[default: the preset's]",
+    )
+    terms = click.option(
+        "--accept-license", is_flag=True, help="Accept the terms of the preset's GAN and download it."
+    )
+    return which(terms(command))
+
+
 def _box(_: click.Context, __: click.Parameter, value: str | None) -> tuple[float, ...] | None:
     """Four numbers."""
     if value is None:

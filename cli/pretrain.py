@@ -24,8 +24,7 @@ from lift3d.cli.progress import RichObserver, TensorBoardObserver
     metavar="quick|full",
     help="quick: every step, as a toy; what FILE.toml says stays.",
 )
-@click.option("--gan", type=options.PATH, help="2D GAN to lift.  [default: the preset's]")
-@click.option("--accept-license", is_flag=True, help="Accept the terms of the preset's GAN and download it.")
+@options.gan
 @options.masks
 @options.tensorboard
 @click.option("--dry-run", is_flag=True, help="Print the resolved settings as a file for --dataset and stop.")
@@ -37,7 +36,7 @@ def pretrain(
     dataset: str,
     out: Path,
     profile: str,
-    gan: Path | None,
+    gan: str | None,
     accept_license: bool,
     masks: str | None,
     tensorboard: Path | None,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lift3d import model as models
 from lift3d.checkpoint import copy_tensors, read_tensors, require_format, write_tensors
 from lift3d.errors import CheckpointError, ConfigError, CorruptFile
+from lift3d.gan.generator import Liftable
 from lift3d.model import LiftedGAN, Renderer, Samples
 from lift3d.render.maps import Maps
 from lift3d.scene.cameras import Cameras
@@ -129,9 +130,9 @@ class Instances(LiftedGAN):
         write_tensors(path, tensors, about | {"license": base.config.license})
 
     @staticmethod
-    def load(path: str | Path) -> "Instances":
-        """The instance of a file, on the CPU. ``CheckpointError`` where its model is not found or is another
-        one.
+    def load(path: str | Path, generator: Liftable | None = None) -> "Instances":
+        """The instance of a file, on the CPU; ``generator`` where its model's file does not hold it.
+        ``CheckpointError`` where its model is not found or is another one.
         """
         about, tensors = read_tensors(path)
         require_format(about, FORMAT, path, "`lift3d finetune` and `lift3d refine` make instances")
@@ -139,7 +140,7 @@ class Instances(LiftedGAN):
         given = {k.removeprefix(SAMPLE): t for k, t in tensors.items() if k.startswith(SAMPLE)}
         if not isinstance(name, str) or given.keys() != {f.name for f in fields(Samples)}:
             raise CorruptFile(f"{path} is damaged: it does not say what it is an instance of")
-        base = _base(Path(path), name, checksum)
+        base = _base(Path(path), name, checksum, generator)
         member = own_fields(base)
         changed = [k.removeprefix(CHANGED) for k in tensors if k.startswith(CHANGED)]
         own = {k: t for k, t in member.state_dict().items() if k in changed}
@@ -167,12 +168,12 @@ def together(parts: Sequence[Instances]) -> Instances:
     return found
 
 
-def load(*names: str | Path) -> LiftedGAN:
+def load(*names: str | Path, generator: Liftable | None = None) -> LiftedGAN:
     """The bundled model ("demo", also if no name is given), a file written by ``LiftedGAN.save`` or ``lift3d
     pretrain``, or one or several instances of ``lift3d finetune``, ``refine`` and ``invert``; a folder stands
-    for the file in it.
+    for the file in it. ``generator``: what a model was lifted from, where that is no StyleGAN (gan/own.py).
     """
-    found = [_load(name) for name in names or ("demo",)]
+    found = [_load(name, generator) for name in names or ("demo",)]
     if len(found) == 1:
         return found[0]
     for name, model in zip(names, found):
@@ -181,16 +182,16 @@ def load(*names: str | Path) -> LiftedGAN:
     return together(found)
 
 
-def _load(name: str | Path) -> LiftedGAN:
+def _load(name: str | Path, generator: Liftable | None) -> LiftedGAN:
     path = Path(name)
     if path.is_dir() and (path / FILE).is_file():
         path = path / FILE
     if str(name) != "demo" and path.is_file() and read_tensors(path)[0].get("format") == FORMAT:
-        return Instances.load(path)
-    return models.load(name)
+        return Instances.load(path, generator)
+    return models.load(name, generator)
 
 
-def _base(path: Path, name: str, checksum: object) -> LiftedGAN:
+def _base(path: Path, name: str, checksum: object, generator: Liftable | None) -> LiftedGAN:
     """The model that an instance's file names: where it was, or beside the file."""
     places = ["demo"] if name == "demo" else [Path(name), path.parent / Path(name).name]
     found = [place for place in places if place == "demo" or Path(place).is_file()]
@@ -198,7 +199,7 @@ def _base(path: Path, name: str, checksum: object) -> LiftedGAN:
         raise CheckpointError(
             f"{path} is an instance of {name}, which is not there; put it beside the instance"
         )
-    base = models.load(found[0])
+    base = models.load(found[0], generator)
     if base.checksum() != checksum:
         raise CheckpointError(
             f"{path} is an instance of another version of {name}: its checksum differs; make it anew with "

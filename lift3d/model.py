@@ -20,11 +20,12 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from lift3d import defaults
-from lift3d.checkpoint import fill, misfit, read_tensors, require_format, write_tensors
+from lift3d.checkpoint import copy_tensors, misfit, read_tensors, require_format, write_tensors
 from lift3d.config.schema import Preset
 from lift3d.errors import CheckpointError, ConfigError, CorruptFile
-from lift3d.gan.generator import Liftable
-from lift3d.gan.kinds import describe_generator, new_generator
+from lift3d.gan import own
+from lift3d.gan.generator import Liftable, StyleGenerator
+from lift3d.gan.kinds import new_generator
 from lift3d.gan.latents import sample_z
 from lift3d.networks.encoders import LightEncoder, ViewEncoder, image_encoder
 from lift3d.networks.fields import MaterialField, SDFField, condition
@@ -387,39 +388,49 @@ class LiftedGAN(nn.Module):
         return found.hexdigest()
 
     def save(self, path: str | Path, dtype: torch.dtype = torch.float32) -> None:
-        """One safetensors file with all networks and the configuration; atomic."""
-        tensors = {k: t.to(dtype) if t.is_floating_point() else t for k, t in self.state_dict().items()}
+        """One safetensors file with all networks and the configuration; atomic. Of a generator that is no
+        StyleGAN it holds the name only (gan/own.py).
+        """
+        tensors = {k: t.to(dtype) if t.is_floating_point() else t for k, t in self._stored().items()}
         about = {
             "format": FORMAT,
             "preset": self.config.to_json(),
-            "generator": describe_generator(self.generator),
+            "generator": own.describe(self.generator),
             "license": self.config.license,
         }
         write_tensors(path, tensors, about)
 
+    def _stored(self) -> dict[str, Tensor]:
+        """The tensors of a file."""
+        held = isinstance(self.generator, StyleGenerator)
+        return {k: t for k, t in self.state_dict().items() if held or not k.startswith("generator.")}
+
     @staticmethod
-    def load(path: str | Path) -> "LiftedGAN":
-        """A model written by ``save``, on the CPU, in single precision. Raises ``CheckpointError`` for other
-        files.
+    def load(path: str | Path, generator: Liftable | None = None) -> "LiftedGAN":
+        """A model written by ``save``, on the CPU, in single precision; ``generator`` where the file does not
+        hold it. Raises ``CheckpointError`` for other files.
         """
         about, tensors = read_tensors(path)
         require_format(about, FORMAT, path, "`lift3d pretrain --gan` makes a lifted model of a 2D GAN")
-        preset, generator = about.get("preset"), about.get("generator")
-        if not isinstance(preset, str) or not isinstance(generator, dict):
+        preset, stated = about.get("preset"), about.get("generator")
+        if not isinstance(preset, str) or not isinstance(stated, dict):
             raise CorruptFile(f"{path} is damaged: it does not say what its networks are")
+        found = own.generator_of(stated, path, generator)
 
         def build() -> LiftedGAN:
-            return LiftedGAN(Preset.from_json(preset), new_generator(generator, path))
+            return LiftedGAN(
+                Preset.from_json(preset), new_generator(stated, path) if found is None else found
+            )
 
         try:
             with torch.device("meta"):  # sizes are compared before memory is taken for them
-                problem = misfit(build().state_dict(), {name: tuple(t.shape) for name, t in tensors.items()})
+                problem = misfit(build()._stored(), {name: tuple(t.shape) for name, t in tensors.items()})
             if problem:
                 raise CheckpointError(f"{path} {problem}")
             model = build()
         except ConfigError as error:
             raise CheckpointError(f"{path} does not describe a model: {error}") from error
-        fill(model, tensors, "", path)
+        copy_tensors(model._stored(), tensors, "", path)
         return model.requires_grad_(False).eval()
 
 
@@ -428,7 +439,7 @@ def _require_length(name: str, latents: Tensor, length: int) -> None:
         raise ConfigError(f"latents {name} have {latents.shape[-1]} numbers, expected {length}, the GAN's")
 
 
-def load(name_or_path: str | Path = "demo") -> LiftedGAN:
+def load(name_or_path: str | Path = "demo", generator: Liftable | None = None) -> LiftedGAN:
     """The bundled model ("demo") or a file written by ``LiftedGAN.save`` or ``lift3d pretrain``."""
     path = DEMO if str(name_or_path) == "demo" else Path(name_or_path)
     if path.is_dir():
@@ -436,6 +447,6 @@ def load(name_or_path: str | Path = "demo") -> LiftedGAN:
     if not path.is_file():
         known = "" if str(name_or_path) == "demo" else '; "demo" is the bundled model'
         raise CheckpointError(f"there is no model file {path}{known}")
-    model = LiftedGAN.load(path)
+    model = LiftedGAN.load(path, generator)
     model.source = "demo" if path == DEMO else str(path.resolve())
     return model

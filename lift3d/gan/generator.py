@@ -20,7 +20,9 @@ class Liftable(Protocol):
     """A 2D GAN that can be lifted: a ``torch.nn.Module`` with these members.
 
     A module of your own fulfils it with ``offset`` and ``styles`` that return their argument, and ``h_dim``
-    equal to ``w_dim``. All methods are differentiable; none draws random numbers.
+    equal to ``w_dim``. All methods are differentiable; none draws random numbers. One more, ``features``, may
+    be there: images [n, 3, h, w] in [-1, 1] of any size -> feature maps [n, c, h', w'], fine to coarse, by
+    which images are compared.
     """
 
     z_dim: int

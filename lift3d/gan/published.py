@@ -21,6 +21,8 @@ from lift3d.downloads import (
 )
 from lift3d.errors import CheckpointError, CorruptFile
 from lift3d.gan.files.load import LoadedGan, load
+from lift3d.gan.generator import StyleGenerator
+from lift3d.gan.own import import_generator, is_name
 from lift3d.observer import Observer, SilentObserver
 from lift3d.whole_file import replacing
 
@@ -149,11 +151,12 @@ def find_gan(
     accept_license: bool = False,
     observer: Observer | None = None,
 ) -> LoadedGan:
-    """The GAN at ``path``, else the one bundled for the demo, else the published one: from the cache, or
-    downloaded if its license was accepted. ``CheckpointError`` says how to get another.
+    """The GAN at ``path``, a file or a function that makes it (own.py), else the one bundled for the demo,
+    else the published one: from the cache, or downloaded if its license was accepted. ``CheckpointError``
+    says how to get another.
     """
     if path is not None:
-        return load(path)
+        return import_generator(str(path)) if is_name(str(path)) else load(path)
     if preset.name in ("demo", "tiny"):
         return load(DEMO_GAN)
     if preset.name not in GANS:
@@ -174,20 +177,17 @@ def find_gan(
 
 def check_gan(preset: Preset, gan: LoadedGan) -> None:
     """Refuses, with ``CheckpointError``, a GAN that this preset cannot lift."""
-    config = gan.generator.config
-    if gan.discriminator is None:
+    if isinstance(gan.generator, StyleGenerator):
+        config = gan.generator.config
+        if config.c_dim or (gan.discriminator is not None and gan.discriminator.config.c_dim):
+            raise CheckpointError(f"{gan.source} is conditional, {preset.name} needs a GAN without classes")
+        if config.image_channels != 3:
+            raise CheckpointError(
+                f"{gan.source} draws {config.image_channels} channels per pixel, expected 3 of RGB"
+            )
+    side = gan.generator.resolution
+    if side < preset.size:
         raise CheckpointError(
-            f"{gan.source} has no discriminator, which steps 2 and 3 need for their feature losses"
-        )
-    if config.c_dim or gan.discriminator.config.c_dim:
-        raise CheckpointError(f"{gan.source} is conditional, {preset.name} needs a GAN without classes")
-    if config.image_channels != 3:
-        raise CheckpointError(
-            f"{gan.source} draws {config.image_channels} channels per pixel, expected 3 of RGB"
-        )
-    if config.resolution < preset.size:
-        raise CheckpointError(
-            f"{gan.source} draws {config.resolution} x {config.resolution} pixels, {preset.name} works at "
-            f"{preset.size}: give a GAN of {preset.size} pixels or more, or a category's file with size = "
-            f"{config.resolution}"
+            f"{gan.source} draws {side} x {side} pixels, {preset.name} works at {preset.size}: give a GAN of "
+            f"{preset.size} pixels or more, or a category's file with size = {side}"
         )

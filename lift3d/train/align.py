@@ -3,13 +3,11 @@
 import torch
 
 from lift3d import losses
-from lift3d.gan.stylegan2 import Discriminator
 from lift3d.model import LiftedGAN
+from lift3d.networks.perceptual import Features
 from lift3d.scene.images import resize, to_float
 from lift3d.train.data import Rerendered, SampleSet
 from lift3d.train.phase import Group, Losses
-
-N_FEATURES = 4  # discriminator blocks in the projection loss
 
 
 def align_groups(model: LiftedGAN) -> list[Group]:
@@ -46,7 +44,7 @@ def align_loss(
     model: LiftedGAN,
     samples: SampleSet,
     rerendered: Rerendered,
-    discriminator: Discriminator,
+    features: Features,
     rng: torch.Generator,
     *,
     masked: bool,
@@ -69,7 +67,7 @@ def align_loss(
         mask = rerendered.pseudo_masks[i, j][:, None].to(device)
     loss = losses.projection(
         projected, pseudo, mask, delta,
-        lambda x: discriminator.features(x, N_FEATURES), weights.features, weights.offset,
+        features, weights.features, weights.offset,
     )  # fmt: skip
     terms = {"pixels": loss.pixels, "features": loss.features, "offset": loss.offset}
     total = loss.total

@@ -26,7 +26,8 @@ from lift3d.model import LiftedGAN, Samples
 from lift3d.observer import Observer, SilentObserver
 from lift3d.scene.images import to_bytes
 from lift3d.train.data import one_sample
-from lift3d.train.joint import MODEL, Lift, check_folder, feature_losses, new_runner, phases, stages
+from lift3d.train.features import compare
+from lift3d.train.joint import MODEL, Lift, check_folder, new_runner, phases, stages
 from lift3d.train.phase import Phase
 from lift3d.train.refine import refine
 from lift3d.train.runner import CHECKPOINT_SECONDS
@@ -77,7 +78,7 @@ def finetune(
     z = None if latent is not None else model.latents([seed])
     w = latent if latent is not None else model.to_w(z)[0].cpu()
     model.lift(w[None])  # refuses what is no w
-    discriminator, perceptual = feature_losses(gan, device, observer)
+    features, perceptual = compare(gan, preset.size, out, device, observer, resume)
     settings = {
         "seed": seed,
         "latent": hashlib.sha256(w.numpy().tobytes()).hexdigest(),
@@ -93,7 +94,7 @@ def finetune(
     def lift(schedule: Schedule) -> Lift:
         sized = at_size(model, schedule.size)
         samples = one_sample(sized, w, seed, source)
-        networks = {"model": sized, "discriminator": discriminator, "perceptual": perceptual}
+        networks = {"model": sized, "features": features, "perceptual": perceptual}
         return Lift(
             schedule=schedule, samples=samples, unlabeled=None, masks=source, observer=observer, out=out,
             keep_models=False, **networks,

@@ -14,23 +14,24 @@ import torch
 from lift3d.config.schema import Preset, Schedule
 from lift3d.config.toml import open_preset
 from lift3d.errors import ConfigError
-from lift3d.gan.files.load import LoadedGan, load
-from lift3d.gan.published import check_gan
-from lift3d.gan.stylegan2 import Discriminator
+from lift3d.gan.files.load import LoadedGan
+from lift3d.gan.generator import Liftable
+from lift3d.gan.own import as_gan
+from lift3d.gan.published import check_gan, find_gan
 from lift3d.masks.sources import MaskSource, mask_source, with_masks
 from lift3d.model import LiftedGAN
-from lift3d.networks.perceptual import get_perceptual
+from lift3d.networks.perceptual import Features
 from lift3d.observer import Observer, SilentObserver
 from lift3d.pseudo_labels.labeler import new_labeler
 from lift3d.seeds import UNLABELED_SEED, training_seed
 from lift3d.train import align, calibrate, exploit, explore, figures
 from lift3d.train.data import PseudoLabels, Rerendered, SampleSet, draw_samples, label, project, rerender
+from lift3d.train.features import compare
 from lift3d.train.phase import Losses, Phase, State, Step
 from lift3d.train.pixels import Smoothing
 from lift3d.train.runner import CHECKPOINT_SECONDS, LOG, STATE, Runner
 
 MODEL = "model.safetensors"
-PATCH_FEATURES = 3  # discriminator blocks of the perceptual distance on patches
 LABELS = "pseudo_labels."  # what names of collected tensors start with: those of projections
 OWN = "own."  # and of the samples themselves
 AfterStage = Callable[[LiftedGAN, int], dict[str, float]]  # scalars for the log
@@ -64,7 +65,7 @@ class Lift:
     """What all stages of a training share."""
 
     model: LiftedGAN
-    discriminator: Discriminator
+    features: Features
     schedule: Schedule
     samples: SampleSet
     unlabeled: SampleSet | None
@@ -104,17 +105,20 @@ def check_folder(out: Path, result: str, resume: bool, overwrite: bool) -> None:
 
 
 def lift(
-    gan: LoadedGan | str | Path,
+    gan: LoadedGan | Liftable | str | Path,
     preset: Preset | str,
     out: str | Path,
     **options: object,
 ) -> LiftedGAN:
-    """Lifts a 2D GAN, given as loaded or as a file, into the folder ``out``, as ``lift3d pretrain`` does.
+    """Lifts a 2D GAN into the folder ``out``, as ``lift3d pretrain`` does: a file, a generator of one's own
+    (``Liftable``) or the name of a function that makes one, package.module:function.
 
     ``preset`` is a preset, its name, or a category's TOML file; ``options`` are those of ``pretrain``.
     """
-    loaded = gan if isinstance(gan, LoadedGan) else load(gan)
     chosen = preset if isinstance(preset, Preset) else open_preset(str(preset))
+    if isinstance(gan, torch.nn.Module):
+        gan = as_gan(gan)
+    loaded = gan if isinstance(gan, LoadedGan) else find_gan(chosen, gan)
     return pretrain(chosen, loaded, out, **options)
 
 
@@ -148,7 +152,7 @@ def pretrain(
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     model = LiftedGAN(preset, gan.generator).to(device).requires_grad_(False)
-    discriminator, perceptual = feature_losses(gan, device, observer)
+    features, perceptual = compare(gan, preset.size, out, device, observer, resume)
     runner = new_runner(
         model, out, {"seed": seed, "perceptual": perceptual.name}, observer, checkpoint_seconds
     )
@@ -161,20 +165,11 @@ def pretrain(
         unlabeled = draw_samples(model, preset.n_unlabeled, UNLABELED_SEED, on_background)
     samples = draw_samples(model, schedule.n_samples, training_seed(seed), source)
 
-    lift = Lift(model, discriminator, schedule, samples, unlabeled, perceptual, source, observer, out)
+    lift = Lift(model, features, schedule, samples, unlabeled, perceptual, source, observer, out)
     in_stages = [p for stage in stages(preset, schedule) for p in phases(lift, stage, after_stage)]
     runner.run([*in_stages, *calibration(lift)])
     model.save(out / MODEL)
     return model
-
-
-def feature_losses(
-    gan: LoadedGan, device: torch.device | str, observer: Observer
-) -> tuple[Discriminator, torch.nn.Module]:
-    """The discriminator, of step 2, and the perceptual distance of patches, of step 3."""
-    discriminator = gan.discriminator.to(device)
-    features = lambda x: discriminator.features(x, PATCH_FEATURES)  # noqa: E731
-    return discriminator, get_perceptual("auto", features, observer=observer).to(device)
 
 
 def new_runner(
@@ -339,7 +334,7 @@ def _align(lift: Lift, stage: Stage, state: State) -> Step:
         if number < stage.n_latent:
             return align.latent_loss(lift.model, lift.unlabeled, rerendered, state.rng)
         return align.align_loss(
-            lift.model, lift.samples, rerendered, lift.discriminator, state.rng,
+            lift.model, lift.samples, rerendered, lift.features, state.rng,
             masked=stage.masked, consistency=stage.consistency,
         )  # fmt: skip
 

@@ -146,7 +146,7 @@ def test_info_says_what_a_gan_file_is(folder: Path, name: str) -> None:
     assert said["latents"] == "z 5, w 5, 2 mapping layers"
     assert said["conditional"] == ("yes, 3 numbers" if name == "classes.pkl" else "no")
     complete = name in ("nv.pkl", "gan.safetensors")
-    assert said["discriminator"] == ("there" if complete else "missing: this file cannot be lifted")
+    assert said["discriminator"] == ("there" if complete else "missing: features of another network stand in")
     assert said["source"] == ("nv.pkl" if name == "gan.safetensors" else "not stated")
     assert said["license"].startswith("none stated; ")
     assert ("note" in said) == (name == "ros.pt")

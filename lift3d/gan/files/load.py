@@ -24,7 +24,7 @@ from lift3d.errors import CheckpointError, ConfigError, CorruptFile
 from lift3d.gan.alias_free import AliasFreeConfig
 from lift3d.gan.config import DiscriminatorConfig
 from lift3d.gan.files import nvlabs, rosinality
-from lift3d.gan.generator import StyleGenerator
+from lift3d.gan.generator import Liftable, StyleGenerator
 from lift3d.gan.kinds import (
     AnyGeneratorConfig,
     build_generator,
@@ -58,11 +58,11 @@ _LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 class LoadedGan:
     """A generator ready for inference (no gradients), and its critic if the file has one."""
 
-    generator: StyleGenerator
+    generator: Liftable
     discriminator: Discriminator | None
     w_avg: Float[Tensor, " w_dim"]
-    kind: str  # "lift3d", "nvlabs" or "rosinality"
-    source: str  # the file it came from
+    kind: str  # "lift3d", "nvlabs", "rosinality" or "own" (gan/own.py)
+    source: str  # the file it came from, or the name of what made it
     license: str  # as stated in the file, or what is known of its kind
     notes: tuple[str, ...] = ()  # what the file lacks and was filled
 
