@@ -121,7 +121,9 @@ def load_head(path: Path) -> nn.Sequential:
 
 
 def per_pixel(features: Tensor) -> Tensor:
-    """[n, c, h, w] -> [n, h, w, c + 2]: features of unit mean square, the log of their size and the image's."""
+    """[n, c, h, w] -> [n, h, w, c + 2]: features of unit mean square, and the logs of two sizes: theirs, the
+    image's.
+    """
     f = features.permute(0, 2, 3, 1)
     size = f.square().mean(-1, keepdim=True).add(1e-12).sqrt()
     whole = f.square().mean((1, 2, 3), keepdim=True).add(1e-12).sqrt().log()

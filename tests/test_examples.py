@@ -129,7 +129,8 @@ def graph(*nodes: tuple[str, str, dict[str, object], tuple[str, ...], int]) -> t
         ports = [f'<port id="{k}"/>' for k in range(len(inputs) + n_out)]
         text = " ".join(f'{k}="{v}"' for k, v in about.items())
         layers += (
-            f'<layer id="{i}" name="{name}" type="{kind}"><data {text}/><input>{"".join(ports[: len(inputs)])}'
+            f'<layer id="{i}" name="{name}" type="{kind}"><data {text}/><input>'
+            f"{''.join(ports[: len(inputs)])}"
             f"</input><output>{''.join(ports[len(inputs) :])}</output></layer>"
         )
         for k, source in enumerate(inputs):
