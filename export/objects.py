@@ -53,7 +53,7 @@ class Instances:
 
 @dataclass(frozen=True)
 class Finished:
-    """A instance's mesh as a format wants it."""
+    """An instance's mesh as a format wants it."""
 
     mesh: Mesh  # cut open along seams if there are textures
     textures: Textures | None

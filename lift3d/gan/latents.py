@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lift3d.defaults import GAN_TRUNCATION
 from lift3d.gan.generator import Liftable, StyleGenerator
 
 
@@ -19,7 +20,7 @@ def sample_z(generator: Liftable, n: int, rng: torch.Generator | int) -> Float[T
 
 @torch.no_grad()
 def sample_w(
-    generator: Liftable, n: int, rng: torch.Generator | int, psi: float = 0.7
+    generator: Liftable, n: int, rng: torch.Generator | int, psi: float = GAN_TRUNCATION
 ) -> Float[Tensor, "n w_dim"]:
     """n intermediate latents, w_avg + psi (w - w_avg). Unconditional generators only."""
     return generator.w_avg.lerp(generator.to_w(sample_z(generator, n, rng)), psi)
@@ -35,7 +36,7 @@ def mean_w(generator: Liftable, n: int = 4096, seed: int = 0) -> Float[Tensor, "
 def sample_images(
     generator: StyleGenerator,
     z: Float[Tensor, "n z"],
-    psi: float = 0.7,
+    psi: float = GAN_TRUNCATION,
     c: Float[Tensor, "n c"] | None = None,
     **settings: Float[Tensor, "3 3"] | Float[Tensor, "n 3 3"],
 ) -> Float[Tensor, "n 3 h w"]:
