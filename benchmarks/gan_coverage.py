@@ -1,8 +1,8 @@
 """Does the demo GAN cover the views and lights it was trained on?
 
 A small regressor learns yaw, pitch and light direction from head renders (held-out R^2 is printed), then
-reads them from GAN samples; the spread (standard deviation) of its pseudo_labels is compared with that of its
-pseudo_labels of renders:
+reads them from GAN samples; the spread (standard deviation) of what it reads is compared with that of what it
+reads from renders:
 
     python -m lift3d.synthetic.pack runs/heads64.npy
     python benchmarks/gan_coverage.py runs/heads64.npy lift3d/assets/demo-gan.safetensors

@@ -102,7 +102,7 @@ def photometric_stereo(
     mesh: Mesh, images: Tensor, masks: Tensor, views: Tensor, lights: Tensor
 ) -> Float[Tensor, "v 3"]:
     """Normals at vertices, by least squares of brightness / albedo = k_a + k_d n.l over all images and their
-    mirror images; a person's albedo is the mean of brightness / shading on the mean shape.
+    mirror images; a head's albedo is the mean of brightness / shading on the mean shape.
     """
     points, normals = torch.from_numpy(mesh.vertices), torch.from_numpy(mesh.normals)
     a, b = torch.zeros(len(points), 4, 4), torch.zeros(len(points), 4)

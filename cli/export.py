@@ -140,7 +140,7 @@ def export(
         find_blender(blender)
     texels = check_size(texture_size) if textured else None
     n_faces = decimate if decimate is not None else BUDGET if textured else None
-    instances = _people(dataset, sample, models, seed, trunc, resolution, textured)
+    instances = _instances(dataset, sample, models, seed, trunc, resolution, textured)
     paths = _paths(out, folder, suffix, instances.numbers)
     for path in paths.values():
         if not resume:
@@ -183,7 +183,7 @@ def _share(
     from lift3d import load
     from lift3d.export.viewer import share
 
-    instances = _people(dataset, sample, models, seed, trunc, None, False)
+    instances = _instances(dataset, sample, models, seed, trunc, None, False)
     faces, numbers = share.FACES if decimate is None else decimate, instances.numbers
     if dataset is None:
         page = share.from_model(load(*models), numbers, trunc, faces=faces, name=", ".join(models))
@@ -214,7 +214,7 @@ def _refuse_without_effect(suffix: str, folder: bool, textured: bool) -> None:
         options.refuse_without_effect(["resolution", "resume"], "on a page")
 
 
-def _people(
+def _instances(
     dataset: Path | None,
     sample: str | list[int] | None,
     models: tuple[str, ...],
@@ -223,7 +223,7 @@ def _people(
     resolution: int | None,
     textured: bool,
 ) -> "Instances":
-    """Whom the options name."""
+    """Which instances the options name."""
     if dataset is None and not models:
         raise ConfigError("give a dataset (faces.h5 --sample 0) or a model (--model demo --seed 7)")
     ours = {"--seed": seed, "--trunc": trunc, "--resolution": resolution}

@@ -176,7 +176,7 @@ def _gan(file: Path, as_json: bool) -> None:
 
 
 def _size(nbytes: int) -> str:
-    """Bytes for instances."""
+    """Bytes, in a unit of their size."""
     for unit, size in (("MB", 1e6), ("kB", 1e3)):
         if nbytes >= size:
             return f"{nbytes / size:.1f} {unit}"

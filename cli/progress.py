@@ -1,4 +1,4 @@
-"""Observers for instances: progress with rate and time left on stderr, curves for TensorBoard."""
+"""Observers for people: progress with rate and time left on stderr, curves for TensorBoard."""
 
 import time
 from pathlib import Path

@@ -3,7 +3,7 @@ modules and tensors. Its discriminator is StyleGAN2's.
 
 Source: Karras et al., "Alias-Free Generative Adversarial Networks", 2021, section 3 and appendices C, E and
 F. Symbols as in stylegan2.py; ws has one w for the input and one per layer. Positions are in image sides from
-the image's centre, x to the right, y down. ``alias_free.py`` has the numbers of every layer, ``filters.py``
+the image's center, x to the right, y down. ``alias_free.py`` has the numbers of every layer, ``filters.py``
 the signal processing. Filters follow from the settings and are not stored.
 """
 
@@ -24,7 +24,7 @@ Motion = Float[Tensor, "3 3"] | Float[Tensor, "n 3 3"]
 
 
 def motion(translate: tuple[float, float] = (0.0, 0.0), degrees: float = 0.0) -> Float[Tensor, "3 3"]:
-    """Where the input is read so that the image turns counter-clockwise about its centre, then moves.
+    """Where the input is read so that the image turns counter-clockwise about its center, then moves.
 
     ``translate`` is in image sides, x to the right, y down. The result is the inverse motion: it maps a
     position in the new image to the one in the old image that is seen there.

@@ -1,4 +1,4 @@
-"""Contact figures and curves of a training run: what to look at after every stage."""
+"""Sheets of pictures and curves of a training run: what to look at after every stage."""
 
 import json
 from pathlib import Path

@@ -82,7 +82,7 @@ def test_a_model_gives_the_mesh_that_the_dataset_stored(folder: Path, tiny_model
     assert np.allclose(head.vertices, lift3d.open_dataset("faces.h5").mesh(1).vertices, atol=1e-5)
 
 
-def test_many_people_fill_a_folder(folder: Path) -> None:
+def test_many_instances_fill_a_folder(folder: Path) -> None:
     result = export("faces.h5", "--sample", "all", "--out", "heads", "--format", "ply")
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in Path("heads").iterdir()) == ["000000.ply", "000001.ply"]

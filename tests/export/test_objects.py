@@ -111,7 +111,7 @@ def test_agreement(model: Path) -> None:
     assert not agrees(other, code, mesh)
 
 
-def test_people_who_are_not_there(faces: Path) -> None:
+def test_instances_that_are_not_there(faces: Path) -> None:
     with pytest.raises(ConfigError, match="faces.h5 has no sample 2, expected 0 to 1"):
         from_dataset(faces, [0, 2])
     with h5py.File(faces, "r+") as h5:

@@ -15,7 +15,7 @@ import torch
 
 from lift3d.errors import CheckpointError, CorruptFile
 from lift3d.gan.pickle.tensors import DTYPES, Storage, StoredTensor
-from lift3d.gan.pickle.vm import Budget, Inert, Machine, Name, damaged, key
+from lift3d.gan.pickle.vm import Budget, Inert, Name, PickleVM, damaged, key
 
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _SET_ITEM = 128  # bytes
@@ -54,7 +54,7 @@ def unpickle(data: memoryview, budget: Budget, storage: Callable[[object], Stora
         "builtins.set": unique,
         "__builtin__.set": unique,
     }
-    return Machine(data, Names(_NAMES | nested), budget, storage).run()
+    return PickleVM(data, Names(_NAMES | nested), budget, storage).run()
 
 
 def unpickle_legacy(data: memoryview, budget: Budget) -> object:
@@ -83,7 +83,7 @@ class _Legacy:
         if type(order) is not list or sorted(str(key(name)) for name in order) != sorted(self.storages):
             raise damaged("the storages it lists are not those it uses")
         for name in order:
-            reader = Machine(self.data, Names(), self.budget, at=self.at)
+            reader = PickleVM(self.data, Names(), self.budget, at=self.at)
             storage = self.storages[name]
             if reader.number("<q") != storage.count:
                 raise damaged("a storage is not as long as announced")
@@ -91,8 +91,8 @@ class _Legacy:
         return value
 
     def _next(self, names: Names) -> object:
-        machine = Machine(self.data, names, self.budget, self._storage, self.at)
-        value, self.at = machine.run(), machine.at
+        vm = PickleVM(self.data, names, self.budget, self._storage, self.at)
+        value, self.at = vm.run(), vm.at
         return value
 
     def _storage(self, identity: object) -> Storage:

@@ -1,4 +1,4 @@
-"""A pickle machine that calls nothing.
+"""A pickle VM that calls nothing.
 
 A pickle is a program for a stack machine, and Python's own machine imports and calls whatever the program
 names. This one builds plain values; ``names`` holds what stands in for the names in a pickle, and refuses
@@ -35,7 +35,7 @@ def damaged(problem: str) -> CorruptFile:
 
 
 class Budget:
-    """What one file may still cost; the machines of nested pickles share it."""
+    """What one file may still cost; the VMs of nested pickles share it."""
 
     def __init__(self, file_size: int) -> None:
         self.operations = (_FREE_BYTES + file_size) // _BYTES_PER_OPERATION
@@ -65,7 +65,7 @@ class Name:
 
 
 @no_type_check  # there are no shapes here, and its methods run for every operation
-class Machine:
+class PickleVM:
     """Runs the pickle that starts at ``at``; ``persistent`` turns references to outside of it into values."""
 
     def __init__(
@@ -192,9 +192,9 @@ def key(value: object) -> str | int:
     raise damaged("it has a key that is neither a text nor a small integer")
 
 
-_Operations = dict[int, Callable[[Machine], object]]
+_Operations = dict[int, Callable[[PickleVM], object]]
 
-# What operations do to the machine.
+# What operations do to the VM.
 _EFFECTS: _Operations = {
     pickle.PROTO[0]: lambda m: m.take(1),
     pickle.FRAME[0]: lambda m: m.take(8),
