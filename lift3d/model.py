@@ -350,27 +350,20 @@ class LiftedGAN(nn.Module):
     ) -> None:
         """Refuses what ``render`` would misread."""
         if not isinstance(cameras, Cameras) or not isinstance(lights, Lights):
-            got = f"{type(cameras).__name__} and {type(lights).__name__}"
             raise ConfigError(
-                f"render takes Cameras and Lights, got {got}: see Cameras.from_view and Lights.from_vector"
+                f"render takes Cameras and Lights, got {type(cameras).__name__} and {type(lights).__name__}: "
+                "see Cameras.from_view and Lights.from_vector"
             )
         if tuple(code.shape) != (self.config.n_code,):
             raise ConfigError(
                 f"code has the shape {tuple(code.shape)}, expected ({self.config.n_code},), of one: "
                 "samples.code[0], say"
             )
-        if (
-            len(cameras.batch_shape) > 1
-            or len(lights.batch_shape) > 2
-            or lights.batch_shape[:-1]
-            not in (
-                (),
-                cameras.batch_shape,
-            )
-        ):
+        views, lamps = cameras.batch_shape, lights.batch_shape
+        if len(views) > 1 or len(lamps) > 2 or lamps[:-1] not in ((), views):
             raise ConfigError(
-                f"cameras {cameras.batch_shape} and lights {lights.batch_shape} do not fit, expected cameras "
-                "[v] and lights [l] or [v, l]"
+                f"cameras {views} and lights {lamps} do not fit, expected cameras [v] and lights [l] or "
+                "[v, l]"
             )
         if not isinstance(size, int) or size < 1:
             raise ConfigError(f"size is {size!r}, expected a number of pixels, 1 or more")
