@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import nn
 
 from lift3d.checkpoint import fill, is_finite, read_tensors, write_tensors
@@ -31,6 +31,18 @@ def test_round_trip_of_every_type_and_layout(tmp_path: Path) -> None:
     assert found_about == about and found.keys() == tensors.keys()
     assert all(torch.equal(found[k], tensors[k]) and found[k].dtype == tensors[k].dtype for k in tensors)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_files_are_byte_for_byte_those_of_the_safetensors_library(tmp_path: Path) -> None:
+    kinds = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+    kinds += (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    rng = torch.Generator().manual_seed(0)
+    tensors = {f"t{i}": (3 * torch.randn(3, 5, generator=rng)).to(kind) for i, kind in enumerate(kinds)}
+    tensors |= {"none": torch.zeros(0, 2), "one": torch.tensor(2.5), 'ü"': tensors["t8"].T}
+    about = {"text": "ä\n", "numbers": [1, 2.5]}
+    write_tensors(tmp_path / "a", tensors, about)
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    assert (tmp_path / "a").read_bytes() == save(contiguous, {"lift3d": json.dumps(about)})
 
 
 class FullDisk(io.BytesIO):
