@@ -1,5 +1,6 @@
 """Options that several commands share, and what they stand for."""
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Collection
@@ -160,7 +161,8 @@ def compute(command: Command) -> Command:
 
 
 def use_device(name: str, threads: int | None) -> "torch.device":
-    """The device called ``name`` ("auto": CUDA where there is one), after limiting the CPU to ``threads``.
+    """The device called ``name`` ("auto": CUDA where there is one), after limiting the CPU to ``threads``. Of
+    several processes that torchrun started here, each has a CUDA device of its own.
 
     Denormal numbers become 0: vanishing activations slow a CPU down.
     """
@@ -171,10 +173,11 @@ def use_device(name: str, threads: int | None) -> "torch.device":
         if threads < 1:
             raise ConfigError(f"--threads is {threads}, expected at least 1")
         torch.set_num_threads(threads)
+    own = f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = own if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
+        device = torch.device(own if name == "cuda" else name)
     except RuntimeError as error:
         raise ConfigError(f"unknown device {name!r}, expected auto, cpu, cuda or cuda:N") from error
     if device.type == "cpu":
@@ -182,7 +185,8 @@ def use_device(name: str, threads: int | None) -> "torch.device":
     present = torch.cuda.device_count() if device.type == "cuda" and torch.cuda.is_available() else 0
     if (device.index or 0) >= present:
         raise BackendUnavailable(
-            f"device {name!r} is not there, {present} CUDA devices are; choose --device cpu or --device auto"
+            f"device {str(device)!r} is not there, {present} CUDA devices are; choose --device cpu or "
+            "--device auto"
         )
     return device
 

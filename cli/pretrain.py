@@ -51,8 +51,10 @@ def pretrain(
     from lift3d.config.toml import open_preset, to_toml
     from lift3d.gan.published import find_gan
     from lift3d.masks.sources import with_masks
+    from lift3d.observer import SilentObserver
     from lift3d.train.joint import check_run
     from lift3d.train.joint import pretrain as run
+    from lift3d.train.ranks import joined_ranks
 
     options.require_one(overwrite, resume)
     preset = open_preset(dataset, profile)
@@ -61,10 +63,13 @@ def pretrain(
         return
     where = options.use_device(device, threads)
     check_run(preset, out, resume, overwrite)
-    accepted = accept_license or (gan is None and options.accepts(preset))
-    with RichObserver() as progress:
-        observer = progress if tensorboard is None else TensorBoardObserver(progress, tensorboard)
-        loaded = options.load_gan(lambda: find_gan(preset, gan, accepted, observer), observer.message)
+    with joined_ranks(where) as ranks, RichObserver() as progress:
+        observer = progress if ranks.is_first else SilentObserver()
+        if tensorboard is not None and ranks.is_first:
+            observer = TensorBoardObserver(progress, tensorboard)
+        with ranks.first_alone():  # who may download what the others then find
+            accepted = accept_license or (gan is None and options.accepts(preset))
+            loaded = options.load_gan(lambda: find_gan(preset, gan, accepted, observer), observer.message)
         run(
             preset,
             loaded,
@@ -75,5 +80,7 @@ def pretrain(
             seed=seed,
             device=where,
             masks=masks,
+            ranks=ranks,
         )
-    click.echo(f"{out}: done")
+    if ranks.is_first:
+        click.echo(f"{out}: done")

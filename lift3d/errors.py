@@ -24,5 +24,9 @@ class CorruptFile(Lift3DError):
     """A file is truncated, hostile or not of the kind its name promises."""
 
 
+class RankLost(Lift3DError):
+    """Of several processes that train together, another one has ended."""
+
+
 class TrainingDiverged(Lift3DError):
     """A loss or a gradient became non-finite or dead; the last good checkpoint was kept."""

@@ -124,18 +124,30 @@ def features_l1(
     predicted: Float[Tensor, "n 3 h w"],
     target: Float[Tensor, "n 3 h w"],
     mask: Mask | None = None,
+    divided: Callable[[Callable], Callable] = lambda function: function,
 ) -> Float[Tensor, ""]:
     """Sum over feature maps of their masked L1 distance; the mask [n, 1, h, w] is averaged down to each map.
 
-    No gradient flows into ``target``.
+    No gradient flows into ``target``. ``divided`` may share out the images (train/ranks.py).
     """
-    with torch.no_grad():
-        targets = features(target)
-    total = predicted.new_zeros(())
-    for p, t in zip(features(predicted), targets, strict=True):
-        small = None if mask is None else F.interpolate(mask.to(p.dtype), p.shape[-2:], mode="area")
-        total = total + l1(p, t, small)
-    return total
+
+    def sums(predicted: Tensor, target: Tensor, mask: Tensor | None) -> Float[Tensor, "n levels 2"]:
+        """Of every image and map: the weighted differences, and the weights."""
+        with torch.no_grad():
+            targets = features(target)
+        found = []
+        for p, t in zip(features(predicted), targets, strict=True):
+            if mask is None:
+                weights = torch.ones_like(p[:, :1, :1, :1])
+                size = weights.flatten() * p[0].numel()
+            else:
+                weights = F.interpolate(mask.to(p.dtype), p.shape[-2:], mode="area")
+                size = weights.sum((1, 2, 3)) * p.shape[1]
+            found.append(torch.stack((((p - t).abs() * weights).sum((1, 2, 3)), size), -1))
+        return torch.stack(found, 1)
+
+    difference, size = divided(sums)(predicted, target, mask).sum(0).unbind(-1)
+    return (difference / size.clamp_min(1e-8)).sum()
 
 
 @dataclass(frozen=True)
@@ -156,12 +168,13 @@ def projection(
     features: Features,
     lambda_d: float = 1.0,
     offset_weight: float = OFFSET_WEIGHT,
+    divided: Callable[[Callable], Callable] = lambda function: function,
 ) -> ProjectionLoss:
     """What trains E_w in step 2: projections G(w + offset) against pseudo images, both in [-1, 1].
 
     Masked L1 + lambda_d * masked L1 of discriminator features + 0.01 * mean(offset^2); mask [n, 1, h, w].
     """
     pixels = l1(projected, pseudo.detach(), mask)
-    feature = features_l1(features, projected, pseudo.detach(), mask)
+    feature = features_l1(features, projected, pseudo.detach(), mask, divided)
     size = offset.square().mean()
     return ProjectionLoss(pixels + lambda_d * feature + offset_weight * size, pixels, feature, size)

@@ -8,6 +8,7 @@ from lift3d.networks.perceptual import Features
 from lift3d.scene.images import resize, to_float
 from lift3d.train.data import Rerendered, SampleSet
 from lift3d.train.phase import Group, Losses
+from lift3d.train.ranks import ALONE, Ranks
 
 
 def align_groups(model: LiftedGAN) -> list[Group]:
@@ -49,12 +50,13 @@ def align_loss(
     *,
     masked: bool,
     consistency: float,
+    ranks: Ranks = ALONE,
 ) -> Losses:
     """Step 2: E_w learns to project pseudo images onto the GAN.
 
     ``masked``: only the object counts. Where the surface is more than the prior, a constant background is
     part of the picture: the outline says much of the view. ``consistency``: weight of whether E_v and E_l see
-    in the projection what was requested."""
+    in the projection what was requested. ``ranks`` share out the images of ``features``."""
     weights, device = model.config.weights, model.device
     n, m = rerendered.views.shape[:2]
     i = torch.randint(n, (model.config.batch.n_align,), generator=rng)
@@ -67,7 +69,7 @@ def align_loss(
         mask = rerendered.pseudo_masks[i, j][:, None].to(device)
     loss = losses.projection(
         projected, pseudo, mask, delta,
-        features, weights.features, weights.offset,
+        features, weights.features, weights.offset, ranks.divided,
     )  # fmt: skip
     terms = {"pixels": loss.pixels, "features": loss.features, "offset": loss.offset}
     total = loss.total

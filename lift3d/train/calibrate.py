@@ -15,6 +15,7 @@ from lift3d.pseudo_labels.labeler import new_labeler
 from lift3d.train.data import PseudoLabels, Rerendered, SampleSet, rerender
 from lift3d.train.exploit import view_light_loss
 from lift3d.train.phase import Group, Losses
+from lift3d.train.ranks import ALONE, Ranks
 
 SHAPES_PER_SAMPLE = 5  # unlabeled samples that are re-rendered, for each sample that is lifted
 
@@ -26,16 +27,26 @@ def calibrate_groups(model: LiftedGAN) -> list[Group]:
 
 
 def rerender_unlabeled(
-    model: LiftedGAN, unlabeled: SampleSet, n: int, m: int, rng: torch.Generator, observer: Observer
+    model: LiftedGAN,
+    unlabeled: SampleSet,
+    n: int,
+    m: int,
+    rng: torch.Generator,
+    observer: Observer,
+    ranks: Ranks = ALONE,
 ) -> tuple[Rerendered, PseudoLabels]:
     """m re-renderings of each of the first n unlabeled samples, and what the labeler reads of all samples on
     the final shape. Own views and lights, from which residuals are transferred, are read as well.
     """
-    labeler = new_labeler(model, unlabeled.images, unlabeled.masks)
-    views, lights = labeler.label(unlabeled.images, unlabeled.masks)
+
+    def read() -> dict[str, torch.Tensor]:
+        labeler = new_labeler(model, unlabeled.images, unlabeled.masks)
+        return dict(zip(("views", "lights"), labeler.label(unlabeled.images, unlabeled.masks), strict=True))
+
+    views, lights = ranks.first(read).values()
     w, images, masks = (x[:n] for x in (unlabeled.w, unlabeled.images, unlabeled.masks))
     some = SampleSet(w, images, masks, unlabeled.first_seed, views[:n], lights[:n])
-    made = rerender(model, some, m, rng, observer, one_shape=False, predict=False)
+    made = rerender(model, some, m, rng, observer, one_shape=False, predict=False, ranks=ranks)
     return made, PseudoLabels(made.views, made.lights, unlabeled, views, lights)
 
 

@@ -22,6 +22,7 @@ from lift3d.scene.geometry import visibility
 from lift3d.scene.images import colors_to_images, images_to_colors, resize, to_bytes, to_float
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
+from lift3d.train.ranks import ALONE, Ranks
 
 TRAINING_MESH = 48  # grid cells a side of the meshes that are re-rendered
 SYNTHESIS_BATCH = 16  # images that the GAN draws at a time: at 512 pixels, about 1 GB per layer
@@ -107,8 +108,10 @@ def rerender(
     *,
     one_shape: bool,
     predict: bool,
+    ranks: Ranks = ALONE,
 ) -> Rerendered:
     """m views and lights per sample from the priors, rendered from the current surface and material.
+    ``ranks`` share out the samples.
 
     ``one_shape``: all codes still have the prior's, whose mesh is found once and only repainted. ``predict``
     as in ``own_view_and_light``."""
@@ -117,26 +120,29 @@ def rerender(
     inside = interior(samples.masks)
     views = config.view_prior.sample(n * m, rng).view(n, m, 6)
     lights = config.light_prior.sample(n * m, rng).view(n, m, 5)
-    pseudo, masks = [], []
-    observer.start("re-rendering", n)
-    geometry = None
-    for i in range(n):
-        code = model.image_encoder(to_float(samples.images[i : i + 1].to(model.device)))[0]
-        if geometry is None or not one_shape:
-            geometry = model.geometry(code, TRAINING_MESH)
-        cameras = Cameras.from_view(views[i].to(model.device))
-        lamps = Lights.from_vector(lights[i, :, None].to(model.device))
-        mesh = model.evaluate_material(geometry, code, shown=False)
-        if config.transfer_residual:
-            image = to_float(samples.images[i].to(model.device))
-            view, light = own_view_and_light(model, samples, torch.tensor([i]), predict)
-            mesh = with_residual(mesh, image, inside[i].to(model.device), view[0], light[0])
-        out = render_mesh(mesh, cameras, lamps, config.size, model.background)
-        pseudo.append(to_bytes(colors_to_images(out.colors[:, 0])).cpu())
-        masks.append(out.mask.cpu())
-        observer.advance()
-    observer.finish()
-    return Rerendered(views, lights, torch.stack(pseudo), torch.stack(masks))
+
+    def draw(index: Int64[Tensor, " k"]) -> tuple[UInt8[Tensor, "k m 3 s s"], Bool[Tensor, "k m s s"]]:
+        pseudo, masks, geometry = [], [], None
+        observer.start("re-rendering", len(index))
+        for i in index.tolist():
+            code = model.image_encoder(to_float(samples.images[i : i + 1].to(model.device)))[0]
+            if geometry is None or not one_shape:
+                geometry = model.geometry(code, TRAINING_MESH)
+            cameras = Cameras.from_view(views[i].to(model.device))
+            lamps = Lights.from_vector(lights[i, :, None].to(model.device))
+            mesh = model.evaluate_material(geometry, code, shown=False)
+            if config.transfer_residual:
+                image = to_float(samples.images[i].to(model.device))
+                view, light = own_view_and_light(model, samples, torch.tensor([i]), predict)
+                mesh = with_residual(mesh, image, inside[i].to(model.device), view[0], light[0])
+            out = render_mesh(mesh, cameras, lamps, config.size, model.background)
+            pseudo.append(to_bytes(colors_to_images(out.colors[:, 0])).cpu())
+            masks.append(out.mask.cpu())
+            observer.advance()
+        observer.finish()
+        return torch.stack(pseudo), torch.stack(masks)
+
+    return Rerendered(views, lights, *ranks.divided(draw)(torch.arange(n)))
 
 
 @torch.no_grad()
@@ -197,27 +203,35 @@ def project(
     observer: Observer,
     masks: MaskSource | None = None,
     folder: str = "stage-0",
+    ranks: Ranks = ALONE,
 ) -> Rerendered:
     """The projections of all pseudo images through the trained E_w; ``masks`` as in ``draw_samples``, where
-    the names stand in a ``folder``.
+    the names stand in a ``folder``. ``ranks`` share out the samples; the first one finds the masks.
     """
-    observer.start("projecting", len(samples.w))
-    projected = []
-    for w, image, pseudo in zip(samples.w, samples.images, rerendered.pseudo, strict=True):
-        parts = []
-        for part in to_float(pseudo.to(model.device)).split(SYNTHESIS_BATCH):
-            original = to_float(image.to(model.device)).expand(len(part), -1, -1, -1)
-            images = model.synthesize(w.to(model.device) + model.offset(part, original))
-            parts.append(to_bytes(resize(images, model.config.size)).cpu())
-        projected.append(torch.cat(parts))
-        observer.advance()
-    observer.finish()
-    images = torch.stack(projected)
+
+    def draw(index: Int64[Tensor, " k"]) -> UInt8[Tensor, "k m 3 s s"]:
+        observer.start("projecting", len(index))
+        projected = []
+        for i in index.tolist():
+            w, original, parts = (
+                samples.w[i].to(model.device),
+                to_float(samples.images[i].to(model.device)),
+                [],
+            )
+            for part in to_float(rerendered.pseudo[i].to(model.device)).split(SYNTHESIS_BATCH):
+                images = model.synthesize(w + model.offset(part, original.expand(len(part), -1, -1, -1)))
+                parts.append(to_bytes(resize(images, model.config.size)).cpu())
+            projected.append(torch.cat(parts))
+            observer.advance()
+        observer.finish()
+        return torch.stack(projected)
+
+    images = ranks.divided(draw)(torch.arange(len(samples.w)))
     n, m = images.shape[:2]
     names = [f"{folder}/{samples.first_seed + i}-{j}" for i in range(n) for j in range(m)]
-    found = (masks or mask_source(model.config))(images.flatten(0, 1), names)
-    found = found.unflatten(0, (n, m))
-    return replace(rerendered, projected=images, projected_masks=found)
+    source = masks or mask_source(model.config)
+    found = ranks.first(lambda: {"masks": source(images.flatten(0, 1), names)})["masks"]
+    return replace(rerendered, projected=images, projected_masks=found.unflatten(0, (n, m)))
 
 
 def label(model: LiftedGAN, rerendered: Rerendered, unlabeled: SampleSet) -> PseudoLabels:

@@ -29,6 +29,7 @@ from lift3d.train.data import PseudoLabels, Rerendered, SampleSet, draw_samples,
 from lift3d.train.features import compare
 from lift3d.train.phase import Losses, Phase, State, Step
 from lift3d.train.pixels import Smoothing
+from lift3d.train.ranks import ALONE, Ranks, divided_model
 from lift3d.train.runner import CHECKPOINT_SECONDS, LOG, STATE, Runner
 
 MODEL = "model.safetensors"
@@ -74,6 +75,12 @@ class Lift:
     observer: Observer
     out: Path
     keep_models: bool = True  # of every stage
+    ranks: Ranks = ALONE
+
+    @property
+    def divided(self) -> LiftedGAN:
+        """The model for steps, which all ranks take together."""
+        return divided_model(self.model, self.ranks)
 
     @property
     def smoothing(self) -> Smoothing:
@@ -134,11 +141,13 @@ def pretrain(
     after_stage: AfterStage | None = None,
     device: torch.device | str = "cpu",
     masks: str | Path | None = None,
+    ranks: Ranks = ALONE,
 ) -> LiftedGAN:
     """Lifts ``gan`` by the preset's joint schedule into ``out``; returns the model, which is also saved
     there.
 
-    ``after_stage(model, stage)`` may return scalars for the log. ``masks``: see ``with_masks``. Raises
+    ``after_stage(model, stage)`` may return scalars for the log. ``masks``: see ``with_masks``. Of several
+    ``ranks``, each calls this, and all get the model. Raises
     ``ConfigError`` for a preset without joint schedule, a directory that holds a run (``resume``,
     ``overwrite``) and missing masks, and ``CheckpointError`` for a GAN that does not fit the preset or a
     foreign checkpoint."""
@@ -149,37 +158,54 @@ def pretrain(
         observer.message(f"{preset.name}: no masks (--masks DIR or auto), so there is no mask loss")
     preset = with_masks(preset, masks)
     source = mask_source(preset, masks, out / "to-mask")
+    ranks.wait()  # all have seen the folder as it was
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     model = LiftedGAN(preset, gan.generator).to(device).requires_grad_(False)
-    features, perceptual = compare(gan, preset.size, out, device, observer, resume)
+    with ranks.first_alone():  # what the first one trains, the others find
+        found = resume or not ranks.is_first
+        features, perceptual = compare(gan, preset.size, out, device, observer, found)
     runner = new_runner(
-        model, out, {"seed": seed, "perceptual": perceptual.name}, observer, checkpoint_seconds
+        model, out, {"seed": seed, "perceptual": perceptual.name}, observer, checkpoint_seconds, ranks
     )
     if not resume:
         (out / MODEL).unlink(missing_ok=True)
     runner.begin(resume)
+
+    def drawn(n: int, first_seed: int, masks: MaskSource) -> SampleSet:
+        def tensors() -> dict[str, torch.Tensor]:
+            made = draw_samples(model, n, first_seed, masks)
+            return {"w": made.w, "images": made.images, "masks": made.masks}
+
+        return SampleSet(**ranks.first(tensors), first_seed=first_seed)
+
     unlabeled = None
     if preset.n_unlabeled:
         on_background = mask_source(replace(preset, masks="background"))
-        unlabeled = draw_samples(model, preset.n_unlabeled, UNLABELED_SEED, on_background)
-    samples = draw_samples(model, schedule.n_samples, training_seed(seed), source)
+        unlabeled = drawn(preset.n_unlabeled, UNLABELED_SEED, on_background)
+    samples = drawn(schedule.n_samples, training_seed(seed), source)
 
-    lift = Lift(model, features, schedule, samples, unlabeled, perceptual, source, observer, out)
+    lift = Lift(model, features, schedule, samples, unlabeled, perceptual, source, observer, out, ranks=ranks)
     in_stages = [p for stage in stages(preset, schedule) for p in phases(lift, stage, after_stage)]
     runner.run([*in_stages, *calibration(lift)])
-    model.save(out / MODEL)
+    if ranks.is_first:
+        model.save(out / MODEL)
     return model
 
 
 def new_runner(
-    model: LiftedGAN, out: Path, settings: dict[str, object], observer: Observer, checkpoint_seconds: float
+    model: LiftedGAN,
+    out: Path,
+    settings: dict[str, object],
+    observer: Observer,
+    checkpoint_seconds: float,
+    ranks: Ranks = ALONE,
 ) -> Runner:
     """A runner of all that trains of a model; ``settings``, beside the preset's, must have a "seed"."""
     own = {k: v for k, v in model.state_dict().items() if not k.startswith("generator.")}
     rng = torch.Generator().manual_seed(settings["seed"])
     about = json.loads(model.config.to_json()) | settings
-    return Runner(out, own, about, rng, observer, checkpoint_seconds)
+    return Runner(out, own, about, rng, observer, checkpoint_seconds, ranks)
 
 
 def stages(
@@ -220,9 +246,12 @@ def phases(lift: Lift, stage: Stage, after_stage: AfterStage | None = None) -> l
         return replace(lift.samples, **labels)
 
     def labeled(state: State) -> dict[str, torch.Tensor]:
-        labeler = new_labeler(model, lift.unlabeled.images, lift.unlabeled.masks)
-        views, lights = labeler.label(lift.samples.images, lift.samples.masks)
-        return {OWN + "views": views, OWN + "lights": lights}
+        def read() -> dict[str, torch.Tensor]:
+            labeler = new_labeler(model, lift.unlabeled.images, lift.unlabeled.masks)
+            views, lights = labeler.label(lift.samples.images, lift.samples.masks)
+            return {OWN + "views": views, OWN + "lights": lights}
+
+        return lift.ranks.first(read)
 
     def rerendered(state: State) -> dict[str, torch.Tensor]:
         made = rerender(
@@ -233,16 +262,16 @@ def phases(lift: Lift, stage: Stage, after_stage: AfterStage | None = None) -> l
             observer,
             one_shape=stage.from_prior,
             predict=not stage.from_prior,
+            ranks=lift.ranks,
         )
         return {k: v for k, v in vars(made).items() if v is not None}
 
     def projected(state: State) -> dict[str, torch.Tensor]:
         folder = f"stage-{stage.number}"
-        made = project(model, lift.samples, _pseudo(state), observer, lift.masks, folder)
+        made = project(model, lift.samples, _pseudo(state), observer, lift.masks, folder, lift.ranks)
         tensors = {k: getattr(made, k) for k in ("projected", "projected_masks")}
         if lift.unlabeled is not None:
-            found = vars(label(model, made, lift.unlabeled))
-            tensors |= {LABELS + k: v for k, v in found.items() if k != "unlabeled"}
+            tensors |= lift.ranks.first(lambda: _named(label(model, made, lift.unlabeled)))
         return tensors
 
     def show(state: State) -> dict[str, float]:
@@ -293,14 +322,13 @@ def calibration(lift: Lift) -> list[Phase]:
     def rerendered(state: State) -> dict[str, torch.Tensor]:
         n = calibrate.SHAPES_PER_SAMPLE * schedule.n_samples
         made, labels = calibrate.rerender_unlabeled(
-            model, lift.unlabeled, n, schedule.n_rerendered, state.rng, lift.observer
+            model, lift.unlabeled, n, schedule.n_rerendered, state.rng, lift.observer, lift.ranks
         )
-        read = {LABELS + k: v.clone() for k, v in vars(labels).items() if k != "unlabeled"}
-        return {k: v for k, v in vars(made).items() if v is not None} | read  # no two share memory
+        return {k: v for k, v in vars(made).items() if v is not None} | _named(labels)
 
     def learn(state: State) -> Step:
         made, labels = _pseudo(state), _pseudo_labels(lift, state)
-        return lambda _: calibrate.calibrate_loss(model, made, labels, state.rng)
+        return lambda _: calibrate.calibrate_loss(lift.divided, made, labels, state.rng)
 
     def phase(kind: str, *arguments: object, **options: object) -> Phase:
         where = {"stage": schedule.n_stages, "phase": kind}
@@ -315,11 +343,12 @@ def calibration(lift: Lift) -> list[Phase]:
 
 def _explore(lift: Lift, stage: Stage, samples: SampleSet, state: State) -> Step:
     near, (low, rise) = explore.near_insides(samples), stage.open_bands
+    model = lift.divided
 
     def step(number: int) -> Losses:
         lift.model.open_bands.fill_(low + rise * number)
         return explore.explore_loss(
-            lift.model, samples, near, lift.smoothing, state.rng,
+            model, samples, near, lift.smoothing, state.rng,
             with_code=stage.from_prior, predict=not stage.from_prior,
         )  # fmt: skip
 
@@ -328,14 +357,15 @@ def _explore(lift: Lift, stage: Stage, samples: SampleSet, state: State) -> Step
 
 def _align(lift: Lift, stage: Stage, state: State) -> Step:
     rerendered, (low, rise) = _pseudo(state), stage.open_bands
+    model = lift.divided
 
     def step(number: int) -> Losses:
         lift.model.open_bands.fill_(low + rise * stage.n_explore)
         if number < stage.n_latent:
-            return align.latent_loss(lift.model, lift.unlabeled, rerendered, state.rng)
+            return align.latent_loss(model, lift.unlabeled, rerendered, state.rng)
         return align.align_loss(
-            lift.model, lift.samples, rerendered, lift.features, state.rng,
-            masked=stage.masked, consistency=stage.consistency,
+            model, lift.samples, rerendered, lift.features, state.rng,
+            masked=stage.masked, consistency=stage.consistency, ranks=lift.ranks,
         )  # fmt: skip
 
     return step
@@ -344,11 +374,12 @@ def _align(lift: Lift, stage: Stage, state: State) -> Step:
 def _exploit(lift: Lift, stage: Stage, state: State) -> Step:
     lesson = exploit.Lesson.of(lift.samples, _rerendered(state), _pseudo_labels(lift, state))
     low, rise = stage.open_bands
+    model = lift.divided
 
     def step(number: int) -> Losses:
         lift.model.open_bands.fill_(low + rise * (stage.n_explore + number))
         return exploit.exploit_loss(
-            lift.model, lesson, lift.smoothing, lift.perceptual, state.rng, mirror_shapes=stage.symmetric
+            model, lesson, lift.smoothing, lift.perceptual, state.rng, mirror_shapes=stage.symmetric
         )
 
     return step
@@ -363,6 +394,11 @@ def _pseudo_labels(lift: Lift, state: State) -> PseudoLabels | None:
     """Those that were collected last, if any."""
     labels = {k.removeprefix(LABELS): v for k, v in state.collected.items() if k.startswith(LABELS)}
     return PseudoLabels(unlabeled=lift.unlabeled, **labels) if labels else None
+
+
+def _named(labels: PseudoLabels) -> dict[str, torch.Tensor]:
+    """Labels as they are collected."""
+    return {LABELS + k: v for k, v in vars(labels).items() if k != "unlabeled"}
 
 
 def _rerendered(state: State) -> Rerendered:

@@ -22,6 +22,7 @@ from lift3d.errors import ConfigError
 from lift3d.observer import Observer
 from lift3d.train.log import Log, Meter
 from lift3d.train.phase import Phase, State
+from lift3d.train.ranks import ALONE, Ranks
 
 FORMAT = "lift3d.training/1"
 STATE, COLLECTED, LOG = "state.safetensors", "collected.safetensors", "log.jsonl"
@@ -31,7 +32,8 @@ CHECKPOINT_SECONDS = 300.0
 
 class Runner:
     """A run in a directory, or one that writes nothing (None). ``tensors`` are what trains and is saved,
-    changed in place; ``settings``, of plain values, are stored, and a resume must have the same ones.
+    changed in place; ``settings``, of plain values, are stored, and a resume must have the same ones. Of
+    several ``ranks`` each has a runner, and rank 0 writes; a resume may have another number of them.
     """
 
     def __init__(
@@ -42,8 +44,9 @@ class Runner:
         rng: torch.Generator,
         observer: Observer,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.out, self.tensors, self.observer = out, tensors, observer
+        self.out, self.tensors, self.observer, self.ranks = out, tensors, observer, ranks
         self.settings = json.loads(json.dumps(settings))
         self.state = State(rng)
         self.checkpoint_seconds = checkpoint_seconds
@@ -55,11 +58,12 @@ class Runner:
         """Continues the run in the directory, or starts a new one there, which can be resumed from now on."""
         if resume:
             self._load()
-        else:
+        elif self.ranks.is_first:
             for name in (STATE, COLLECTED, LOG):
                 (self.out / name).unlink(missing_ok=True)
             self._save(None)
-        self.log = Log(self.out / LOG)
+        self.ranks.wait()
+        self.log = Log(self.out / LOG if self.ranks.is_first else None)
 
     def run(self, phases: Sequence[Phase]) -> None:
         """Runs what is left of the list. Raises ``TrainingDiverged`` (log.py) and, when interrupted,
@@ -74,9 +78,8 @@ class Runner:
                     self._train(phase)
                 if phase.collect is not None:
                     state.collected |= phase.collect(state)
-                    if self.out is not None:
-                        write_tensors(self.out / COLLECTED, state.collected, {"format": FORMAT})
-                if phase.report is not None:
+                    self._keep_collected()
+                if phase.report is not None and self.ranks.is_first:
                     values = phase.report(state)
                     if values:
                         self.log.write({**phase.where, "step": phase.n_steps}, values)
@@ -107,6 +110,7 @@ class Runner:
             with meter.blamed():
                 losses = loss(step)
                 losses["total"].backward()
+                self.ranks.average(parameters)
                 norm = nn.utils.clip_grad_norm_(parameters, 1.0)
                 optimizer.step()
             meter.add(step, losses | {"gradient": norm})
@@ -120,6 +124,7 @@ class Runner:
                     warned.add(name)
                     self.observer.message(f"{phase.title}, step {state.step}: {name} fell to exactly 0")
                 positive |= {name for name, mean in means.items() if mean > 0}
+            self.received = self.ranks.largest(self.received)
             due = time.monotonic() - saved >= self.checkpoint_seconds
             if self.received or (due and not ended):
                 meter.settle()
@@ -136,8 +141,17 @@ class Runner:
             parameter.requires_grad_(False)
             parameter.grad = None
 
-    def _save(self, optimizer: torch.optim.Adam | None) -> None:
+    def _keep_collected(self) -> None:
+        """On disk, from where the tensors are then read as they are needed: ranks share that memory."""
         if self.out is None:
+            return
+        if self.ranks.is_first:
+            write_tensors(self.out / COLLECTED, self.state.collected, {"format": FORMAT})
+        self.ranks.wait()
+        self.state.collected = read_tensors(self.out / COLLECTED)[1]
+
+    def _save(self, optimizer: torch.optim.Adam | None) -> None:
+        if self.out is None or not self.ranks.is_first:
             return
         tensors = {f"model.{name}": tensor for name, tensor in self.tensors.items()}
         tensors["rng"] = self.state.rng.get_state()
