@@ -21,8 +21,8 @@ from numpy import ndarray
 import lift3d
 from lift3d.export.blender.blend import MATERIALS, render_blend, write_blend
 from lift3d.export.objects import BUDGET, Finished, finish, from_model
-from lift3d.model import MeshRenderer
 from lift3d.pictures import contact_sheet, grid, save_png
+from lift3d.renderers import MeshRenderer
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import to_uint8
 from lift3d.scene.lights import Lights

@@ -26,7 +26,8 @@ from lift3d import pictures
 from lift3d.gan.published import find_gan
 from lift3d.instance import FILE, load
 from lift3d.masks.sources import mask_source
-from lift3d.model import LiftedGAN, MeshRenderer, Samples
+from lift3d.model import LiftedGAN, Samples
+from lift3d.renderers import MeshRenderer
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import colors_to_images, images_to_colors, to_bytes, to_picture
 from lift3d.train.instance import finetune

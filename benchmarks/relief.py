@@ -22,11 +22,12 @@ from torch import Tensor
 
 from lift3d.evaluation.benchmark import Predictor, baselines, benchmark_renders
 from lift3d.masks.background import background_masks
-from lift3d.model import LiftedGAN, MeshRenderer, load
+from lift3d.model import LiftedGAN, load
 from lift3d.pseudo_labels.labeler import new_labeler
 from lift3d.pseudo_labels.views import blurred
 from lift3d.render.maps import Renders
 from lift3d.render.rasterize import get_rasterizer, interpolate
+from lift3d.renderers import MeshRenderer
 from lift3d.scene.batch import stack
 from lift3d.scene.cameras import Cameras, mirrored
 from lift3d.scene.geometry import normalize, visibility

@@ -27,8 +27,9 @@ import lift3d
 from lift3d.errors import BackendUnavailable
 from lift3d.export.blender.blend import find_blender, render_blend, write_blend
 from lift3d.export.dataset import DatasetPlan, write_dataset
-from lift3d.model import LiftedGAN, VolumeRenderer
+from lift3d.model import LiftedGAN
 from lift3d.render.volume import SamplingConfig
+from lift3d.renderers import VolumeRenderer
 
 VIEWS, LIGHTS, SIZE = 8, 8, 128
 FULL = SamplingConfig(n_coarse=36, n_fine=36, keep_coarse=True)

@@ -34,9 +34,10 @@ from lift3d.export.hdf5.schema import MAPS, MESH_ARRAYS, DatasetSpec, Dimensions
 from lift3d.export.hdf5.writer import DatasetWriter, create_locked
 from lift3d.export.plan.dataset import DatasetPlan
 from lift3d.export.plan.latents import LatentModel
-from lift3d.model import RENDERERS, MeshRenderer, Renderer, Samples
+from lift3d.model import Samples
 from lift3d.observer import Observer, SilentObserver
 from lift3d.render.maps import Maps
+from lift3d.renderers import RENDERERS, MeshRenderer, Renderer
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import colors_to_images, images_to_colors, to_picture, to_uint8
 from lift3d.scene.lights import Lights

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from lift3d.errors import BackendUnavailable, ConfigError
 from lift3d.export.whole_file import write_whole
-from lift3d.model import LiftedGAN, MeshRenderer, Samples
+from lift3d.model import LiftedGAN, Samples
 from lift3d.observer import Observer, SilentObserver
 from lift3d.pictures import grid
+from lift3d.renderers import MeshRenderer
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import colors_to_images, images_to_colors, resize, to_picture
 from lift3d.scene.lights import Lights

@@ -15,9 +15,10 @@ from lift3d import pictures
 from lift3d.export.meshes.write import write_mesh
 from lift3d.export.objects import finish, from_model
 from lift3d.instance import FILE, Instances
-from lift3d.model import LiftedGAN, MeshRenderer, Samples
+from lift3d.model import LiftedGAN, Samples
 from lift3d.pictures import Picture
 from lift3d.render.maps import Maps
+from lift3d.renderers import MeshRenderer
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import images_to_colors, to_picture
 from lift3d.scene.lights import Lights

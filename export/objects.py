@@ -19,7 +19,8 @@ from lift3d.errors import ConfigError, Lift3DError
 from lift3d.export.hdf5.reader import DatasetSample, FileInfo, LiftedDataset, describe, open_dataset
 from lift3d.export.meshes.texture import Materials, Textures, bake, from_fields, from_vertices
 from lift3d.instance import load
-from lift3d.model import RENDERERS, LiftedGAN, MeshRenderer
+from lift3d.model import LiftedGAN
+from lift3d.renderers import RENDERERS, MeshRenderer
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh, MeshReport, clean, decimate, report

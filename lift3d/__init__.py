@@ -27,8 +27,8 @@ _HOME = {
     "Mesh": "lift3d.scene.mesh",
     "get_rasterizer": "lift3d.render.rasterize",
     "Lift3DError": "lift3d.errors",
-    "MeshRenderer": "lift3d.model",
-    "VolumeRenderer": "lift3d.model",
+    "MeshRenderer": "lift3d.renderers",
+    "VolumeRenderer": "lift3d.renderers",
     "Maps": "lift3d.render.maps",
     "save_image": "lift3d.pictures",
     "open_dataset": "lift3d.export.hdf5.reader",  # names from the layer above

@@ -19,8 +19,9 @@ from lift3d import model as models
 from lift3d.checkpoint import copy_tensors, read_tensors, require_format, write_tensors
 from lift3d.errors import CheckpointError, ConfigError, CorruptFile
 from lift3d.gan.generator import Liftable
-from lift3d.model import LiftedGAN, Renderer, Samples
+from lift3d.model import LiftedGAN, Samples
 from lift3d.render.maps import Maps
+from lift3d.renderers import Renderer
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.lights import Lights
 from lift3d.scene.surface import Surface

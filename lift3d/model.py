@@ -9,10 +9,8 @@ Every render has a second form, its projection G(w + dw(render)) through E_w: ph
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,9 +28,7 @@ from lift3d.gan.latents import sample_z
 from lift3d.networks.encoders import LightEncoder, ViewEncoder, image_encoder
 from lift3d.networks.fields import MaterialField, SDFField, condition
 from lift3d.render.maps import Maps
-from lift3d.render.mesh import prepare, render_mesh
-from lift3d.render.rasterize import Scene
-from lift3d.render.volume import SamplingConfig, render_maps
+from lift3d.renderers import MeshRenderer, Renderer
 from lift3d.scene.batch import Batch
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import resize
@@ -70,58 +66,6 @@ class Samples(Batch):
     def lights(self) -> Lights:
         """The lights of the images."""
         return Lights.from_vector(self.light)
-
-
-@runtime_checkable
-class Renderer(Protocol):
-    """Draws one instance of a lifted GAN: ``MeshRenderer`` or ``VolumeRenderer``."""
-
-    def __call__(
-        self, model: "LiftedGAN", code: Float[Tensor, " c"], cameras: Cameras, lights: Lights, size: int
-    ) -> Maps:
-        """Maps of v views of size x size pixels, under lights [l] or [v, l]."""
-
-
-@dataclass(frozen=True)
-class MeshRenderer:
-    """Rasterizes the surface: fast, and exact up to the cells of the mesh."""
-
-    mesh: Mesh | None = None  # of the instance, where it is at hand; else it is extracted
-    resolution: int = defaults.MESH_RESOLUTION  # grid cells a side of an extracted mesh
-
-    def __call__(
-        self, model: "LiftedGAN", code: Float[Tensor, " c"], cameras: Cameras, lights: Lights, size: int
-    ) -> Maps:
-        """See ``Renderer``."""
-        if self.mesh is None:
-            return render_mesh(model.mesh(code, self.resolution), cameras, lights, size, model.background)
-        if cameras.device not in self._scenes:
-            self._scenes[cameras.device] = prepare(self.mesh, cameras.device)
-        scene = self._scenes[cameras.device]
-        return render_mesh(self.mesh, cameras, lights, size, model.background, scene)
-
-    @cached_property
-    def _scenes(self) -> dict[torch.device, Scene]:
-        """``mesh``, prepared once on every device."""
-        return {}
-
-
-@dataclass(frozen=True)
-class VolumeRenderer:
-    """Marches along rays, as training does (NeuS)."""
-
-    sampling: SamplingConfig | None = None  # None: that of the model's preset
-
-    def __call__(
-        self, model: "LiftedGAN", code: Float[Tensor, " c"], cameras: Cameras, lights: Lights, size: int
-    ) -> Maps:
-        """See ``Renderer``."""
-        sampling, sharpness = self.sampling or model.config.sampling, model.sharpness.item()
-        surface = model.shown_surface(code)
-        return render_maps(surface, cameras, lights, size, sharpness, sampling, model.background)
-
-
-RENDERERS = dict(zip(defaults.RENDERERS, (MeshRenderer, VolumeRenderer), strict=True))  # by name
 
 
 class LiftedGAN(nn.Module):

@@ -9,8 +9,9 @@ import torch
 import trimesh
 from torch import Tensor
 
-from lift3d.model import Renderer, Samples
+from lift3d.model import Samples
 from lift3d.render.maps import Maps
+from lift3d.renderers import Renderer
 from lift3d.scene.cameras import Cameras, ViewPrior, pixel_grid
 from lift3d.scene.geometry import normalize
 from lift3d.scene.lights import LightPrior, Lights

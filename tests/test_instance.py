@@ -12,7 +12,8 @@ from lift3d.checkpoint import read_tensors, write_tensors
 from lift3d.cli.main import main
 from lift3d.errors import CheckpointError, ConfigError, CorruptFile
 from lift3d.instance import Instances, load, own_fields, together
-from lift3d.model import MeshRenderer, Samples
+from lift3d.model import Samples
+from lift3d.renderers import MeshRenderer
 
 
 def made(base: lift3d.LiftedGAN, seed: int, change: float) -> Instances:

@@ -37,7 +37,7 @@ LAYERS = (
     ("lift3d.render", "lift3d.networks", "lift3d.gan", "lift3d.losses", "lift3d.pictures", "lift3d.plots"),
     ("lift3d.config", "lift3d.synthetic", "lift3d.evaluation.metrics"),
     ("lift3d.masks", "lift3d.gan.published"),
-    ("lift3d.model", "lift3d.instance"),
+    ("lift3d.model", "lift3d.renderers", "lift3d.instance"),
     ("lift3d.pseudo_labels", "lift3d.photographs"),
     ("lift3d.train",),
     ("lift3d.evaluation",),

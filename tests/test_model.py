@@ -10,15 +10,16 @@ import pytest
 import torch
 from tiny_gan import PRESET, tiny_gan
 
-from lift3d import model as lifted_model
+from lift3d import renderers
 from lift3d.checkpoint import read_tensors, write_tensors
 from lift3d.errors import CheckpointError, ConfigError, CorruptFile, Lift3DError
 from lift3d.gan.files.load import save_gan
 from lift3d.gan.generator import Liftable
-from lift3d.model import LiftedGAN, MeshRenderer, VolumeRenderer, load
+from lift3d.model import LiftedGAN, load
 from lift3d.networks.fields import ellipsoid_sdf
 from lift3d.render.mesh import render_mesh
 from lift3d.render.volume import SamplingConfig
+from lift3d.renderers import MeshRenderer, VolumeRenderer
 from lift3d.scene import cameras, lights
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import resize
@@ -160,8 +161,8 @@ def test_what_render_would_misread_is_refused(model, change, message):
 
 def test_a_mesh_is_made_ready_once_for_any_number_of_renders(model, monkeypatch):
     prepared = []
-    real = lifted_model.prepare
-    monkeypatch.setattr(lifted_model, "prepare", lambda *given: prepared.append(given) or real(*given))
+    real = renderers.prepare
+    monkeypatch.setattr(renderers, "prepare", lambda *given: prepared.append(given) or real(*given))
     one = model.sample([4])
     renderer = MeshRenderer(model.mesh(one.code[0], 32))
     for _ in range(2):

@@ -13,11 +13,12 @@ from tiny_gan import PRESET, tiny_gan
 from lift3d.export.dataset import DatasetPlan, write_dataset
 from lift3d.export.hdf5.reader import open_dataset
 from lift3d.export.objects import finish, from_model
-from lift3d.model import MeshRenderer, VolumeRenderer, load
+from lift3d.model import load
 from lift3d.observer import SilentObserver
 from lift3d.render import rasterize
 from lift3d.render.rasterize.embree import EmbreeRasterizer
 from lift3d.render.volume import SamplingConfig
+from lift3d.renderers import MeshRenderer, VolumeRenderer
 from lift3d.train import runner
 from lift3d.train.joint import pretrain
 

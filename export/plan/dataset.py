@@ -19,7 +19,8 @@ from lift3d.export.plan.latents import LatentModel, LatentPlan
 from lift3d.export.plan.lights import LightPlan
 from lift3d.export.plan.shard import Shard
 from lift3d.export.plan.views import ViewPlan
-from lift3d.model import RENDERERS, Samples
+from lift3d.model import Samples
+from lift3d.renderers import RENDERERS
 from lift3d.scene.cameras import Cameras, ViewPrior
 from lift3d.scene.lights import LightPrior, Lights
 from lift3d.seeds import dataset_seed

@@ -23,8 +23,9 @@ from lift3d.export.hdf5.reader import DatasetSample, describe, open_dataset
 from lift3d.export.hdf5.schema import SPLIT
 from lift3d.export.meshes.glb import to_glb
 from lift3d.export.viewer.pack import pack, quantize
-from lift3d.model import LiftedGAN, MeshRenderer, Samples, VolumeRenderer
+from lift3d.model import LiftedGAN, Samples
 from lift3d.render.maps import Maps
+from lift3d.renderers import MeshRenderer, VolumeRenderer
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import to_uint8
 from lift3d.scene.lights import Lights

@@ -17,7 +17,8 @@ from lift3d.export.hdf5.reader import LiftedDataset
 from lift3d.export.viewer.pack import pack
 from lift3d.export.viewer.scene import camera_facts, light_facts, map_arrays, mesh_arrays
 from lift3d.export.whole_file import write_whole
-from lift3d.model import LiftedGAN, MeshRenderer
+from lift3d.model import LiftedGAN
+from lift3d.renderers import MeshRenderer
 from lift3d.scene.mesh import Mesh, decimate
 
 FACES = 8_000

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from lift3d.errors import ConfigError
 from lift3d.evaluation import metrics
-from lift3d.model import LiftedGAN, MeshRenderer
+from lift3d.model import LiftedGAN
 from lift3d.networks.fields import ellipsoid_sdf
 from lift3d.observer import Observer, SilentObserver
 from lift3d.render.maps import Renders
 from lift3d.render.mesh import render_mesh
+from lift3d.renderers import MeshRenderer
 from lift3d.scene.batch import stack
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import colors_to_images, resize

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from lift3d.errors import ConfigError
-from lift3d.model import LiftedGAN, MeshRenderer
+from lift3d.model import LiftedGAN
 from lift3d.observer import Observer, SilentObserver
+from lift3d.renderers import MeshRenderer
 from lift3d.scene.images import colors_to_images, resize
 from lift3d.scene.lights import Lights
 from lift3d.seeds import STREAMS

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from lift3d import pictures, plots
-from lift3d.model import LiftedGAN, MeshRenderer
+from lift3d.model import LiftedGAN
+from lift3d.renderers import MeshRenderer
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import to_float, to_picture
 from lift3d.scene.lights import Lights

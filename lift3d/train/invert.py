@@ -10,9 +10,10 @@ from torch import Tensor
 
 from lift3d.config.schema import Refinement
 from lift3d.instance import Instances
-from lift3d.model import LiftedGAN, MeshRenderer, Samples
+from lift3d.model import LiftedGAN, Samples
 from lift3d.observer import Observer
 from lift3d.photographs import Kind, Photograph, kind_of
+from lift3d.renderers import MeshRenderer
 from lift3d.scene.images import images_to_colors
 from lift3d.train.instance import refine_sample
 

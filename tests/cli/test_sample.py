@@ -16,7 +16,7 @@ from lift3d.cli.sample import sample as sample_command
 from lift3d.export.dataset import DatasetPlan, write_dataset
 from lift3d.export.hdf5.reader import describe
 from lift3d.export.hdf5.schema import MAPS
-from lift3d.model import RENDERERS
+from lift3d.renderers import RENDERERS
 
 Sample = Callable[..., Result]
 

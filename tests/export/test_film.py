@@ -13,7 +13,8 @@ from PIL import Image
 from lift3d.cli.main import main
 from lift3d.errors import BackendUnavailable, ConfigError
 from lift3d.export.film import PATHS, check_film, film, scene_at, write_film
-from lift3d.model import LiftedGAN, MeshRenderer, load
+from lift3d.model import LiftedGAN, load
+from lift3d.renderers import MeshRenderer
 from lift3d.scene.images import to_picture
 
 

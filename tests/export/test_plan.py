@@ -18,7 +18,8 @@ from lift3d.export.hdf5.verify import verify
 from lift3d.export.plan.latents import LatentPlan
 from lift3d.export.plan.lights import LightPlan
 from lift3d.export.plan.views import ViewPlan
-from lift3d.model import LiftedGAN, MeshRenderer, VolumeRenderer
+from lift3d.model import LiftedGAN
+from lift3d.renderers import MeshRenderer, VolumeRenderer
 from lift3d.scene.cameras import FOV_DEG, Cameras, ViewPrior, distance
 from lift3d.scene.lights import LightPrior, Lights
 

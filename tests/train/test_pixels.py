@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny_gan import PRESET, tiny_gan
 
-from lift3d.model import LiftedGAN, MeshRenderer
+from lift3d.model import LiftedGAN
+from lift3d.renderers import MeshRenderer
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.lights import Lights
 from lift3d.train import exploit
