@@ -101,8 +101,8 @@ resume = click.option("--resume", is_flag=True, help="Continue what an earlier, 
 json_output = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 masks = click.option(
     "--masks",
-    metavar="none|auto|DIR",
-    help="Object masks: none, by a segmenter, or from images.  [default: the preset's]",
+    metavar="none|auto|DIR|run:COMMAND",
+    help="Object masks: none, by a segmenter, from images, or by a command.  [default: the preset's]",
 )
 tensorboard = click.option(
     "--tensorboard", type=PATH, help="Also write the losses for TensorBoard into this directory."

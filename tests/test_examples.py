@@ -28,6 +28,7 @@ TESTED = {
     "read_with_h5py_alone",
     "train_normals_from_images",
     "face_gan",
+    "segment_people",
 }
 WORKED = {"face_gan"}  # a reader of a format of its own: as long as that takes
 
@@ -199,3 +200,25 @@ def test_the_reader_of_the_face_gan(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     step = torch.ones(1, 512, requires_grad=True)
     gan.to_image(gan.w_avg + gan.offset(step)).sum().backward()
     assert step.grad.abs().sum() > 0
+
+
+STUB = """import types
+class SelfieSegmentation:
+    def __init__(self, model_selection): ...
+    def process(self, picture): return types.SimpleNamespace(segmentation_mask=picture[..., 0] / 255.0)
+selfie = types.SimpleNamespace(SelfieSegmentation=SelfieSegmentation)
+solutions = types.SimpleNamespace(selfie_segmentation=selfie)
+"""
+
+
+def test_a_segmenter_of_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for MediaPipe takes for people what is red."""
+    (tmp_path / "mediapipe.py").write_text(STUB)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[8:24, 4:20, 0], image[..., 1] = 255, 255
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    Image.fromarray(image).save(tmp_path / "images" / "7.png")
+    run("segment_people", tmp_path, "images", "masks")
+    assert ((read(tmp_path / "masks" / "7.png") > 127) != (image[..., 0] > 0)).sum() <= 64  # the edge

@@ -184,6 +184,9 @@ class Preset:
     masks: str = setting(
         "none", None, None, "where masks come from; background: whatever differs from it", "", MASKS
     )
+    mask_reach: float = setting(
+        0.0, 0, 10, "beyond so many times the outline of radii nothing is object, as shoulders; 0: no limit"
+    )
     bars: float = setting(0.0, 0, 0.45, "height of the black bars above and below, as a fraction of the side")
     weights: LossWeights = LossWeights()
     rates: LearningRates = LearningRates()
@@ -261,8 +264,8 @@ def _contradictions(preset: Preset) -> Iterator[str]:
         yield f"masks is {preset.masks!r}, but weights.mask is 0: set it to 0.2, or masks to 'none'"
     if preset.masks == "background" and preset.background is None:
         yield "masks is 'background', which needs background, a gray from 0 to 1"
-    if preset.n_unlabeled and preset.background is None:
-        yield f"n_unlabeled is {preset.n_unlabeled}, which needs background, a gray from 0 to 1"
+    if preset.n_unlabeled and preset.masks == "none" and preset.background is None:
+        yield f"n_unlabeled is {preset.n_unlabeled}, which needs masks: set masks to 'auto'"
     named = [("joint", preset.joint), *((f"instance[{i}]", s) for i, s in enumerate(preset.instance))]
     for name, schedule in named:
         if schedule is not None:

@@ -19,6 +19,7 @@ from lift3d.config.presets import with_size
 from lift3d.config.schema import Preset, Refinement, Schedule
 from lift3d.errors import CheckpointError, ConfigError
 from lift3d.gan.files.load import LoadedGan
+from lift3d.gan.generator import StyleGenerator
 from lift3d.gan.published import check_gan
 from lift3d.instance import FILE, Instances, own_fields
 from lift3d.masks.sources import mask_source, with_masks
@@ -103,7 +104,8 @@ def finetune(
     runner.run(instance_phases(preset, lift, from_prior=joint is None))
     if joint is None:
         model.save(out / MODEL)
-        joint = LiftedGAN.load(out / MODEL).to(device)
+        foreign = None if isinstance(gan.generator, StyleGenerator) else gan.generator
+        joint = LiftedGAN.load(out / MODEL, foreign).to(device)
         joint.source, model = str((out / MODEL).resolve()), joint
     sample = model.lift(w[None], z, None if z is None else [seed]).to("cpu")
     found = Instances([model], [joint], sample)

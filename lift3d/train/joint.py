@@ -27,6 +27,7 @@ from lift3d.seeds import UNLABELED_SEED, training_seed
 from lift3d.train import align, calibrate, exploit, explore, figures
 from lift3d.train.data import PseudoLabels, Rerendered, SampleSet, draw_samples, label, project, rerender
 from lift3d.train.features import compare
+from lift3d.train.outline import N_WATCHED, require_object
 from lift3d.train.phase import Losses, Phase, State, Step
 from lift3d.train.pixels import Smoothing
 from lift3d.train.ranks import ALONE, Ranks, divided_model
@@ -154,8 +155,6 @@ def pretrain(
     out, observer = Path(out), observer or SilentObserver()
     schedule = check_run(preset, out, resume, overwrite)
     check_gan(preset, gan)
-    if preset.masks == "files" and masks is None:
-        observer.message(f"{preset.name}: no masks (--masks DIR or auto), so there is no mask loss")
     preset = with_masks(preset, masks)
     source = mask_source(preset, masks, out / "to-mask")
     ranks.wait()  # all have seen the folder as it was
@@ -181,8 +180,9 @@ def pretrain(
 
     unlabeled = None
     if preset.n_unlabeled:
-        on_background = mask_source(replace(preset, masks="background"))
-        unlabeled = drawn(preset.n_unlabeled, UNLABELED_SEED, on_background)
+        plain = preset.background is not None
+        outlines = mask_source(replace(preset, masks="background")) if plain else source
+        unlabeled = drawn(preset.n_unlabeled, UNLABELED_SEED, outlines)
     samples = drawn(schedule.n_samples, training_seed(seed), source)
 
     lift = Lift(model, features, schedule, samples, unlabeled, perceptual, source, observer, out, ranks=ranks)
@@ -309,6 +309,7 @@ def phases(lift: Lift, stage: Stage, after_stage: AfterStage | None = None) -> l
         phase(
             "exploit", stage.n_exploit, exploit.exploit_groups(model),
             lambda state: _exploit(lift, stage, state), report=finish,
+            guard=lambda: require_object(model, lift.samples.images[:N_WATCHED], f"{stage.title}, exploit"),
         ),
     ]  # fmt: skip
 

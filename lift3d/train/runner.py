@@ -126,6 +126,8 @@ class Runner:
                 positive |= {name for name, mean in means.items() if mean > 0}
             self.received = self.ranks.largest(self.received)
             due = time.monotonic() - saved >= self.checkpoint_seconds
+            if phase.guard is not None and (state.step % LOG_EVERY == 0 or ended or due or self.received):
+                phase.guard()
             if self.received or (due and not ended):
                 meter.settle()
                 self._save(optimizer)

@@ -45,8 +45,8 @@ def test_table_4(name: str) -> None:
     assert preset.weights.beta == 3e-5
     assert preset.weights.view_light == 1.0  # lambda_vl
     assert preset.weights.features == 1.0  # lambda_d
-    assert preset.weights.mask == (0.2 if name in ("celeba-hq", "lsun-car") else 0.0)  # lambda_m
-    assert (preset.masks == "none") == (preset.weights.mask == 0.0)
+    assert preset.weights.mask == 0.2  # lambda_m; the table has it for CelebA-HQ and cars only
+    assert preset.masks == "auto"
     assert preset.rates.fields == 5e-4  # F_s and F_m
     assert preset.rates.material_explore == 2e-3  # F_m in step 1
     assert preset.rates.encoders == 2e-4  # all encoders
@@ -164,7 +164,7 @@ def test_sizes_fit_together(preset: Preset) -> None:
     for schedule in filter(None, (preset.joint, *preset.instance)):
         assert preset.batch.patch <= schedule.size <= preset.size
     assert preset.batch.n_rays >= preset.batch.n_images
-    assert preset.masks in ("none", "background", "files")
+    assert preset.masks in ("background", "auto")
 
 
 def test_demo_lifts_what_its_gan_was_trained_on() -> None:

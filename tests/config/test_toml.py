@@ -98,8 +98,8 @@ def test_names_and_files_open_alike(write) -> None:
         ("background = 255", "background is 255.0, expected a number from 0 to 1"),
         ('masks = "some"', "masks is 'some', expected none, background, files or auto"),
         (
-            'base = "celeba"\nname = "own"\nn_unlabeled = 9',
-            "n_unlabeled is 9, which needs background",
+            'base = "celeba"\nname = "own"\nn_unlabeled = 9\nmasks = "none"',
+            "n_unlabeled is 9, which needs masks: set masks to 'auto'",
         ),
         ("n_unlabeled = 0", "joint.latent is 1500, but n_unlabeled is 0: set joint.latent to 0"),
         (
@@ -150,7 +150,7 @@ def test_schedules_that_the_base_lacks_must_be_whole(write) -> None:
 
 def test_masks_need_their_loss(write) -> None:
     with pytest.raises(ConfigError, match="masks is 'auto', but weights.mask is 0: set it to 0.2"):
-        read_category(write('base = "celeba"\nname = "own"\nmasks = "auto"'))
+        read_category(write('base = "celeba"\nname = "own"\nweights.mask = 0'))
 
 
 def test_background_masks_need_a_background(write) -> None:

@@ -1,6 +1,7 @@
 """Mask sources: which one a run renders, files, black bars, and GrabCut on heads whose masks are known."""
 
 import builtins
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from lift3d.scene.batch import stack
 from lift3d.scene.images import colors_to_images, to_bytes
 from lift3d.synthetic.render import render_head
 
-FILES = replace(CELEBA_HQ, masks="files")
+FILES = replace(CELEBA_HQ, masks="files", mask_reach=0.0)
 IMAGES = torch.arange(2 * 3 * 8 * 8, dtype=torch.uint8).view(2, 3, 8, 8)
 NAMES = ("7", "stage-1/7-0")
 
@@ -38,10 +39,12 @@ def test_the_choice_decides_on_kind_and_loss() -> None:
     for preset, choice, kind, weight in (
         (DEMO, None, "background", 0.2),
         (DEMO, "none", "none", 0.0),
-        (CELEBA_HQ, None, "none", 0.0),
+        (CELEBA_HQ, None, "auto", 0.2),
+        (FILES, None, "auto", 0.2),
+        (CELEBA_HQ, "run:segment", "files", 0.2),
         (CELEBA_HQ, "auto", "auto", 0.2),
         (CELEBA_HQ, "some/folder", "files", 0.2),
-        (AFHQ_CAT, None, "none", 0.0),
+        (AFHQ_CAT, "none", "none", 0.0),
         (AFHQ_CAT, Path("folder"), "files", 0.2),
         (AFHQ_CAT, "auto", "auto", 0.2),
         (replace(DEMO, weights=LossWeights(mask=0.0)), None, "background", 0.0),
@@ -54,7 +57,7 @@ def test_the_choice_decides_on_kind_and_loss() -> None:
 
 
 def test_none_and_background() -> None:
-    assert mask_source(AFHQ_CAT)(IMAGES, NAMES).all()
+    assert mask_source(replace(AFHQ_CAT, masks="none"))(IMAGES, NAMES).all()
     assert torch.equal(mask_source(DEMO)(IMAGES, NAMES), background_masks(IMAGES, 1.0))
 
 
@@ -93,7 +96,9 @@ def test_missing_files_are_asked_for_and_their_images_written(tmp_path: Path) ->
 
 @pytest.mark.parametrize("folder", [None, "auti"])
 def test_a_folder_that_is_none(folder: str | None) -> None:
-    with pytest.raises(ConfigError, match=f"--masks is '{folder}', expected none, auto or a folder"):
+    with pytest.raises(
+        ConfigError, match=f"--masks is '{folder}', expected none, auto, run:COMMAND or a folder"
+    ):
         mask_source(FILES, folder)
 
 
@@ -150,3 +155,41 @@ def test_without_opencv_the_sentence_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(BackendUnavailable, match="--masks auto needs OpenCV: pip install opencv-python-head"):
         get_segmenter((0.5, 0.5, 0.5))
+
+
+def test_what_lies_beyond_the_reach_is_no_object() -> None:
+    faces = replace(CELEBA_HQ, masks="none", radii=(0.4, 0.5, 0.6), mask_reach=1.2)
+    mask = mask_source(faces)(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), ["1"])[0]
+    y, x = (np.mgrid[:32, :32] + 0.5) / 16 - 1
+    assert np.array_equal(mask.numpy(), np.hypot(x / (1.2 * 0.6), y / (1.2 * 0.5)) < 1)
+
+
+SEGMENTER = """import sys
+from pathlib import Path
+from PIL import Image
+images, masks = map(Path, sys.argv[1:])
+for path in sorted(images.iterdir())[: {n}]:
+    Image.open(path).convert("L").point(lambda v: 255 * (v > 100)).save(masks / path.name)
+{end}
+"""
+
+
+def test_a_segmenter_in_a_process_of_its_own(tmp_path: Path) -> None:
+    images = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8)
+    images[1] = 0  # nothing in it: an empty mask is a mask
+    script = tmp_path / "a script.py"
+
+    def source(n: int = 3, end: str = "") -> object:
+        script.write_text(SEGMENTER.format(n=n, end=end))
+        return mask_source(FILES, f"run:'{sys.executable}' '{script}'")
+
+    found = source()(images, ["1", "2", "stage-0/3-4"])
+    gray = [np.asarray(Image.fromarray(i.permute(1, 2, 0).numpy()).convert("L")) for i in images]
+    expected = np.stack(gray) > 100
+    assert found.any() and torch.equal(found, torch.from_numpy(expected))
+    with pytest.raises(ConfigError, match="left 1 of 3 masks out; it is run with two folders, of images"):
+        source(2)(images, ["1", "2", "3"])
+    with pytest.raises(ConfigError, match="left 0 of 3 masks out: ValueError: no luck; it is run"):
+        source(3, "raise ValueError('no luck')")(images, ["1", "2", "3"])
+    with pytest.raises(ConfigError, match="left 3 of 3 masks out: .*No such file"):
+        mask_source(FILES, "run:/nowhere/at-all")(images, ["1", "2", "3"])

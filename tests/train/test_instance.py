@@ -64,7 +64,7 @@ def finished(joint: LiftedGAN, tmp_path_factory: pytest.TempPathFactory) -> tupl
 def test_the_published_schedules_step_by_step(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    preset = with_masks_or_none(shrunk(name))
+    preset = without_masks(shrunk(name))
     gan, runs = images_of(preset.size), []
     start = preset if preset.joint is None else saved(preset, gan, tmp_path / "joint.safetensors")
     spied = spy(monkeypatch, runs)
@@ -96,8 +96,8 @@ def test_the_published_schedules_step_by_step(
     assert (tmp_path / "out" / "model.safetensors").exists() == cars
 
 
-def with_masks_or_none(preset: Preset) -> Preset:
-    """Without files there is no mask loss: everything counts as object."""
+def without_masks(preset: Preset) -> Preset:
+    """Everything counts as object."""
     return replace(preset, masks="none", weights=replace(preset.weights, mask=0.0))
 
 
