@@ -109,6 +109,9 @@ tensorboard = click.option(
 )
 steps = click.option("--steps", type=int, help="Steps at most.  [default: the preset's]")
 threads = click.option("--threads", type=int, help="CPU threads.  [default: all cores]")
+device = click.option(
+    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where to compute."
+)
 
 
 def gan(command: Command) -> Command:
@@ -154,9 +157,6 @@ def photograph(command: Command) -> Command:
 
 def compute(command: Command) -> Command:
     """Adds --device and --threads; the command hands both to ``use_device``."""
-    device = click.option(
-        "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where to compute."
-    )
     return device(threads(command))
 
 

@@ -25,7 +25,10 @@ from lift3d.errors import ConfigError
 @click.option(
     "--resolution", type=int, default=128, show_default=True, help="Grid cells per side of the model's mesh."
 )
-@options.compute
+@options.device
+@click.option(
+    "--threads", type=int, help="CPU threads.  [default: all cores but one, which is left to the browser]"
+)
 def view(
     dataset: Path | None,
     models: tuple[str, ...],
@@ -53,8 +56,11 @@ def view(
     if dataset is not None:
         shown = scene.DatasetScene(dataset)
     else:
+        from torch import get_num_threads
+
         from lift3d import load
 
+        threads = max(1, get_num_threads() - 1) if threads is None else threads
         lifted = load(*models).to(options.use_device(device, threads))
         shown = scene.ModelScene(lifted, ", ".join(models) or "demo", size, resolution)
     with Server(shown, port) as server:
@@ -68,6 +74,6 @@ def view(
         if not (no_browser or remote):
             webbrowser.open(server.url)
         try:
-            server.serve_forever()
+            server.run()
         except KeyboardInterrupt:
             click.echo()

@@ -260,8 +260,8 @@ class DatasetScene:
         with open_file(self.path) as h5:
             done = h5["done"][:].astype(bool).tolist()
             background = float(h5["colors"].attrs["background"][0])
-        facts = {"kind": self.kind, "name": self.name, "planned": about.planned, "done": done}
-        return facts | {"background": background, "license": about.license}
+        facts = {"kind": self.kind, "name": self.name, "file": str(self.path), "planned": about.planned}
+        return facts | {"done": done, "background": background, "license": about.license}
 
     def answers(self) -> dict:
         """Questions by name."""

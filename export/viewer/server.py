@@ -2,13 +2,18 @@
 
 ``GET /`` is the page; ``POST /api/NAME`` with a JSON question is answered with bytes (pack.py, or a file).
 Any other path is 404. A browser lured here by another site is refused by Host, Origin and content type.
-One question is computed at a time; ``WAITING`` may queue, more are told to come back (503).
+Connections have threads of their own, which only listen and talk: one thread computes, a question at a time, so
+that an interrupt ends its work between two operations and no other thread is inside a library when the program
+ends. ``WAITING`` questions may queue, more are told to come back (503).
 """
 
 import json
 import sys
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from queue import Full, Queue
 from typing import Protocol, runtime_checkable
 
 from lift3d.errors import ConfigError, Lift3DError
@@ -17,6 +22,7 @@ from lift3d.export.viewer.share import page
 HOSTS = ("127.0.0.1", "localhost")  # any port: it may be forwarded
 MAX_QUESTION = 1 << 16  # bytes
 WAITING = 32  # questions in the queue
+BUSY = "too many questions at once; ask again"
 
 
 @runtime_checkable
@@ -36,8 +42,8 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 256
 
     def __init__(self, scene: Scene, port: int = 0) -> None:
-        self.scene, self.answers, self.lock = scene, scene.answers(), threading.Lock()
-        self.places = threading.BoundedSemaphore(WAITING)
+        self.scene, self.answers = scene, scene.answers()
+        self.jobs: Queue[tuple[Callable, Future] | None] = Queue(WAITING)
         try:
             super().__init__(("127.0.0.1", port), _Handler)
         except (OSError, OverflowError) as error:
@@ -47,6 +53,29 @@ class Server(ThreadingHTTPServer):
     def url(self) -> str:
         """Where the page is."""
         return f"http://127.0.0.1:{self.server_address[1]}/"
+
+    def run(self) -> None:
+        """Serves, and computes all answers in the calling thread, until ``stop`` or an interrupt."""
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+        try:
+            while job := self.jobs.get():
+                answer, result = job
+                try:
+                    result.set_result(answer())
+                except Exception as error:  # the page goes on, whatever a model does
+                    result.set_exception(error)
+        finally:
+            self.shutdown()
+
+    def stop(self) -> None:
+        """Ends ``run`` after the questions that wait."""
+        self.jobs.put(None)
+
+    def compute(self, answer: Callable[[], object]) -> object:
+        """Result of a function in the thread of ``run``. Raises ``Full`` where too many wait."""
+        result: Future = Future()
+        self.jobs.put_nowait((answer, result))
+        return result.result()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A browser that closed its connection is no news."""
@@ -67,8 +96,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path != "/":
             return self._say(404, "there is no such page")
         try:
-            with self.server.lock:
-                about = self.server.scene.about()
+            about = self.server.compute(self.server.scene.about)
+        except Full:
+            return self._say(503, BUSY)
         except Lift3DError as error:
             return self._say(410, str(error))
         self._send(200, "text/html; charset=utf-8", page(about, connect=True).text.encode())
@@ -84,22 +114,20 @@ class _Handler(BaseHTTPRequestHandler):
         answer = self.server.answers.get(self.path.removeprefix("/api/"))
         if answer is None or not self.path.startswith("/api/"):
             return self._say(404, "there is no such question")
-        if not self.server.places.acquire(blocking=False):
-            return self._say(503, "too many questions at once; ask again")
         try:
             question = json.loads(body)
-            if not isinstance(question, dict):
-                raise ValueError("no object")
-            with self.server.lock:
-                data = answer(question)
+        except (ValueError, RecursionError):
+            question = None
+        if not isinstance(question, dict):
+            return self._say(400, "a question is a JSON object")
+        try:
+            data = self.server.compute(lambda: answer(question))
+        except Full:
+            return self._say(503, BUSY)
         except Lift3DError as error:
             return self._say(400, str(error))
-        except (ValueError, RecursionError):
-            return self._say(400, "a question is a JSON object")
-        except Exception as error:  # the page goes on, whatever a model does
+        except Exception as error:
             return self._say(500, f"{type(error).__name__}: {str(error)[:300]}")
-        finally:
-            self.server.places.release()
         self._send(200, "application/octet-stream", data)
 
     def _ours(self) -> bool:

@@ -1,7 +1,7 @@
 """The page with its data in it: one HTML file that asks nobody for anything (``lift3d export --out x.html``).
 
-A head at 128 x 128 pixels stays below 400 KB: the mesh is decimated to ``FACES``, at most ``VIEWS`` views of
-a sample go in, and everything is compressed.
+A head at 128 x 128 pixels stays below ``BYTES``: its mesh is decimated to ``FACES``, everything is compressed, and
+as many views of a sample as fit bring their maps, the first in any case. The page draws the other views from the mesh.
 """
 
 import base64
@@ -21,8 +21,8 @@ from lift3d.model import LiftedGAN
 from lift3d.renderers import MeshRenderer
 from lift3d.scene.mesh import Mesh, decimate
 
+BYTES = 400_000
 FACES = 8_000
-VIEWS = 2
 SIZE = 128  # pixels of a model's picture
 PAGE = Path(__file__).parent / "page"
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -48,21 +48,25 @@ class Page:
 def page(about: dict, packs: Sequence[bytes] = (), connect: bool = False) -> Page:
     """The page about ``about``, with ``packs`` in it; ``connect``: it may ask its server."""
     facts = json.dumps(about).replace("<", "\\u003c")
-    texts = (base64.b64encode(gzip.compress(data, 9, mtime=0)).decode() for data in packs)
-    blocks = "".join(f'<script type="application/octet-stream">{text}</script>\n' for text in texts)
+    blocks = "".join(f'<script type="application/octet-stream">{_text(data)}</script>\n' for data in packs)
     parts = {
         "@POLICY@": _POLICY + ("; connect-src 'self'" if connect else ""),
         "@TITLE@": html.escape(f"{about['name']} · lift3d"),
         "@STYLE@": (PAGE / "viewer.css").read_text(encoding="utf-8"),
         "@ABOUT@": facts,
         "@PACKS@": blocks,
-        "@SCRIPT@": "\n".join((PAGE / n).read_text(encoding="utf-8") for n in ("gl.js", "viewer.js")),
+        "@SCRIPT@": "\n".join((PAGE / n).read_text(encoding="utf-8") for n in ("gl.js", "packs.js", "viewer.js")),
         "@SHADE@": (PAGE / "shade.glsl").read_text(encoding="utf-8"),
     }
     text = (PAGE / "viewer.html").read_text(encoding="utf-8")
     for mark, part in parts.items():
         text = text.replace(mark, part)
     return Page(text)
+
+
+def _text(data: bytes) -> str:
+    """Bytes as they stand in the page."""
+    return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()
 
 
 def from_model(
@@ -101,10 +105,14 @@ def from_dataset(
     for item in items:
         one = dataset[item]
         arrays = mesh_arrays(decimate(mesh(item), faces))
-        cameras = one.cameras[:VIEWS]
-        for view in range(len(cameras.rotation)):
-            arrays |= {f"{key}/{view}": value for key, value in map_arrays(one, view).items()}
-        about = {"index": int(one.index), "seed": int(one.seed), "cameras": camera_facts(cameras)}
+        room = BYTES - len(_text(pack({}, arrays)))
+        for view in range(len(one.cameras)):
+            maps = {f"{key}/{view}": value for key, value in map_arrays(one, view).items()}
+            room -= len(_text(pack({}, maps)))
+            if room < 0 < view:
+                break
+            arrays |= maps
+        about = {"index": int(one.index), "seed": int(one.seed), "cameras": camera_facts(one.cameras)}
         packs.append(pack(about | {"lights": light_facts(one.lights)}, arrays))
     return page({"kind": "share", "noun": "sample", "name": dataset.path.name, "background": 1.0}, packs)
 

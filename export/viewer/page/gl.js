@@ -6,10 +6,15 @@ const SHADE = document.getElementById("shade").textContent;
 const QUAD = `${HEAD}out vec2 at; void main() { vec2 p = vec2(gl_VertexID & 1, gl_VertexID >> 1) * 2.0;
   at = vec2(p.x, 1.0 - p.y); gl_Position = vec4(p * 2.0 - 1.0, 0, 1); }`;
 const MAPS = `${HEAD}${SHADE}uniform sampler2D paint, shape, gloss; uniform mat3 turn; uniform float tangent;
-  in vec2 at; out vec4 color; void main() { vec4 a = texture(paint, at), n = texture(shape, at); vec2 g = texture(gloss, at).xy;
-  if (a.a < 0.5) { color = vec4(0); return; }
+  uniform float reach; in vec2 at; out vec4 color;
+  void main() { // between pixels of the maps: means over those that see the object, and an outline without steps
+  vec4 a = texture(paint, at), n = texture(shape, at) / a.a; vec2 g = texture(gloss, at).xy / a.a;
+  float cover = 0.0;
+  for (int i = 0; i < 4; i++) cover += texture(paint, at + reach * vec2((i & 1) * 2 - 1, (i & 2) - 1)).a / 4.0;
+  cover = a.a > 0.0 ? smoothstep(0.3, 0.7, cover) : 0.0;
+  if (cover == 0.0) { color = vec4(0); return; }
   vec3 o = normalize(vec3(-(at.x * 2.0 - 1.0) * tangent, (at.y * 2.0 - 1.0) * tangent, 1.0) * turn);
-  color = vec4(display(n.xyz, o, a.rgb, g.x, g.y, n.w), 1); }`;
+  color = vec4(display(normalize(n.xyz), o, a.rgb / a.a, g.x, g.y, n.w) * cover, cover); }`;
 const VERTEX = `${HEAD}layout(location=0) in vec3 vertex; layout(location=1) in vec3 normal; layout(location=2) in vec3 albedo;
   layout(location=3) in vec2 gloss; uniform mat3 turn; uniform vec3 move; uniform float tangent, zoom;
   out vec3 n, a, o; out vec2 g; out float depth;
@@ -37,6 +42,7 @@ class Pane {
     this.surface = this.program(VERTEX, MESH);
     this.textures = [0, 1, 2].map(() => gl.createTexture());
     this.pieces = {};
+    this.smooth = gl.getExtension("OES_texture_float_linear") ? gl.LINEAR : gl.NEAREST;
   }
 
   program(...sources) {
@@ -54,21 +60,21 @@ class Pane {
   }
 
   setMaps(maps) {
-    const gl = this.gl, n = maps.size;
+    const gl = this.gl, n = this.mapsSide = maps.size;
     const kinds = [[gl.RGBA8, gl.RGBA, gl.UNSIGNED_BYTE, maps.paint], [gl.RGBA32F, gl.RGBA, gl.FLOAT, maps.shape],
       [gl.RG32F, gl.RG, gl.FLOAT, maps.gloss]];
     kinds.forEach(([inner, format, type, data], i) => {
       gl.activeTexture(gl.TEXTURE0 + i);
       gl.bindTexture(gl.TEXTURE_2D, this.textures[i]);
       gl.texImage2D(gl.TEXTURE_2D, 0, inner, n, n, 0, format, type, data);
-      for (const [key, value] of [[gl.TEXTURE_MIN_FILTER, gl.NEAREST], [gl.TEXTURE_MAG_FILTER, gl.NEAREST],
+      for (const [key, value] of [[gl.TEXTURE_MIN_FILTER, this.smooth], [gl.TEXTURE_MAG_FILTER, this.smooth],
         [gl.TEXTURE_WRAP_S, gl.CLAMP_TO_EDGE], [gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE]]) gl.texParameteri(gl.TEXTURE_2D, key, value);
     });
   }
 
   setPiece(name, mode, faces, ...columns) { // columns: position, normal, albedo, gloss
-    const gl = this.gl, old = this.pieces[name];
-    if (old) { gl.deleteVertexArray(old.array); old.buffers.forEach((b) => gl.deleteBuffer(b)); }
+    const gl = this.gl;
+    this.remove(name);
     const array = gl.createVertexArray();
     gl.bindVertexArray(array);
     const buffers = columns.map((column, i) => {
@@ -84,6 +90,18 @@ class Pane {
     gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, Uint32Array.from(faces), gl.STATIC_DRAW);
     gl.bindVertexArray(null);
     this.pieces[name] = { array, buffers: [...buffers, index], count: faces.length, mode: gl[mode] };
+  }
+
+  finish() { // waits until what was drawn is there; gl.finish() does not
+    this.gl.readPixels(0, 0, 1, 1, this.gl.RGBA, this.gl.UNSIGNED_BYTE, this.one ??= new Uint8Array(4));
+  }
+
+  remove(name) {
+    const old = this.pieces[name];
+    if (!old) return;
+    this.gl.deleteVertexArray(old.array);
+    old.buffers.forEach((buffer) => this.gl.deleteBuffer(buffer));
+    delete this.pieces[name];
   }
 
   draw(look, camera, useMaps, size, zoom = 1, hidden = []) {
@@ -103,6 +121,7 @@ class Pane {
     if (useMaps) {
       gl.disable(gl.DEPTH_TEST);
       ["paint", "shape", "gloss"].forEach((name, i) => gl.uniform1i(at[name], i));
+      gl.uniform1f(at.reach, Math.max(0, 1 - this.mapsSide / size) / 2 / this.mapsSide);
       gl.drawArrays(gl.TRIANGLES, 0, 3);
       return;
     }

@@ -5,48 +5,24 @@ const MAPS_SHOWN = ["Shaded", "Albedo", "Normal", "Specular", "Shininess", "Dept
 const DISTANCE = (tangent) => 1 / Math.sin(Math.atan(tangent));
 const state = { view: [0, 0, 0, 0, 0, 0], tangent: Math.tan(Math.PI / 30), strengths: [0.5, 0.6, 0], toLight: [0, 0, 1], gains: [1, 1],
   shown: 0, zoom: 1, glyphs: about.kind === "dataset", seed: 0, other: 1, mix: 0, truncation: about.truncation ?? 1, index: 0 };
-let picture, surface, mesh = null, maps = null, mapsView = null, stored = null, frame = 0, settled = 0, since = 0, what = "";
+const COARSE = 48; // grid cells of the mesh that is shown first, and while something moves where drawing is slow
+const ROUGH = 384, FINEST = 1280; // pixels of a canvas
+const FILM = 16; // seeds in the strip
+const REST = 80, STILL = 200; // ms without input before the server is asked for the exact picture; before all is drawn in full
+let picture, surface, mesh = null, maps = null, mapsView = null, stored = null, frame = 0, settled = 0;
 
-// --- packs (pack.py)
-const TYPES = { u1: Uint8Array, i2: Int16Array, u2: Uint16Array, u4: Uint32Array, f4: Float32Array };
-function unpack(buffer) {
-  const length = new DataView(buffer).getUint32(0, true);
-  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
-  const arrays = {};
-  for (const [name, e] of Object.entries(header.arrays)) {
-    const raw = new TYPES[e.dtype](buffer, 4 + length + e.start, e.shape.reduce((a, b) => a * b, 1));
-    arrays[name] = e.scale === 1 && e.low === 0 ? raw : Float32Array.from(raw, (x) => x * e.scale + e.low);
-    arrays[name].shape = e.shape;
-  }
-  return { about: header.about, arrays };
-}
-async function inflate(text) {
-  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return unpack(await new Response(stream).arrayBuffer());
-}
-function toMaps(arrays, suffix = "") {
-  const get = (name) => arrays[name + suffix], size = get("mask").shape[0], n = size * size;
-  const m = { size, paint: new Uint8Array(4 * n), shape: new Float32Array(4 * n), gloss: new Float32Array(2 * n), range: [1e9, 0, 1e-6] };
-  const [mask, albedo, normals, specular, shininess, depth] =
-    ["mask", "albedo", "normals", "specular", "shininess", "depth"].map(get);
-  for (let i = 0; i < n; i++) {
-    m.paint.set([albedo[3 * i], albedo[3 * i + 1], albedo[3 * i + 2], mask[i] * 255], 4 * i);
-    m.shape.set([normals[3 * i], normals[3 * i + 1], normals[3 * i + 2], depth[i]], 4 * i);
-    m.gloss.set([specular[i], shininess[i]], 2 * i);
-    if (mask[i]) m.range = [Math.min(m.range[0], depth[i]), Math.max(m.range[1], depth[i]), Math.max(m.range[2], specular[i])];
-  }
-  return m;
-}
-function setMesh(arrays) {
+// --- what is drawn
+function setMesh(arrays, piece = "mesh") {
   mesh = arrays.vertices ?? null;
   if (!mesh) return;
-  const n = mesh.length / 3, gloss = new Float32Array(2 * n);
-  let peak = 1e-6;
-  for (let i = 0; i < n; i++) { gloss.set([arrays.reflection[i], arrays.exponent[i]], 2 * i); peak = Math.max(peak, arrays.reflection[i]); }
-  mesh.peak = peak;
-  const albedo = Float32Array.from(arrays.vertex_albedo, (c) => c / 255);
-  for (const pane of [picture, surface]) pane.setPiece("mesh", "TRIANGLES", arrays.faces, mesh, arrays.normals, albedo, gloss);
+  const n = mesh.length / 3, gloss = new Float32Array(2 * n), albedo = scaled(arrays.vertex_albedo, 1 / 255, 0);
+  mesh.peak = 1e-6;
+  for (let i = 0; i < n; i++) {
+    gloss[2 * i] = arrays.reflection[i];
+    gloss[2 * i + 1] = arrays.exponent[i];
+    mesh.peak = Math.max(mesh.peak, arrays.reflection[i]);
+  }
+  for (const pane of [picture, surface]) pane.setPiece(piece, "TRIANGLES", arrays.faces, mesh, arrays.normals, albedo, gloss);
 }
 function setGlyphs(cameras, lights) { // lines: a frustum per camera, an arrow per light
   const points = [], colors = [];
@@ -74,31 +50,50 @@ function look() {
   const d = DISTANCE(state.tangent);
   return { ...state, range: exact() ? maps.range : [d - 1, d + 1, mesh?.peak ?? 1e-6] };
 }
-let queued = false;
-function touch(cause) {
-  if (cause) { what = cause; since = performance.now(); }
+// A frame is drawn after a gesture, or an answer of the server. The counter tells the ms from the input to the last pixel of the
+// picture that answers it; that of the surface follows. Where a frame takes long, frames are rough while something moves.
+let queued = false, slow = false, moving = 0, still;
+const waiting = {}; // what is not yet answered, since when
+const inputTime = () => window.event?.timeStamp || performance.now();
+function gesture(name) {
+  waiting[name] ??= inputTime();
+  moving = performance.now();
+  touch();
+}
+function answer(name, start) { // to what was asked for at ``start``
+  waiting[name] = start;
+  touch();
+}
+function touch() {
   if (queued) return;
   queued = true;
   requestAnimationFrame(() => { queued = false; paint(); });
 }
 function paint() {
-  const l = look(), c = camera(), ratio = Math.min(devicePixelRatio, 2);
-  if (maps || mesh) picture.draw(l, c, exact(), exact() ? maps.size : 512, 1, ["glyphs"]);
-  const side = Math.max(64, Math.round($("mesh").clientWidth * ratio));
-  surface.draw(l, c, false, side, state.zoom * (state.glyphs ? 0.6 : 1), state.glyphs ? [] : ["glyphs"]);
+  const l = look(), c = camera(), begun = performance.now(), rough = slow && begun - moving < STILL;
+  const side = (id) => { const n = $(id).clientWidth * devicePixelRatio; return Math.max(64, Math.round(Math.min(n, rough ? ROUGH : FINEST))); };
+  const piece = surface.pieces.quick && (rough || !surface.pieces.mesh) ? "mesh" : "quick"; // not this one
+  if (maps || mesh) picture.draw(l, c, exact(), side("picture"), 1, ["glyphs", piece]);
+  picture.finish();
+  for (const [name, start] of Object.entries(waiting)) { report(name, performance.now() - start); delete waiting[name]; }
+  surface.draw(l, c, false, side("mesh"), state.zoom * (state.glyphs ? 0.52 : 1), [piece, state.glyphs ? "" : "glyphs"]);
+  surface.finish();
+  clearTimeout(still);
+  if (rough) still = setTimeout(touch, STILL);
+  else slow = performance.now() - begun > 50;
   const onScreen = apply(c.turn, state.toLight);
   $("ball").style.setProperty("--x", `${50 + 44 * onScreen[0]}%`);
   $("ball").style.setProperty("--y", `${50 - 44 * onScreen[1]}%`);
   $("ball").classList.toggle("behind", onScreen[2] < 0);
   for (const set of Object.values(sliders)) set();
-  if (since && what) { report(what, performance.now() - since); since = 0; }
   document.body.dataset.frame = String(++frame);
   document.body.dataset.exact = String(Boolean(exact()));
 }
 const times = {};
 function report(name, ms) {
   times[name] = Math.round(ms);
-  $("counter").textContent = Object.entries(times).map(([k, v]) => `${k} ${v} ms`).join(" · ");
+  const exactly = (k) => (`${k}, exact` in times ? ` (exact ${times[`${k}, exact`]})` : "");
+  $("counter").textContent = Object.keys(times).filter((k) => !k.endsWith("exact")).map((k) => `${k} ${times[k]} ms${exactly(k)}`).join(" · ");
   document.body.dataset.times = JSON.stringify(times);
 }
 function say(text) {
@@ -132,34 +127,36 @@ async function run(slot) {
   document.body.dataset.settled = String(++settled);
 }
 const who = () => ({ seed: state.seed, truncation: state.truncation, other: state.other, mix: state.mix });
-let resolution = 0; // of the mesh that is shown
-function lift(resetPose) { // coarse at first
-  const start = performance.now();
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+let resolution = 0; // of the finest mesh at hand
+function lift(resetPose) { // a coarse surface at once, the rest when nothing else is asked for
+  const start = inputTime();
   latest("model", async (stale) => {
-    const { about: facts, arrays } = await meshOf(Math.min(32, about.resolution));
+    const { about: facts, arrays } = await meshOf(Math.min(COARSE, about.resolution), "quick");
     drawImage($("tile-gan"), arrays.image);
     if (resetPose) applyFacts(facts.camera, facts.light);
-    await shoot();
-    report("first", performance.now() - start);
-    await finish(stale, start);
+    answer("seed", start);
+    await complete(stale, "seed, exact", start);
   });
 }
-async function finish(stale, start) { // in full, unless something else was asked for
-  if (!stale() && resolution < about.resolution) {
-    await meshOf(about.resolution);
-    await shoot();
-    if (start) report("instance", performance.now() - start);
-  }
-  if (!stale()) latest("projection", project);
+async function complete(stale, name, start) {
+  await pause(REST);
+  if (!stale() && resolution < about.resolution) await meshOf(about.resolution, "mesh");
+  if (stale()) return;
+  await shoot();
+  answer(name, start);
+  latest("projection", (outdated) => project(outdated, start));
 }
-async function meshOf(asked) {
+async function meshOf(asked, piece) {
   const found = unpack(await ask("instance", { ...who(), resolution: asked }));
-  setMesh(found.arrays);
+  setMesh(found.arrays, piece);
+  if (piece === "quick") for (const pane of [picture, surface]) pane.remove("mesh"); // of another instance
   mapsView = null;
   resolution = asked;
+  touch();
   return found;
 }
-async function shoot(extra = {}) { // the picture of the pose
+async function shoot(extra = {}) { // the exact picture of the pose
   const view = [...state.view];
   const data = await ask("picture", { ...who(), view, resolution, size: about.size, ...extra });
   maps = toMaps(unpack(data).arrays);
@@ -167,24 +164,24 @@ async function shoot(extra = {}) { // the picture of the pose
   picture.setMaps(maps);
   touch();
 }
-async function project() {
+async function project(stale, start) {
+  await pause(REST);
+  if (stale()) return;
   const light = [...state.strengths, ...state.toLight];
   const { arrays } = unpack(await ask("projection", { ...who(), view: state.view, light, gains: state.gains }));
   drawImage($("tile-projection"), arrays.image);
+  report("GAN", performance.now() - start);
 }
-function moved() { // the pose changed
-  touch("turn");
-  if (about.kind === "model") {
-    const start = performance.now();
-    latest("model", async (stale) => { await shoot(); report("pose", performance.now() - start); await finish(stale); });
-  } else chooseView(stored?.cameras.findIndex((c) => near(c.view, state.view)) ?? -1);
+function moved() { // the pose changed: drawn from the surface at once
+  const start = inputTime();
+  gesture("pose");
+  if (about.kind === "model") latest("model", (stale) => complete(stale, "pose, exact", start));
+  else chooseView(stored?.cameras.findIndex((c) => near(c.view, state.view)) ?? -1);
 }
-let waiting;
 function lit() { // the light changed
-  touch("light");
-  if (about.kind !== "model") return;
-  clearTimeout(waiting);
-  waiting = setTimeout(() => latest("projection", project), 120);
+  const start = inputTime();
+  gesture("light");
+  if (about.kind === "model") latest("projection", (stale) => project(stale, start));
 }
 function applyFacts(cam, light) {
   if (cam) { state.view = [...cam.view]; state.tangent = cam.tangent; }
@@ -193,11 +190,12 @@ function applyFacts(cam, light) {
 
 // --- samples of a dataset, and of a share page
 function chooseView(number) {
-  if (number < 0) return;
+  mapsView = null;
+  touch();
+  if (!stored?.arrays[`mask/${number}`]) return; // drawn from the surface
   maps = toMaps(stored.arrays, `/${number}`);
   mapsView = [...stored.cameras[number].view];
   picture.setMaps(maps);
-  touch();
 }
 function choose(view, light) {
   applyFacts(stored.cameras[view], stored.lights[light]);
@@ -207,28 +205,28 @@ function choose(view, light) {
     const all = stored.arrays[name], tile = $(`tile-${name}`);
     if (all && tile) drawImage(tile, cell(all, view, light));
   }
-  touch();
 }
 function cell(all, view, light) {
   const [, l, h, w] = all.shape, n = h * w * 3, part = all.subarray((view * l + light) * n, (view * l + light + 1) * n);
   part.shape = [h, w, 3];
   return part;
 }
-function open({ about: facts, arrays }) {
+function openSample({ about: facts, arrays }) {
   stored = { ...facts, arrays };
   setMesh(arrays);
   setGlyphs(stored.cameras, stored.lights);
   $("grid").replaceChildren();
-  $("grid").style.gridTemplateColumns = `repeat(${stored.lights.length}, 52px)`;
-  if (arrays.colors) stored.cameras.forEach((_, v) => stored.lights.forEach((_, l) => {
-    const button = thumb(cell(arrays.colors, v, l), `View ${v}, light ${l}`);
-    button.style.width = button.style.height = "52px";
+  $("grid").style.gridTemplateRows = `repeat(${stored.lights.length}, auto)`; // a column per view
+  if (stored.cameras.length * stored.lights.length > 1) stored.cameras.forEach((_, v) => stored.lights.forEach((_, l) => {
+    const button = arrays.colors ? thumb(cell(arrays.colors, v, l), `View ${v}, light ${l}`) : (choose(v, l), drawn(`View ${v}, light ${l}`));
     button.onclick = () => choose(v, l);
     $("grid").append(button);
   }));
   if (arrays.image && $("tile-gan")) drawImage($("tile-gan"), arrays.image);
   const words = [`seed ${facts.seed ?? facts.index}`, facts.split && `split ${facts.split}`].filter(Boolean);
-  $("state").textContent = about.kind === "dataset" ? `sample ${facts.index} · ${words.join(" · ")} · done` : "";
+  const whole = stored.cameras.filter((_, v) => arrays[`mask/${v}`]).length, all = stored.cameras.length;
+  $("state").textContent = about.kind === "dataset" ? `sample ${facts.index} · ${words.join(" · ")} · done`
+    : whole < all ? `maps of ${whole} of ${all} views; the others are drawn from the surface` : "";
   choose(0, 0);
 }
 function drawImage(canvas, image) {
@@ -248,6 +246,13 @@ function thumb(image, label) {
   if (image) drawImage(canvas, image);
   return button;
 }
+function drawn(label) { // a thumb of the picture as it is now
+  const button = thumb(null, label), canvas = button.firstChild;
+  canvas.width = canvas.height = 128;
+  picture.draw({ ...look(), shown: 0 }, camera(), exact(), 128, 1, ["glyphs"]);
+  canvas.getContext("2d").drawImage($("picture"), 0, 0);
+  return button;
+}
 
 // --- controls
 const sliders = {};
@@ -263,23 +268,37 @@ function button(label, id, action) {
   element.onclick = () => Promise.resolve(action()).catch((error) => say(error.message));
   $("actions").append(element);
 }
+function glyphButton() {
+  button("Show cameras", "glyphs", () => { state.glyphs = !state.glyphs; $("glyphs").ariaPressed = state.glyphs; touch(); });
+  Object.assign($("glyphs"), { ariaPressed: state.glyphs, title: "Cameras and lights, beside the surface" });
+}
 function save(blob, name) {
   const link = make("a", { href: URL.createObjectURL(blob), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 function savePng() { // over the background of the model's renders
+  picture.draw(look(), camera(), exact(), exact() ? maps.size : 512, 1, ["glyphs"]); // a map's pixels as they are
   const from = $("picture"), to = make("canvas", { width: from.width, height: from.height }), c = to.getContext("2d");
   const g = Math.round(255 * about.background);
   c.fillStyle = `rgb(${g},${g},${g})`;
   c.fillRect(0, 0, to.width, to.height);
   c.drawImage(from, 0, 0);
   to.toBlob((blob) => save(blob, "lift3d.png"));
+  touch();
 }
 const quote = (text) => (/^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
-const command = () => (about.kind === "model"
-  ? `lift3d export --model ${quote(about.name)} --seed ${state.seed} --trunc ${state.truncation} --out head.glb`
-  : `lift3d export ${quote(about.name)} --sample ${stored.index} --out head.glb`);
+function command() { // lines for a shell: of a model the picture, pose and light included, and the mesh
+  if (about.kind === "dataset") return `lift3d export ${quote(about.file)} --sample ${stored.index} --out head.glb`;
+  const of = about.name.split(", ").map((name) => `--model ${quote(name)}`).join(" "), trunc = `--trunc ${state.truncation}`;
+  const [pitch, yaw, roll] = state.view.slice(0, 3).map((t) => +(t * 180 / Math.PI).toFixed(3)), [ambient, diffuse, negative] = state.strengths;
+  const seen = JSON.stringify({ views: [{ yaw, pitch, roll }], lights: [{ direction: state.toLight, ambient, diffuse, negative }] });
+  return [`echo ${quote(seen)} > seen.json`,
+    `lift3d sample ${of} --seeds ${state.seed} ${trunc} --views file:seen.json --lights file:seen.json --size ${about.size} --out seen.h5 --contact-sheet seen.png`,
+    `lift3d export ${of} --seed ${state.seed} ${trunc} --out head.glb`].join("\n");
+}
+const copy = () => navigator.clipboard.writeText(command()).then(() => say(state.mix
+  ? "A mixture has no command; copied that of its first part" : `Copied: ${command().split("\n").map((line) => line.slice(0, 60)).join(" … ")}`));
 function turnLight(dx, dy) { // on the screen, radians
   const turn = rotation(state.view), [x, y, z] = apply(turn, state.toLight);
   const yaw = Math.atan2(x, z) + dx, pitch = Math.max(-1.5, Math.min(1.5, Math.asin(Math.max(-1, Math.min(1, y))) + dy));
@@ -293,7 +312,7 @@ function turnHead(dx, dy) {
   moved();
 }
 function draggable(element, action, sign) {
-  element.onpointerdown = (e) => { element.setPointerCapture(e.pointerId); element.focus(); };
+  element.onpointerdown = (e) => { element.setPointerCapture(e.pointerId); element.focus({ preventScroll: true, focusVisible: false }); };
   element.onpointermove = (e) => { if (e.buttons && element.hasPointerCapture(e.pointerId)) action(e.movementX * 2.4 / element.clientWidth, sign * e.movementY * 2.4 / element.clientWidth); };
   element.onkeydown = (e) => {
     const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[e.key];
@@ -313,20 +332,27 @@ function tile(name, caption) {
   $("tiles").append(make("figure", {}, make("div", { className: "stage" }, canvas), make("figcaption", { textContent: caption })));
 }
 async function filmstrip(first) {
-  const { about: facts, arrays } = unpack(await ask("thumbnails", { first, count: 16, truncation: state.truncation }));
+  const { about: facts, arrays } = unpack(await ask("thumbnails", { first, count: FILM, truncation: state.truncation }));
   const [, h, w] = arrays.images.shape, n = h * w * 3;
-  $("strip").replaceChildren(...facts.seeds.map((seed, i) => {
+  const more = (text, label, next) => Object.assign(make("button", { type: "button", textContent: text, ariaLabel: label, className: "more" }),
+    { onclick: () => filmstrip(next).catch((error) => say(error.message)), disabled: next < 0 || next >= 2 ** 32 });
+  const thumbs = facts.seeds.map((seed, i) => {
     const image = arrays.images.subarray(i * n, (i + 1) * n);
     image.shape = [h, w, 3];
     const b = thumb(image, `Seed ${seed}; with Shift, the other one to mix with`);
     b.append(make("span", { textContent: seed }));
     b.dataset.seed = seed;
-    b.onclick = (e) => { if (e.shiftKey) state.other = seed; else { state.seed = seed; state.mix = 0; } instanceChanged(true); };
+    b.onclick = (e) => { if (e.shiftKey) state.other = seed; else { state.seed = seed; state.mix = 0; } instanceChanged(!e.shiftKey); };
     return b;
-  }));
+  });
+  $("strip").replaceChildren(more("‹", "Earlier seeds", first - FILM), ...thumbs, more("›", "Later seeds", first + FILM));
+  press();
+}
+function press() {
+  for (const b of $("strip").children) b.setAttribute("aria-pressed", Number(b.dataset.seed) === state.seed);
 }
 function instanceChanged(reset) {
-  for (const b of $("strip").children) b.setAttribute("aria-pressed", Number(b.dataset.seed) === state.seed);
+  press();
   for (const name of ["seed", "other"]) if (document.activeElement !== $(name)) $(name).value = state[name];
   lift(reset);
 }
@@ -340,7 +366,7 @@ function build() {
   $("name").textContent = about.name;
   MAPS_SHOWN.forEach((name, i) => {
     const input = make("input", { type: "radio", name: "shown", value: i, checked: i === 0 });
-    input.onchange = () => { state.shown = i; touch("map"); };
+    input.onchange = () => { state.shown = i; gesture("map"); };
     $("maps").append(make("label", {}, input, name));
   });
   const light = (k) => [() => state.strengths[k], (x) => { state.strengths[k] = x; lit(); }];
@@ -354,7 +380,7 @@ function build() {
   draggable($("ball"), (x, y) => turnLight(x / 2, y / 2), -1);
   draggable($("mesh"), turnHead, 1);
   $("picture").addEventListener("pointermove", probe);
-  $("mesh").addEventListener("wheel", (e) => { e.preventDefault(); state.zoom = Math.max(0.4, Math.min(8, state.zoom * Math.exp(-e.deltaY / 600))); touch("zoom"); }, { passive: false });
+  $("mesh").addEventListener("wheel", (e) => { e.preventDefault(); state.zoom = Math.max(0.4, Math.min(8, state.zoom * Math.exp(-e.deltaY / 600))); gesture("zoom"); }, { passive: false });
   button("Save PNG", "save-png", savePng);
   new ResizeObserver(() => touch()).observe($("mesh"));
 }
@@ -367,8 +393,7 @@ async function startModel() {
   tile("projection", "Picture through the GAN");
   tile("gan", "The GAN's own image");
   button("Save GLB", "save-glb", async () => save(new Blob([await ask("glb", who())]), `${state.seed}.glb`));
-  button("Copy command", "copy", () => navigator.clipboard.writeText(command()).then(() =>
-    say((state.mix ? "A mixture has no command; copied that of its first part: " : "Copied: ") + command())));
+  button("Copy command", "copy", copy);
   button("Volume render", "volume", () => latest("model", async (stale) => {
     for (const size of [32, 64, 128]) if (!stale() && size <= Math.max(32, about.size)) await shoot({ renderer: "neus", size });
   }));
@@ -380,14 +405,14 @@ async function startDataset() {
   $("who").append(make("legend", { textContent: `${about.done.filter(Boolean).length} of ${about.done.length} samples done` }));
   slider($("who"), "index", "Sample", 0, last, 1, () => state.index, (x) => {
     state.index = x;
-    latest("dataset", async () => open(unpack(await ask("sample", { index: x }))));
+    latest("dataset", async () => openSample(unpack(await ask("sample", { index: x }))));
   }, String);
   tile("colors", "As stored");
   tile("gan", "The GAN's own image");
   tile("colors_gan", "Stored, through the GAN");
-  button("Cameras and lights", "glyphs", () => { state.glyphs = !state.glyphs; touch("glyphs"); });
   button("Save GLB", "save-glb", async () => save(new Blob([await ask("glb", { index: state.index })]), `${state.index}.glb`));
-  button("Copy command", "copy", () => navigator.clipboard.writeText(command()).then(() => say("Copied: " + command())));
+  button("Copy command", "copy", copy);
+  glyphButton();
   button("Verify", "verify", async () => {
     say("Verifying the file …");
     const { about: r } = unpack(await ask("verify", {}));
@@ -395,22 +420,22 @@ async function startDataset() {
     say(r.first.join("; "));
   });
   state.index = Math.max(0, about.done.indexOf(true));
-  latest("dataset", async () => { const data = unpack(await ask("sample", { index: state.index })); if (!data.arrays.colors_gan) $("tile-colors_gan").closest("figure").remove(); open(data); });
+  latest("dataset", async () => { const data = unpack(await ask("sample", { index: state.index })); if (!data.arrays.colors_gan) $("tile-colors_gan").closest("figure").remove(); openSample(data); });
 }
 async function startShare() {
   const packs = [...document.querySelectorAll("script[type='application/octet-stream']")];
   const items = await Promise.all(packs.map((p) => inflate(p.textContent)));
-  button("Cameras and lights", "glyphs", () => { state.glyphs = !state.glyphs; touch("glyphs"); });
-  const pick = (i) => { open(items[i]); [...$("strip").children].forEach((b, j) => b.setAttribute("aria-pressed", i === j)); };
-  items.forEach((item, i) => { // thumbnails: the picture itself, drawn once
-    open(item);
-    paint();
-    const b = thumb(null, `${about.noun} ${item.about.index}`), c = b.firstChild;
-    c.width = c.height = 128;
-    c.getContext("2d").drawImage($("picture"), 0, 0, 128, 128);
+  glyphButton();
+  $("side").append($("grid"));
+  const pick = (i) => { openSample(items[i]); [...$("strip").children].forEach((b, j) => b.setAttribute("aria-pressed", i === j)); };
+  if (items.length > 1) items.forEach((item, i) => {
+    stored = { ...item.about, arrays: item.arrays };
+    setMesh(item.arrays);
+    choose(0, 0);
+    const b = drawn(`${about.noun} ${item.about.index}`);
     b.append(make("span", { textContent: item.about.index }));
     b.onclick = () => pick(i);
-    if (items.length > 1) $("strip").append(b);
+    $("strip").append(b);
   });
   pick(0);
   document.body.dataset.settled = String(++settled);
