@@ -2,19 +2,29 @@
 
 import base64
 import fcntl
+import io
 import json
 import os
 import select
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --use-angle=swiftshader --enable-unsafe-swiftshader "
     "--disable-quic --no-first-run --disable-background-networking --disable-component-update "
     "--disable-sync --mute-audio"
+)
+
+needs_chromium = pytest.mark.skipif(
+    PROGRAM is None, reason="no Chromium here: install it to test the page (apt-get install chromium)"
 )
 
 
@@ -52,6 +62,10 @@ class Browser:
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
         self.resize(width, height)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def call(self, method: str, **params: object) -> dict:
         """Answer to one command."""
@@ -119,7 +133,7 @@ class Browser:
         self.call("Emulation.setEmulatedMedia", features=theme)
 
     def center(self, selector: str) -> tuple[float, float]:
-        box = f"document.querySelector('{selector}')"
+        box = f"document.querySelector({json.dumps(selector)})"
         self.evaluate(f"{box}.scrollIntoView({{block: 'center'}})")
         b = self.evaluate(f"{box}.getBoundingClientRect().toJSON()")
         return b["x"] + b["width"] / 2, b["y"] + b["height"] / 2
@@ -143,6 +157,26 @@ class Browser:
                 **mouse,
             )
         self.call("Input.dispatchMouseEvent", type="mouseReleased", x=x + dx, y=y + dy, **mouse)
+
+    def focus(self, selector: str) -> None:
+        self.evaluate(f"document.querySelector({json.dumps(selector)}).focus()")
+
+    def text(self, name: str) -> str:
+        return self.evaluate(f"document.getElementById('{name}').textContent")
+
+    def after_frame(self, action: Callable[[], object]) -> None:
+        """Does something, and waits until the page has drawn again."""
+        before = self.evaluate("document.body.dataset.frame")
+        action()
+        self.wait(f"document.body.dataset.frame !== '{before}'")
+
+    def picture(self, size: int | None = None) -> np.ndarray:
+        """RGBA of the page's picture, drawn anew with size x size pixels, by default those of its maps."""
+        if size is None:
+            size = self.evaluate("maps.size")
+        draw = f"picture.draw(look(), camera(), exact(), {size}, 1, ['glyphs'])"
+        url = self.evaluate(f"({draw}, document.getElementById('picture').toDataURL())")
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGBA"))
 
     def key(self, name: str, code: int) -> None:
         for kind in ("keyDown", "keyUp"):

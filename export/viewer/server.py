@@ -2,9 +2,9 @@
 
 ``GET /`` is the page; ``POST /api/NAME`` with a JSON question is answered with bytes (pack.py, or a file).
 Any other path is 404. A browser lured here by another site is refused by Host, Origin and content type.
-Connections have threads of their own, which only listen and talk: one thread computes, a question at a time, so
-that an interrupt ends its work between two operations and no other thread is inside a library when the program
-ends. ``WAITING`` questions may queue, more are told to come back (503).
+Connections have threads of their own, which only listen and talk: one thread computes, a question at a time,
+so that an interrupt ends its work between two operations and no other thread is inside a library when the
+program ends. ``WAITING`` questions may queue, more are told to come back (503).
 """
 
 import json

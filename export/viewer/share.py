@@ -1,7 +1,8 @@
 """The page with its data in it: one HTML file that asks nobody for anything (``lift3d export --out x.html``).
 
-A head at 128 x 128 pixels stays below ``BYTES``: its mesh is decimated to ``FACES``, everything is compressed, and
-as many views of a sample as fit bring their maps, the first in any case. The page draws the other views from the mesh.
+A head at 128 x 128 pixels stays below ``BYTES``: its mesh is decimated to ``FACES``, all is compressed, and as
+many views of a sample as fit bring their maps, the first in any case. The page draws the other views from the
+mesh.
 """
 
 import base64
@@ -25,6 +26,7 @@ BYTES = 400_000
 FACES = 8_000
 SIZE = 128  # pixels of a model's picture
 PAGE = Path(__file__).parent / "page"
+SCRIPTS = ("gl.js", "packs.js", "viewer.js")
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
 
@@ -55,7 +57,7 @@ def page(about: dict, packs: Sequence[bytes] = (), connect: bool = False) -> Pag
         "@STYLE@": (PAGE / "viewer.css").read_text(encoding="utf-8"),
         "@ABOUT@": facts,
         "@PACKS@": blocks,
-        "@SCRIPT@": "\n".join((PAGE / n).read_text(encoding="utf-8") for n in ("gl.js", "packs.js", "viewer.js")),
+        "@SCRIPT@": "\n".join((PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS),
         "@SHADE@": (PAGE / "shade.glsl").read_text(encoding="utf-8"),
     }
     text = (PAGE / "viewer.html").read_text(encoding="utf-8")

@@ -75,9 +75,12 @@ function paint() {
   const piece = surface.pieces.quick && (rough || !surface.pieces.mesh) ? "mesh" : "quick"; // not this one
   if (maps || mesh) picture.draw(l, c, exact(), side("picture"), 1, ["glyphs", piece]);
   picture.finish();
+  const lightOnly = rough && Object.keys(waiting).every((name) => name === "light");
   for (const [name, start] of Object.entries(waiting)) { report(name, performance.now() - start); delete waiting[name]; }
-  surface.draw(l, c, false, side("mesh"), state.zoom * (state.glyphs ? 0.52 : 1), [piece, state.glyphs ? "" : "glyphs"]);
-  surface.finish();
+  if (!lightOnly) {
+    surface.draw(l, c, false, side("mesh"), state.zoom * (state.glyphs ? 0.52 : 1), [piece, state.glyphs ? "" : "glyphs"]);
+    surface.finish();
+  }
   clearTimeout(still);
   if (rough) still = setTimeout(touch, STILL);
   else slow = performance.now() - begun > 50;
@@ -294,8 +297,8 @@ function command() { // lines for a shell: of a model the picture, pose and ligh
   const [pitch, yaw, roll] = state.view.slice(0, 3).map((t) => +(t * 180 / Math.PI).toFixed(3)), [ambient, diffuse, negative] = state.strengths;
   const seen = JSON.stringify({ views: [{ yaw, pitch, roll }], lights: [{ direction: state.toLight, ambient, diffuse, negative }] });
   return [`echo ${quote(seen)} > seen.json`,
-    `lift3d sample ${of} --seeds ${state.seed} ${trunc} --views file:seen.json --lights file:seen.json --size ${about.size} --out seen.h5 --contact-sheet seen.png`,
-    `lift3d export ${of} --seed ${state.seed} ${trunc} --out head.glb`].join("\n");
+    `lift3d sample ${of} --seeds ${state.seed} ${trunc} --views file:seen.json --lights file:seen.json --size ${about.size} --mesh-resolution ${about.resolution} --no-card --out seen.h5 --contact-sheet seen.png`,
+    `lift3d export ${of} --seed ${state.seed} ${trunc} --resolution ${about.resolution} --out head.glb`].join("\n");
 }
 const copy = () => navigator.clipboard.writeText(command()).then(() => say(state.mix
   ? "A mixture has no command; copied that of its first part" : `Copied: ${command().split("\n").map((line) => line.slice(0, 60)).join(" … ")}`));
