@@ -1,8 +1,8 @@
 """The page with its data in it: one HTML file that asks nobody for anything (``lift3d export --out x.html``).
 
-A head at 128 x 128 pixels stays below ``BYTES``: its mesh is decimated to ``FACES``, all is compressed, and as
-many views of a sample as fit bring their maps, the first in any case. The page draws the other views from the
-mesh.
+A head at 128 x 128 pixels stays below ``BYTES``: its mesh is decimated to ``FACES``, all is compressed, and
+as many views of a sample as fit bring their maps, the first in any case. The page draws the other views from
+the mesh.
 """
 
 import base64
