@@ -11,7 +11,7 @@ const MAPS = `${HEAD}${SHADE}uniform sampler2D paint, shape, gloss; uniform mat3
   vec4 a = texture(paint, at), n = texture(shape, at) / a.a; vec2 g = texture(gloss, at).xy / a.a;
   float cover = 0.0;
   for (int i = 0; i < 4; i++) cover += texture(paint, at + reach * vec2((i & 1) * 2 - 1, (i & 2) - 1)).a / 4.0;
-  cover = a.a > 0.0 ? smoothstep(0.3, 0.7, cover) : 0.0;
+  cover = a.a > 0.0 ? smoothstep(0.35, 0.65, cover) : 0.0;
   if (cover == 0.0) { color = vec4(0); return; }
   vec3 o = normalize(vec3(-(at.x * 2.0 - 1.0) * tangent, (at.y * 2.0 - 1.0) * tangent, 1.0) * turn);
   color = vec4(display(normalize(n.xyz), o, a.rgb / a.a, g.x, g.y, n.w) * cover, cover); }`;
@@ -35,7 +35,7 @@ const applyInverse = (r, v) => [0, 1, 2].map((i) => r[i] * v[0] + r[i + 3] * v[1
 class Pane {
   constructor(canvas) {
     this.canvas = canvas;
-    const gl = canvas.getContext("webgl2", { antialias: true, preserveDrawingBuffer: true });
+    const gl = canvas.getContext("webgl2", { antialias: true });
     if (!gl) throw new Error("This page needs WebGL 2: use a recent browser, or allow hardware acceleration.");
     this.gl = gl;
     this.maps = this.program(QUAD, MAPS);
@@ -121,7 +121,7 @@ class Pane {
     if (useMaps) {
       gl.disable(gl.DEPTH_TEST);
       ["paint", "shape", "gloss"].forEach((name, i) => gl.uniform1i(at[name], i));
-      gl.uniform1f(at.reach, Math.max(0, 1 - this.mapsSide / size) / 2 / this.mapsSide);
+      gl.uniform1f(at.reach, 0.8 * Math.max(0, 1 - this.mapsSide / size) / this.mapsSide);
       gl.drawArrays(gl.TRIANGLES, 0, 3);
       return;
     }

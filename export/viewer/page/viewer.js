@@ -6,7 +6,7 @@ const DISTANCE = (tangent) => 1 / Math.sin(Math.atan(tangent));
 const state = { view: [0, 0, 0, 0, 0, 0], tangent: Math.tan(Math.PI / 30), strengths: [0.5, 0.6, 0], toLight: [0, 0, 1], gains: [1, 1],
   shown: 0, zoom: 1, glyphs: about.kind === "dataset", seed: 0, other: 1, mix: 0, truncation: about.truncation ?? 1, index: 0 };
 const COARSE = 48; // grid cells of the mesh that is shown first, and while something moves where drawing is slow
-const ROUGH = 384, FINEST = 1280; // pixels of a canvas
+const ROUGH = 256, FINEST = 1280; // pixels of a canvas
 const FILM = 16; // seeds in the strip
 const REST = 80, STILL = 200; // ms without input before the server is asked for the exact picture; before all is drawn in full
 let picture, surface, mesh = null, maps = null, mapsView = null, stored = null, frame = 0, settled = 0;
@@ -96,7 +96,7 @@ const times = {};
 function report(name, ms) {
   times[name] = Math.round(ms);
   const exactly = (k) => (`${k}, exact` in times ? ` (exact ${times[`${k}, exact`]})` : "");
-  $("counter").textContent = Object.keys(times).filter((k) => !k.endsWith("exact")).map((k) => `${k} ${times[k]} ms${exactly(k)}`).join(" · ");
+  $("counter").textContent = Object.keys(times).sort().filter((k) => !k.endsWith("exact")).map((k) => `${k} ${times[k]} ms${exactly(k)}`).join(" · ");
   document.body.dataset.times = JSON.stringify(times);
 }
 function say(text) {
@@ -173,7 +173,7 @@ async function project(stale, start) {
   const light = [...state.strengths, ...state.toLight];
   const { arrays } = unpack(await ask("projection", { ...who(), view: state.view, light, gains: state.gains }));
   drawImage($("tile-projection"), arrays.image);
-  report("GAN", performance.now() - start);
+  report("through the GAN", performance.now() - start);
 }
 function moved() { // the pose changed: drawn from the surface at once
   const start = inputTime();
