@@ -47,7 +47,7 @@ def turn(
     device: str,
     threads: int | None,
 ) -> None:
-    """Film a head that turns while its light moves."""
+    """Film a head that turns while its light moves; --path light relights it."""
     from lift3d import load
     from lift3d.export.film import check_film, film, write_film
 
