@@ -153,10 +153,12 @@ async function complete(stale, name, start) {
 async function meshOf(asked, piece) {
   const found = unpack(await ask("instance", { ...who(), resolution: asked }));
   setMesh(found.arrays, piece);
-  if (piece === "quick") for (const pane of [picture, surface]) pane.remove("mesh"); // of another instance
-  mapsView = null;
   resolution = asked;
-  touch();
+  if (piece === "quick") { // another instance, perhaps
+    for (const pane of [picture, surface]) pane.remove("mesh");
+    mapsView = null;
+    touch();
+  }
   return found;
 }
 async function shoot(extra = {}) { // the exact picture of the pose
