@@ -14,9 +14,9 @@ import lift3d
 from lift3d.export.dataset import DatasetPlan, write_dataset
 from lift3d.export.viewer import scene, share
 from lift3d.export.viewer.pack import pack
-from lift3d.model import MeshRenderer
 from lift3d.pictures import depth_to_rgb, normals_to_rgb, scalar_to_rgb
 from lift3d.render.maps import Maps
+from lift3d.renderers import MeshRenderer
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.lights import Lights
 
