@@ -23,6 +23,7 @@ from lift3d.export.hdf5.reader import DatasetSample, describe, open_dataset
 from lift3d.export.hdf5.schema import SPLIT
 from lift3d.export.meshes.glb import to_glb
 from lift3d.export.viewer.pack import pack, quantize
+from lift3d.instance import Instances
 from lift3d.model import LiftedGAN, Samples
 from lift3d.render.maps import Maps
 from lift3d.renderers import MeshRenderer, VolumeRenderer
@@ -153,7 +154,8 @@ class ModelScene:
         """What the page knows from the start."""
         config = self.model.config
         about = {"kind": self.kind, "name": self.name, "size": self.size, "resolution": self.resolution}
-        return about | {"truncation": config.truncation, "background": self.model.background[0]}
+        about |= {"truncation": config.truncation, "background": self.model.background[0]}
+        return about | {"instances": len(self.model.members) if isinstance(self.model, Instances) else 0}
 
     def answers(self) -> dict:
         """Questions by name."""

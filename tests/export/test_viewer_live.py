@@ -21,6 +21,7 @@ from lift3d.cli.main import main
 from lift3d.export.hdf5.schema import SPLIT
 from lift3d.export.viewer import scene
 from lift3d.export.viewer.pack import unpack
+from lift3d.instance import Instances
 
 AT_REST = "document.body.dataset.exact === 'true' && !asking.model.busy"
 
@@ -74,6 +75,23 @@ def test_live_on_a_model(browser: Browser, serve: object, tiny_model: Path) -> N
     browser.click("#strip button:last-child")  # later seeds
     browser.wait("document.querySelector('#strip [data-seed]').dataset.seed === '16'")
     assert browser.text("toast") == ""
+
+
+@needs_chromium
+def test_instances_are_what_they_are(browser: Browser, serve: object, tiny_model: Path) -> None:
+    model = lift3d.load(tiny_model)
+    two = Instances([model, model], [model, model], model.sample([3, 5]))
+    browser.open(serve(scene.ModelScene(two, "a.lift, b.lift", size=32, resolution=32)).url)
+    browser.wait(AT_REST)
+    assert browser.evaluate("[...document.querySelectorAll('#strip button')].map((b) => b.innerText)") == [
+        "0",
+        "1",
+    ]
+    assert browser.evaluate("[...document.querySelectorAll('#who input')].map((e) => e.id)") == ["seed"]
+    browser.click("#strip [data-seed='1']")
+    browser.wait(f"state.seed === 1 && {AT_REST}")
+    assert browser.text("toast") == ""
+    assert "lift3d export --model a.lift --model b.lift --seed 1" in browser.evaluate("command()")
 
 
 @needs_chromium

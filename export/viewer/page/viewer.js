@@ -7,7 +7,7 @@ const state = { view: [0, 0, 0, 0, 0, 0], tangent: Math.tan(Math.PI / 30), stren
   shown: 0, zoom: 1, glyphs: about.kind === "dataset", seed: 0, other: 1, mix: 0, truncation: about.truncation ?? 1, index: 0 };
 const COARSE = 48; // grid cells of the mesh that is shown first, and while something moves where drawing is slow
 const ROUGH = 256, FINEST = 1280; // pixels of a canvas
-const FILM = 16; // seeds in the strip
+const FILM = Math.min(16, about.instances || 16); // seeds in the strip; instances are few, and have nothing between them
 const REST = 80, STILL = 200; // ms without input before the server is asked for the exact picture; before all is drawn in full
 let picture, surface, mesh = null, maps = null, mapsView = null, stored = null, frame = 0, settled = 0;
 
@@ -350,7 +350,11 @@ async function filmstrip(first) {
     b.onclick = (e) => { if (e.shiftKey) state.other = seed; else { state.seed = seed; state.mix = 0; } instanceChanged(!e.shiftKey); };
     return b;
   });
-  $("strip").replaceChildren(more("‹", "Earlier seeds", first - FILM), ...thumbs, more("›", "Later seeds", first + FILM));
+  if (!about.instances || about.instances > FILM) {
+    thumbs.unshift(more("‹", "Earlier seeds", first - FILM));
+    thumbs.push(more("›", "Later seeds", first + FILM));
+  }
+  $("strip").replaceChildren(...thumbs);
   press();
 }
 function press() {
@@ -358,7 +362,7 @@ function press() {
 }
 function instanceChanged(reset) {
   press();
-  for (const name of ["seed", "other"]) if (document.activeElement !== $(name)) $(name).value = state[name];
+  for (const name of ["seed", "other"]) if ($(name) && document.activeElement !== $(name)) $(name).value = state[name];
   lift(reset);
 }
 function field(name, label) {
@@ -392,11 +396,9 @@ function build() {
 async function startModel() {
   $("who").append(make("legend", { textContent: "Instance" }));
   field("seed", "Seed");
-  slider($("who"), "truncation", "Truncation", 0, 1, 0.01, () => state.truncation, (x) => { state.truncation = x; lift(false); });
-  field("other", "Mix with");
-  slider($("who"), "mix", "Mixture", 0, 1, 0.01, () => state.mix, (x) => { state.mix = x; lift(false); });
+  if (!about.instances) startPopulation();
   tile("projection", "Picture through the GAN");
-  tile("gan", "The GAN's own image");
+  tile("gan", about.instances ? "The image itself" : "The GAN's own image");
   button("Save GLB", "save-glb", async () => save(new Blob([await ask("glb", who())]), `${state.seed}.glb`));
   button("Copy command", "copy", copy);
   button("Volume render", "volume", () => latest("model", async (stale) => {
@@ -404,6 +406,11 @@ async function startModel() {
   }));
   await filmstrip(0);
   instanceChanged(true);
+}
+function startPopulation() {
+  slider($("who"), "truncation", "Truncation", 0, 1, 0.01, () => state.truncation, (x) => { state.truncation = x; lift(false); });
+  field("other", "Mix with");
+  slider($("who"), "mix", "Mixture", 0, 1, 0.01, () => state.mix, (x) => { state.mix = x; lift(false); });
 }
 async function startDataset() {
   const last = about.done.length - 1;
