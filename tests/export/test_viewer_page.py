@@ -1,6 +1,7 @@
 """The page in a real Chromium: its shader against ``shade``, hands and keys, narrow windows."""
 
 import itertools
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from chromium import Browser, needs_chromium
 from lifted_blobs import Blobs
+from PIL import Image
 from scipy.ndimage import binary_erosion
 
 import lift3d
@@ -187,3 +189,21 @@ def test_every_width_and_both_themes(browser: Browser, faces: Path, tmp_path: Pa
     assert len(papers) == 2
     rows = "new Set([...document.querySelectorAll('#maps label')].map((e) => e.offsetTop)).size"
     assert browser.evaluate(rows) == 1  # at 1440 no label of a map wraps
+
+
+@needs_chromium
+def test_a_notebook_draws_the_page(browser: Browser, faces: Path, tmp_path: Path) -> None:
+    """The frame may run its script and nothing else, so it is judged by what is seen."""
+    page = lift3d.show(lift3d.open_dataset(faces), 0)
+    (tmp_path / "cell.html").write_text(
+        f"<!doctype html><body data-settled=1>{page._repr_html_()}", encoding="utf-8"
+    )
+    browser.open((tmp_path / "cell.html").as_uri())
+    end = time.monotonic() + 60
+    while True:
+        browser.screenshot(tmp_path / "cell.png")
+        seen = np.asarray(Image.open(tmp_path / "cell.png").convert("RGB")).reshape(-1, 3)
+        if len(np.unique(seen, axis=0)) > 2000:  # controls alone have few colors, a shaded head has many
+            break
+        assert time.monotonic() < end, "the page was not drawn"
+        time.sleep(0.1)

@@ -9,8 +9,8 @@ const MAPS = `${HEAD}${SHADE}uniform sampler2D paint, shape, gloss; uniform mat3
   uniform float reach; in vec2 at; out vec4 color;
   void main() { // between pixels of the maps: means over those that see the object, and an outline without steps
   vec4 a = texture(paint, at), n = texture(shape, at) / a.a; vec2 g = texture(gloss, at).xy / a.a;
-  float cover = 0.0;
-  for (int i = 0; i < 4; i++) cover += texture(paint, at + reach * vec2((i & 1) * 2 - 1, (i & 2) - 1)).a / 4.0;
+  float cover = reach > 0.0 ? 0.0 : a.a;
+  if (reach > 0.0) for (int i = 0; i < 9; i++) cover += texture(paint, at + reach * vec2(i % 3 - 1, i / 3 - 1)).a / 9.0;
   cover = a.a > 0.0 ? smoothstep(0.35, 0.65, cover) : 0.0;
   if (cover == 0.0) { color = vec4(0); return; }
   vec3 o = normalize(vec3(-(at.x * 2.0 - 1.0) * tangent, (at.y * 2.0 - 1.0) * tangent, 1.0) * turn);
@@ -121,7 +121,7 @@ class Pane {
     if (useMaps) {
       gl.disable(gl.DEPTH_TEST);
       ["paint", "shape", "gloss"].forEach((name, i) => gl.uniform1i(at[name], i));
-      gl.uniform1f(at.reach, 0.8 * Math.max(0, 1 - this.mapsSide / size) / this.mapsSide);
+      gl.uniform1f(at.reach, 0.7 * Math.max(0, 1 - this.mapsSide / size) / this.mapsSide);
       gl.drawArrays(gl.TRIANGLES, 0, 3);
       return;
     }
