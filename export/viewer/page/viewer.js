@@ -299,11 +299,12 @@ function command() { // lines for a shell: of a model the picture, pose and ligh
   const [pitch, yaw, roll] = state.view.slice(0, 3).map((t) => +(t * 180 / Math.PI).toFixed(3)), [ambient, diffuse, negative] = state.strengths;
   const seen = JSON.stringify({ views: [{ yaw, pitch, roll }], lights: [{ direction: state.toLight, ambient, diffuse, negative }] });
   return [`echo ${quote(seen)} > seen.json`,
-    `lift3d sample ${of} --seeds ${state.seed} ${trunc} --views file:seen.json --lights file:seen.json --size ${about.size} --mesh-resolution ${about.resolution} --no-card --out seen.h5 --contact-sheet seen.png`,
+    `lift3d sample ${of} --seeds ${state.seed} ${trunc} --views file:seen.json --lights file:seen.json --size ${2 ** Math.ceil(Math.log2(about.size))} --mesh-resolution ${about.resolution} --no-card --out seen.h5 --contact-sheet seen.png`,
     `lift3d export ${of} --seed ${state.seed} ${trunc} --resolution ${about.resolution} --out head.glb`].join("\n");
 }
 const copy = () => navigator.clipboard.writeText(command()).then(() => say(state.mix
-  ? "A mixture has no command; copied that of its first part" : `Copied: ${command().split("\n").map((line) => line.slice(0, 60)).join(" … ")}`));
+  ? "A mixture has no command; copied that of its first part" : near(state.gains, [1, 1]) ? `Copied: ${command().split("\n").map((line) => line.slice(0, 60)).join(" … ")}`
+  : "Copied; the factors of specular intensity and exponent are the page's own and left out"));
 function turnLight(dx, dy) { // on the screen, radians
   const turn = rotation(state.view), [x, y, z] = apply(turn, state.toLight);
   const yaw = Math.atan2(x, z) + dx, pitch = Math.max(-1.5, Math.min(1.5, Math.asin(Math.max(-1, Math.min(1, y))) + dy));
