@@ -26,6 +26,11 @@ from lift3d.cli.progress import RichObserver, TensorBoardObserver
 )
 @options.gan
 @options.masks
+@click.option(
+    "--photographs",
+    type=options.PATH,
+    help="Pictures framed like the GAN's (a folder or .npy) that E_I learns from, too.",
+)
 @options.tensorboard
 @click.option("--dry-run", is_flag=True, help="Print the resolved settings as a file for --dataset and stop.")
 @options.seed
@@ -39,6 +44,7 @@ def pretrain(
     gan: str | None,
     accept_license: bool,
     masks: str | None,
+    photographs: Path | None,
     tensorboard: Path | None,
     dry_run: bool,
     seed: int,
@@ -81,6 +87,7 @@ def pretrain(
             device=where,
             masks=masks,
             ranks=ranks,
+            photographs=photographs,
         )
     if ranks.is_first:
         click.echo(f"{out}: done")

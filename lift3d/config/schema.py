@@ -86,6 +86,9 @@ class Schedule:
     calibrate: int = setting(
         0, 0, 10**9, "iterations after the last stage, of E_v and E_l on renders of unlabeled samples"
     )
+    distill: int = setting(
+        0, 0, 10**9, "iterations after that, of E_I and the fields on the shading of unlabeled samples"
+    )
 
 
 @dataclass(frozen=True)
@@ -283,7 +286,7 @@ def _schedule_contradictions(name: str, schedule: Schedule, preset: Preset) -> I
         )
     if name == "joint" and schedule.size != preset.size:
         yield f"joint.size is {schedule.size}, expected size, {preset.size}"
-    for kind in ("latent", "calibrate"):
+    for kind in ("latent", "calibrate", "distill"):
         steps = getattr(schedule, kind)
         if steps and name != "joint":
             yield f"{name}.{kind} is {steps}, but one object has no unlabeled samples: set {name}.{kind} to 0"

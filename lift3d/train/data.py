@@ -5,12 +5,16 @@ n samples, m re-renderings each, working size s. Images are stored as uint8, cha
 brings them to [-1, 1]."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
+from lift3d.errors import ConfigError
+from lift3d.gan.training.images import open_images, packed_images
 from lift3d.masks.background import interior
 from lift3d.masks.sources import MaskSource, mask_source
 from lift3d.model import LiftedGAN
@@ -25,6 +29,7 @@ from lift3d.scene.mesh import Mesh
 from lift3d.train.ranks import ALONE, Ranks
 
 TRAINING_MESH = 48  # grid cells a side of the meshes that are re-rendered
+AT_ONCE = 256  # pictures
 SYNTHESIS_BATCH = 16  # images that the GAN draws at a time: at 512 pixels, about 1 GB per layer
 OCCLUDED = 0.05  # world units behind the visible surface: another part of it hides the point
 DARKEST = 0.2  # diffuse factor below which an image says nothing of the albedo
@@ -63,6 +68,34 @@ class PseudoLabels:
     unlabeled: SampleSet
     unlabeled_views: Float[Tensor, "p 6"]
     unlabeled_lights: Float[Tensor, "p 5"]
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Pictures of the category that the GAN did not draw, framed like its images."""
+
+    images: UInt8[Tensor, "n 3 s s"]
+    masks: Bool[Tensor, "n s s"]
+
+
+def open_photographs(
+    path: Path, out: Path, size: int, masks: MaskSource, observer: Observer, resume: bool = False
+) -> Photographs:
+    """The pictures of a folder, or of a .npy file [n, side, side, 3] of bytes, at ``size`` pixels; ``out`` is
+    where a folder is packed. ``ConfigError`` for other files, ``CorruptFile`` for damaged ones.
+    """
+    array = packed_images(path, out, size, observer, resume) if path.is_dir() else open_images(path)
+    if array.ndim != 4 or array.dtype != np.uint8 or array.shape[1] != array.shape[2] or array.shape[3] != 3:
+        raise ConfigError(f"{path} holds {array.dtype} {array.shape}, expected bytes [n, side, side, 3]")
+    found, cut = [], []
+    for start in range(0, len(array), AT_ONCE):
+        part = torch.from_numpy(array[start : start + AT_ONCE].copy()).permute(0, 3, 1, 2).contiguous()
+        if part.shape[-1] != size:
+            part = to_bytes(resize(to_float(part), size))
+        names = [f"photographs/{start + i}" for i in range(len(part))]
+        found.append(part)
+        cut.append(masks(part, names))
+    return Photographs(torch.cat(found), torch.cat(cut))
 
 
 def draw_samples(model: LiftedGAN, n: int, first_seed: int, masks: MaskSource | None = None) -> SampleSet:

@@ -28,10 +28,11 @@ from lift3d.observer import Observer, SilentObserver
 from lift3d.scene.images import to_bytes
 from lift3d.train.data import one_sample
 from lift3d.train.features import compare
-from lift3d.train.joint import MODEL, Lift, check_folder, new_runner, phases, stages
+from lift3d.train.joint import MODEL, check_folder, new_runner
 from lift3d.train.phase import Phase
 from lift3d.train.refine import refine
 from lift3d.train.runner import CHECKPOINT_SECONDS
+from lift3d.train.stages import Lift, phases, stages
 
 
 def check_instance_run(

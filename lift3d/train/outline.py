@@ -1,4 +1,4 @@
-"""How much of the picture the learned shape covers, and that it has not vanished.
+"""The learned shape in the picture: how much it covers, that it has not vanished, and that its outline fits.
 
 Where the background is not known, a ray that meets nothing shows the target itself: without masks, no object
 is the best fit of all.
@@ -7,19 +7,28 @@ is the best fit of all.
 import math
 
 import torch
-from jaxtyping import Float, UInt8
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from lift3d.config.schema import Preset
 from lift3d.errors import TrainingDiverged
 from lift3d.model import LiftedGAN
+from lift3d.render.ray_sampling import stratified
 from lift3d.render.surface_hits import first_hits
 from lift3d.scene.cameras import Cameras, pixel_grid
+from lift3d.scene.geometry import ray_sphere
 from lift3d.scene.images import to_float
+from lift3d.scene.surface import Surface, signed_distance
 from lift3d.train.log import REMEDY
+from lift3d.train.pixels import at, pick, pixel_rays
 
 GRID = 24  # rays per side
 N_WATCHED = 4  # samples that are looked at
+CHUNK = 64  # masks at a time
+REACH = 4  # pixels on both sides of an outline
+N_ALONG = 20  # samples along the ray of a pixel near it
+SHARPNESS = 60.0  # 1 / world units: how fast it fades
 LEAST = 0.1  # of the prior's area: a shape that covers less has vanished
 
 
@@ -48,3 +57,36 @@ def require_object(model: LiftedGAN, images: UInt8[Tensor, "n 3 s s"], title: st
             f"{title}: the shape has vanished, it covers {area:.1%} of the picture, the ellipsoid that it "
             f"started from {prior:.0%}; {REMEDY}: {advice}, then start anew with --overwrite"
         )
+
+
+def around_outline(masks: Bool[Tensor, "n s s"]) -> Bool[Tensor, "n s s"]:
+    """Pixels within ``REACH`` of a mask's border."""
+    found, reach = [], REACH
+    for part in masks[:, None].split(CHUNK):
+        grown, shrunk = (
+            sign * F.max_pool2d(sign * part.float(), 2 * reach + 1, 1, reach) > 0.5 for sign in (1, -1)
+        )
+        found.append((grown & ~shrunk)[:, 0])
+    return torch.cat(found)
+
+
+def outline_loss(
+    surface: Surface,
+    view: Float[Tensor, "b 6"],
+    where: Bool[Tensor, "b s s"],
+    mask: Bool[Tensor, "b s s"],
+    n: int,
+    rng: torch.Generator,
+) -> Float[Tensor, ""]:
+    """Cross-entropy of the mask and of how close the rays of n pixels come to the surface, ``where`` the
+    outline is near (as in IDR, Yariv et al. 2020, eq. 7).
+    """
+    pixels = pick(where, n, rng)
+    origins, directions = pixel_rays(view, pixels, mask.shape[-1])
+    first, last, _ = ray_sphere(origins.detach(), directions.detach())
+    t = stratified(first, last, N_ALONG, None)
+    with torch.no_grad():
+        points = origins[..., None, :] + t[..., None] * directions[..., None, :]
+        closest = signed_distance(surface, points.flatten(1, 2)).view_as(t).argmin(-1, keepdim=True)
+    sdf = surface.sdf(origins + t.gather(-1, closest) * directions)[0][..., 0]
+    return F.binary_cross_entropy_with_logits(-SHARPNESS * sdf, at(mask, pixels).to(sdf))

@@ -1,12 +1,13 @@
 """Which pixels an iteration looks at, and what the fields show there.
 
-Half of the iterations take random pixels, half a patch [S]; both keep near the object."""
+Half of the iterations of steps 1 and 3 take random pixels, half a patch [S]; both keep near the object.
+Refinement and distillation take random pixels and a neighbor of each, numbered row by row."""
 
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from lift3d import losses
@@ -122,3 +123,26 @@ def smoothness(
     smooth_albedo = losses.smoothness(patches(albedo), target, inside, smoothing.beta)
     smooth_specular = losses.smoothness(patches(specular), target, inside, smoothing.beta)
     return smoothing.albedo * smooth_albedo + smoothing.specular * smooth_specular
+
+
+def pick(where: Bool[Tensor, "b s s"], n: int, rng: torch.Generator) -> Int64[Tensor, "b n"]:
+    """Numbers of n random pixels of each image."""
+    return torch.multinomial(where.flatten(1).float().cpu() + 1e-9, n, True, generator=rng).to(where.device)
+
+
+def with_neighbors(pixels: Int64[Tensor, "b n"], size: int, rng: torch.Generator) -> Int64[Tensor, "b two_n"]:
+    """The pixels, then for each of them the one to the right or the one below."""
+    right = (torch.rand(pixels.shape, generator=rng) < 0.5).to(pixels.device)
+    return torch.cat((pixels, torch.where(right, pixels + 1, pixels + size).clamp_max(size * size - 1)), 1)
+
+
+def at(maps: Tensor, pixels: Int64[Tensor, "b n"]) -> Tensor:
+    """Values of maps [b, s, s, ...] at pixels."""
+    return maps.flatten(1, 2)[torch.arange(len(pixels), device=pixels.device)[:, None], pixels]
+
+
+def pixel_rays(
+    view: Float[Tensor, "b 6"], pixels: Int64[Tensor, "b n"], size: int
+) -> tuple[Float[Tensor, "b n 3"], Float[Tensor, "b n 3"]]:
+    """Origins and directions of the pixels' rays; gradients reach the view."""
+    return Cameras.from_view(view).rays(torch.stack((pixels % size, pixels // size), -1) + 0.5, size)

@@ -10,7 +10,6 @@ import copy
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
@@ -20,23 +19,19 @@ from lift3d.masks.background import interior
 from lift3d.model import LiftedGAN
 from lift3d.networks.fields import condition
 from lift3d.observer import Observer, SilentObserver
-from lift3d.render.ray_sampling import stratified
 from lift3d.render.surface_hits import first_hits
-from lift3d.scene.cameras import Cameras
-from lift3d.scene.geometry import normalize, ray_sphere
 from lift3d.scene.images import images_to_colors
 from lift3d.scene.lights import Lights
 from lift3d.scene.shading import Material, shade
 from lift3d.scene.surface import Surface, sdf_and_gradient, smooth_normal
+from lift3d.train.anchors import Anchors, change, near_surface
+from lift3d.train.outline import around_outline, outline_loss
 from lift3d.train.phase import Group, Losses, Phase
+from lift3d.train.pixels import at, pick, pixel_rays, with_neighbors
 from lift3d.train.runner import Runner
 
 N_ANCHORS, N_ANCHORS_A_STEP = 2000, 96  # points where the joint model's signed distances are remembered
-ANCHOR_STD = 0.03  # their distance from its surface, world units
-FACING = 0.1  # cosine to the camera below which a point of the surface counts as unseen
-N_OUTLINE, N_OUTLINE_SAMPLES = 128, 20  # pixels around the outline in a step, samples along their rays
-OUTLINE_SHARPNESS = 60.0  # 1 / world units: how fast the outline fades
-OUTLINE_REACH = 4  # pixels on both sides of the outline
+N_OUTLINE = 128  # pixels around the outline in a step
 HELD_OUT = 15  # one pixel in so many says when to stop
 CHECK_EVERY = 10  # steps
 GAIN = 0.005  # of the error of these pixels, that counts as one
@@ -84,12 +79,10 @@ class Target:
     mask: Bool[Tensor, "b s s"]
     inside: Bool[Tensor, "b s s"]  # without pixels that the background shares, and those held out
     held_out: Bool[Tensor, "b s s"]  # pixels inside that nothing is fitted to
-    outline: Bool[Tensor, "b s s"]  # pixels within ``OUTLINE_REACH`` of the mask's border
+    outline: Bool[Tensor, "b s s"]  # pixels around the mask's border
     view: Float[Tensor, "b 6"]  # predicted
     light: Float[Tensor, "b 5"]
-    anchors: Float[Tensor, "b a 3"]  # points near the joint model's surface
-    anchor_sdf: Float[Tensor, "b a"]  # its signed distances there
-    anchor_seen: Bool[Tensor, "b a"]
+    anchors: Anchors  # near the joint model's surface
 
 
 def new_target(
@@ -97,17 +90,8 @@ def new_target(
 ) -> Target:
     """The target of images in [-1, 1] and of an instance that is still as the joint model predicts it."""
     masks = masks.to(images.device)
-    near, reach = masks[:, None].float(), OUTLINE_REACH
-    grown, shrunk = (sign * F.max_pool2d(sign * near, 2 * reach + 1, 1, reach) > 0.5 for sign in (1, -1))
-    surface, view = instance.surface(), instance.view.detach()
-    outwards = normalize(torch.randn(len(images), N_ANCHORS, 3, generator=rng)).to(images)
-    t, _ = first_hits(surface, outwards, -outwards)
-    points = outwards * (1 - t[..., None])
-    normal = smooth_normal(sdf_and_gradient(surface, points, create_graph=False)[2]).detach()
-    to_camera = normalize(Cameras.from_view(view).origins[:, None] - points)
-    points = points + ANCHOR_STD * torch.randn(points.shape, generator=rng).to(points)
-    with torch.no_grad():
-        sdf = surface.sdf(points)[0][..., 0]
+    view = instance.view.detach()
+    anchors = near_surface(instance.surface(), view, N_ANCHORS, rng)
     inside = interior(masks)
     held_out = inside & (inside.flatten(1).cumsum(1) % HELD_OUT == 1).view_as(inside)
     return Target(
@@ -115,12 +99,10 @@ def new_target(
         masks,
         inside & ~held_out,
         held_out,
-        (grown & ~shrunk)[:, 0],
+        around_outline(masks),
         view.clone(),
         instance.light.detach().clone(),
-        points,
-        sdf,
-        (normal * to_camera).sum(-1) > FACING,
+        anchors,
     )
 
 
@@ -140,8 +122,8 @@ def refine_loss(instance: Instance, target: Target, config: Refinement, rng: tor
     model's signed distances, most of all on the unseen side.
     """
     surface, size = instance.surface(), target.mask.shape[-1]
-    pixels = _with_neighbors(_pick(target.inside, config.n_pixels // 2, rng), size, rng)
-    observed, known = _at(target.colors, pixels), _at(target.inside, pixels)
+    pixels = with_neighbors(pick(target.inside, config.n_pixels // 2, rng), size, rng)
+    observed, known = at(target.colors, pixels), at(target.inside, pixels)
     colors, material, gradient, hit = _shaded(instance, surface, pixels, size)
     counts = known & hit
     half = pixels.shape[1] // 2
@@ -157,9 +139,8 @@ def refine_loss(instance: Instance, target: Target, config: Refinement, rng: tor
             map_[:, i], map_[:, j], observed[:, i], observed[:, j], seen, config.beta, edge
         )
 
-    k = torch.randint(target.anchors.shape[1], (N_ANCHORS_A_STEP,), generator=rng).to(pixels.device)
-    weight = torch.where(target.anchor_seen[:, k], config.seen, config.unseen)
-    change = (surface.sdf(target.anchors[:, k])[0][..., 0] - target.anchor_sdf[:, k]).abs()
+    k = torch.randint(N_ANCHORS, (N_ANCHORS_A_STEP,), generator=rng).to(pixels.device)
+    some = Anchors(*(x[:, k] for x in (target.anchors.points, target.anchors.sdf, target.anchors.seen)))
     away = [
         (now - then).square().sum(-1).mean()
         for now, then in ((instance.view, target.view), (instance.light, target.light))
@@ -170,8 +151,9 @@ def refine_loss(instance: Instance, target: Target, config: Refinement, rng: tor
         "far": config.smooth_far * smooth(material.albedo, everywhere, far, config.edges[1]),
         "specular": config.smooth_specular * smooth(material.specular, near, near + half, config.edges[0]),
         "eikonal": config.eikonal * losses.eikonal(gradient),
-        "outline": config.outline * _outline(instance, surface, target, rng),
-        "joint": (weight * change).mean(),
+        "outline": config.outline
+        * outline_loss(surface, instance.view, target.outline, target.mask, N_OUTLINE, rng),
+        "joint": change(surface, some, config.seen, config.unseen),
         "prior": config.hold_view * away[0] + config.hold_light * away[1],
     }
     return {"total": sum(terms.values()), **terms}
@@ -232,8 +214,8 @@ class Watch:
         """Mean absolute error of the held-out pixels' colors."""
         size = self.target.mask.shape[-1]
         colors, _, _, hit = _shaded(self.instance, self.instance.surface(), self.pixels, size)
-        seen = hit & _at(self.target.held_out, self.pixels)
-        return losses.l1(colors, _at(self.target.colors, self.pixels), seen[..., None]).item()
+        seen = hit & at(self.target.held_out, self.pixels)
+        return losses.l1(colors, at(self.target.colors, self.pixels), seen[..., None]).item()
 
     def __call__(self, step: int) -> bool:
         """After a step: whether it is enough."""
@@ -255,7 +237,7 @@ def _shaded(
     instance: Instance, surface: Surface, pixels: Int64[Tensor, "b n"], size: int
 ) -> tuple[Float[Tensor, "b n 3"], Material, Float[Tensor, "b n 3"], Bool[Tensor, "b n"]]:
     """Colors, material and gradient where the pixels' rays first hit the surface, and which do."""
-    origins, directions = _rays(instance.view, pixels, size)
+    origins, directions = pixel_rays(instance.view, pixels, size)
     t, hit = first_hits(surface, origins, directions)
     points = origins + t[..., None] * directions
     _, feature, gradient = sdf_and_gradient(surface, points, create_graph=torch.is_grad_enabled())
@@ -263,43 +245,3 @@ def _shaded(
     material = surface.material(points, normal, feature)
     lights = Lights.from_vector(instance.light)[:, None]
     return shade(normal, -directions, material, lights), material, gradient, hit
-
-
-def _outline(instance: Instance, surface: Surface, target: Target, rng: torch.Generator) -> Float[Tensor, ""]:
-    """Cross-entropy of the mask and of how close rays come to the surface, around the outline (as in IDR,
-    Yariv et al. 2020, eq. 7).
-    """
-    pixels = _pick(target.outline, N_OUTLINE, rng)
-    origins, directions = _rays(instance.view, pixels, target.mask.shape[-1])
-    near, far, _ = ray_sphere(origins.detach(), directions.detach())
-    t = stratified(near, far, N_OUTLINE_SAMPLES, None)
-    with torch.no_grad():
-        points = origins[..., None, :] + t[..., None] * directions[..., None, :]
-        closest = surface.sdf(points.flatten(1, 2))[0].view_as(t).argmin(-1, keepdim=True)
-    sdf = surface.sdf(origins + t.gather(-1, closest) * directions)[0][..., 0]
-    return F.binary_cross_entropy_with_logits(-OUTLINE_SHARPNESS * sdf, _at(target.mask, pixels).to(sdf))
-
-
-def _pick(where: Bool[Tensor, "b s s"], n: int, rng: torch.Generator) -> Int64[Tensor, "b n"]:
-    """Numbers of n random pixels of each image, counted row by row."""
-    return torch.multinomial(where.flatten(1).float().cpu() + 1e-9, n, True, generator=rng).to(where.device)
-
-
-def _with_neighbors(
-    pixels: Int64[Tensor, "b n"], size: int, rng: torch.Generator
-) -> Int64[Tensor, "b two_n"]:
-    """The pixels, then for each of them the one to the right or the one below."""
-    right = (torch.rand(pixels.shape, generator=rng) < 0.5).to(pixels.device)
-    return torch.cat((pixels, torch.where(right, pixels + 1, pixels + size).clamp_max(size * size - 1)), 1)
-
-
-def _at(maps: Tensor, pixels: Int64[Tensor, "b n"]) -> Tensor:
-    """Values of maps [b, s, s, ...] at pixels."""
-    return maps.flatten(1, 2)[torch.arange(len(pixels), device=pixels.device)[:, None], pixels]
-
-
-def _rays(
-    view: Float[Tensor, "b 6"], pixels: Int64[Tensor, "b n"], size: int
-) -> tuple[Float[Tensor, "b n 3"], Float[Tensor, "b n 3"]]:
-    """Origins and directions of the pixels' rays; gradients reach the view."""
-    return Cameras.from_view(view).rays(torch.stack((pixels % size, pixels // size), -1) + 0.5, size)

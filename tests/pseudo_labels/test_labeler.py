@@ -101,7 +101,8 @@ def test_half_of_the_images_that_teach_views_are_the_pools(world, monkeypatch) -
 
 
 def test_the_first_stage_starts_from_what_the_reader_says(tmp_path, monkeypatch) -> None:
-    from lift3d.train import joint as run
+    from lift3d.train import explore
+    from lift3d.train.joint import pretrain
 
     seen = []
 
@@ -112,11 +113,12 @@ def test_the_first_stage_starts_from_what_the_reader_says(tmp_path, monkeypatch)
         seen.append(samples)
         raise Stop
 
-    monkeypatch.setattr(run.explore, "explore_loss", explore_loss)
+    monkeypatch.setattr(explore, "explore_loss", explore_loss)
     for n_unlabeled in (0, 64):
-        preset = replace(PRESET, n_unlabeled=n_unlabeled, joint=replace(PRESET.joint, latent=0, calibrate=0))
+        joint = replace(PRESET.joint, latent=0, calibrate=0, distill=0)
+        preset = replace(PRESET, n_unlabeled=n_unlabeled, joint=joint)
         with pytest.raises(Stop):
-            run.pretrain(preset, tiny_gan(), tmp_path / str(n_unlabeled))
+            pretrain(preset, tiny_gan(), tmp_path / str(n_unlabeled))
     without, read = seen
     assert without.views is None and without.lights is None
     assert read.views.shape == (4, 6) and read.lights.shape == (4, 5)

@@ -15,9 +15,10 @@ from lift3d.errors import CheckpointError, ConfigError, TrainingDiverged
 from lift3d.gan.published import find_gan
 from lift3d.model import LiftedGAN, load
 from lift3d.networks.perceptual import FeatureDistance
-from lift3d.train import joint as module
-from lift3d.train.joint import pretrain, stages
+from lift3d.train import stages as module
+from lift3d.train.joint import pretrain
 from lift3d.train.runner import STATE
+from lift3d.train.stages import stages
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,8 @@ def test_every_phase_is_logged_and_drawn(finished):
     assert [(e["stage"], e["phase"]) for e in entries] == [
         *((s, p) for s in range(2) for p in ("explore", "align", "exploit")),
         (2, "calibrate"),
+        (3, "distill"),
+        (4, "calibrate"),
     ]
     assert {"l1", "eikonal", "mask"} <= entries[2].keys()
     assert "consistency" not in entries[1] and "consistency" in entries[4]  # E_v knows nothing before
@@ -103,7 +106,7 @@ def test_stages_for_people_who_count_from_one(finished):
     found = stages(PRESET, PRESET.joint)
     assert [s.title for s in found] == ["stage 1 of 2", "stage 2 of 2"]
     assert [s.from_prior for s in found] == [True, False] and [s.n_latent for s in found] == [3, 0]
-    weight, no_latent = PRESET.weights.consistency, replace(PRESET.joint, latent=0, calibrate=0)
+    weight, no_latent = PRESET.weights.consistency, replace(PRESET.joint, latent=0, calibrate=0, distill=0)
     assert [s.consistency for s in found] == [0.0, weight] and [s.masked for s in found] == [True, False]
     assert stages(replace(PRESET, background=None, masks="none", n_unlabeled=0, joint=no_latent), no_latent)[
         1

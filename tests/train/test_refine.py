@@ -86,7 +86,7 @@ def test_refinement_repeats(model, image, mask, refined):
 def test_a_stronger_tie_keeps_the_unseen_side_closer(model, image, mask):
     start = joint(model, image)
     target = new_target(start, image, mask, torch.Generator().manual_seed(1))
-    behind = target.anchors[:, ~target.anchor_seen[0]]
+    behind = target.anchors.points[:, ~target.anchors.seen[0]]
     assert (behind[..., 2] < 0.3).all()  # the view is frontal
 
     def moved(unseen: float) -> float:
