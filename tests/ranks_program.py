@@ -13,14 +13,15 @@ from tiny_gan import PRESET, tiny_gan
 from lift3d.masks.sources import mask_source
 from lift3d.model import LiftedGAN
 from lift3d.observer import SilentObserver
-from lift3d.train import align, calibrate, exploit, explore
+from lift3d.train import align, calibrate, distill, exploit, explore
 from lift3d.train.data import draw_samples, label, project, rerender
 from lift3d.train.features import compare as compare_images
 from lift3d.train.joint import pretrain
 from lift3d.train.pixels import Smoothing
 from lift3d.train.ranks import ALONE, Ranks, divided_model, joined_ranks
 
-SHORT = replace(PRESET, joint=replace(PRESET.joint, n_stages=1, latent=2, align=2, calibrate=2))
+# without distillation, whose gradients at first are so small that Adam makes rounding large
+SHORT = replace(PRESET, joint=replace(PRESET.joint, n_stages=1, latent=2, align=2, calibrate=2, distill=0))
 
 
 def losses(model: LiftedGAN, ranks: Ranks) -> dict[str, tuple]:
@@ -34,6 +35,8 @@ def losses(model: LiftedGAN, ranks: Ranks) -> dict[str, tuple]:
     made = project(model, samples, made, observer, source, ranks=ranks)
     labels = label(model, made, unlabeled)
     lesson = exploit.Lesson.of(samples, made, labels)
+    known = distill.read(model, unlabeled.images, unlabeled.masks, rng, observer)
+    gallery = distill.Lesson([distill.gallery(unlabeled.images, unlabeled.masks, known)])
     near, smooth = explore.near_insides(samples), Smoothing(0.2, 0.1, 3e-5)
     steps = divided_model(model, ranks)
     groups = exploit.exploit_groups(model)
@@ -56,6 +59,10 @@ def losses(model: LiftedGAN, ranks: Ranks) -> dict[str, tuple]:
         "calibrate": (
             lambda g: calibrate.calibrate_loss(steps, made, labels, g),
             calibrate.calibrate_groups(model),
+        ),
+        "distill": (
+            lambda g: distill.distill_loss(steps, gallery, perceptual, g),
+            distill.distill_groups(model),
         ),
     }
 
