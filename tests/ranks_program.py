@@ -20,7 +20,7 @@ from lift3d.train.joint import pretrain
 from lift3d.train.pixels import Smoothing
 from lift3d.train.ranks import ALONE, Ranks, divided_model, joined_ranks
 
-# without distillation, whose gradients at first are so small that Adam makes rounding large
+# without distillation, which starts where signed distances equal the anchors': rounding decides their signs
 SHORT = replace(PRESET, joint=replace(PRESET.joint, n_stages=1, latent=2, align=2, calibrate=2, distill=0))
 
 
@@ -36,6 +36,7 @@ def losses(model: LiftedGAN, ranks: Ranks) -> dict[str, tuple]:
     labels = label(model, made, unlabeled)
     lesson = exploit.Lesson.of(samples, made, labels)
     known = distill.read(model, unlabeled.images, unlabeled.masks, rng, observer)
+    known["sdf"] += 0.01  # else rounding decides the signs of differences
     gallery = distill.Lesson([distill.gallery(unlabeled.images, unlabeled.masks, known)])
     near, smooth = explore.near_insides(samples), Smoothing(0.2, 0.1, 3e-5)
     steps = divided_model(model, ranks)

@@ -70,7 +70,7 @@ def draw_rays(
     learn there. ``near_masks``: ``near(masks)``, which is made once and not in every step.
     """
     size, patch, count = model.config.size, model.config.batch.patch, len(images)
-    density = near_masks.float().clamp_min(FAR).flatten(1)
+    density = near_masks.float().clamp_min(FAR).flatten(1).cpu()
     chosen = torch.multinomial(density, 1 if is_patch else n_rays // count, True, generator=rng)
     pixels = torch.stack((chosen % size, chosen // size), -1)
     if is_patch:
