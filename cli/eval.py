@@ -38,13 +38,21 @@ def eval_command(
         lifted = load(*models)
         rows = [asdict(row) for row in evaluate(lifted, N_HEADS if heads is None else heads, observer)]
         light = {"relighting": asdict(relighting(lifted, relight, observer=observer))} if relight else {}
-    rows = [{name: _known(value) for name, value in row.items()} for row in rows]
+    highlights = [found for row in rows for found in row["highlights"]]
+    rows = [{k: v if k == "highlights" else _known(v) for k, v in row.items()} for row in rows]
     if as_json:
         click.echo(json.dumps({"rows": rows, **light}))
     else:
-        click.echo(table([list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]))
+        click.echo(_table([{k: v for k, v in row.items() if k != "highlights"} for row in rows]))
+        if highlights:
+            click.echo("\nspecular radiance where the true highlight is, and the ratio of intensities there:")
+            click.echo(_table(highlights))
         for name, value in light.get("relighting", {}).items():
             click.echo(f"correlation of requested and read {name} over {relight} projections: {value:.3f}")
+
+
+def _table(rows: list[dict[str, Value]]) -> str:
+    return table([list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)])
 
 
 def _known(value: Value) -> Value:

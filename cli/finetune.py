@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 @click.option("--model", metavar="NAME|FILE", help="Joint model to start from.  [default: demo]")
 @click.option("--dataset", metavar="NAME|FILE.toml", help="Start from nothing, by this preset, instead.")
 @click.option(
-    "--profile", default="full", show_default=True, metavar="quick|full", help="quick: every step, as a toy."
+    "--profile",
+    default="full",
+    show_default=True,
+    metavar="quick|full|paper",
+    help="quick: every step, as a toy; paper: the preset as published.",
 )
 @options.gan
 @click.option("--latent", type=options.PATH, help="The sample of this w, a .npy file, instead of the seed's.")
@@ -111,5 +115,5 @@ def _start(model: str | None, dataset: str | None, profile: str) -> "tuple[Lifte
     if profile == "quick":
         joint.config = with_few_steps(joint.config)
     elif profile != "full":
-        raise ConfigError(f"unknown profile {profile!r}, known are full, quick")
+        raise ConfigError(f"profile is {profile!r}, but a model has its preset: expected full or quick")
     return joint, joint.config

@@ -21,8 +21,8 @@ from lift3d.cli.progress import RichObserver, TensorBoardObserver
     "--profile",
     default="full",
     show_default=True,
-    metavar="quick|full",
-    help="quick: every step, as a toy; what FILE.toml says stays.",
+    metavar="quick|full|paper",
+    help="quick: every step, as a toy; paper: the preset as published; what FILE.toml says stays.",
 )
 @options.gan
 @options.masks

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lift3d.config.presets import PRESETS, with_size
+from lift3d.config.presets import get_preset, with_size
 from lift3d.config.schema import FieldConfig, Preset, Schedule
 from lift3d.gan.files.load import LoadedGan
 from lift3d.gan.own import as_gan
@@ -53,11 +53,11 @@ class Eggs(nn.Module):
         return [F.avg_pool2d(images, 2), F.avg_pool2d(images, 4)]
 
 
-def toy(name: str) -> tuple[Preset, LoadedGan]:
+def toy(name: str, profile: str = "full") -> tuple[Preset, LoadedGan]:
     """A published preset, its networks and schedules as small as may be but for 30 steps of step 3, and the
     eggs that it lifts.
     """
-    preset = with_size(PRESETS[name], SIZE)
+    preset = with_size(get_preset(name, profile), SIZE)
     steps = {"n_samples": 4, "n_rerendered": 3, "n_stages": 1}
     steps |= {"explore_first": 30, "align": 2, "exploit": N_STEPS}
     shrunk = lambda s: replace(s, **(steps if s is preset.joint else steps | {"n_samples": 1}))  # noqa: E731

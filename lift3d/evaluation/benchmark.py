@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lift3d.errors import ConfigError
 from lift3d.evaluation import metrics
+from lift3d.evaluation.specular import SpecularRow, specular_rows
 from lift3d.model import LiftedGAN
 from lift3d.networks.fields import ellipsoid_sdf
 from lift3d.observer import Observer, SilentObserver
@@ -53,6 +54,7 @@ class Row:
     view_deg: float | None = None
     light_deg: float | None = None
     n_empty: int = 0  # images without a common pixel
+    highlights: tuple[SpecularRow, ...] = ()  # specularity where it can be seen, beside a constant and none
 
 
 Predictor = Callable[[int, Renders], Renders]  # number of an image, its render (honest ones use ``image``)
@@ -108,6 +110,7 @@ def measure(name: str, predictor: Predictor, renders: Renders, observer: Observe
         }
         row["view_deg"] = metrics.view_error(found.view, renders.view).mean().item()
         row["light_deg"] = metrics.light_error(found.light, renders.light).mean().item()
+        row["highlights"] = tuple(specular_rows(found, renders))
     return Row(name, **row)
 
 

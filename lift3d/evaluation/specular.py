@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lift3d.errors import ConfigError
 from lift3d.evaluation.metrics import common_pixels
 from lift3d.render.maps import Renders
 from lift3d.scene.cameras import pixel_grid
@@ -35,14 +34,12 @@ class SpecularRow:
 
 def specular_rows(predicted: Renders, true: Renders) -> list[SpecularRow]:
     """Rows "predicted", "best constant" (the intensity and exponent of least error, on the predicted normals
-    under the predicted lights: what a map of s must beat) and "black". ``ConfigError`` if no pixel is lit.
+    under the predicted lights: what a map of s must beat) and "black"; none if no common pixel is lit.
     """
     maps, radiance, intensity = predicted.maps, true.maps.specular_shading[:, 0], true.maps.specular
     lit = common_pixels(maps.mask, true.maps.mask) & (radiance > LIT)
     if not lit.any():
-        raise ConfigError(
-            f"no common pixel of {len(true)} images has a true radiance above {LIT}: add images"
-        )
+        return []
     constants = []
     for exponent in EXPONENTS:
         lobe = _constant_lobe(predicted, exponent)

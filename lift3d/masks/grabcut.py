@@ -70,6 +70,6 @@ def get_segmenter(radii: tuple[float, float, float], bars: float = 0.0) -> GrabC
         import cv2
     except ImportError as error:
         raise BackendUnavailable(
-            "--masks auto needs OpenCV: pip install opencv-python-headless; or pass --masks DIR or none"
+            "--masks auto needs OpenCV: pip install opencv-python-headless; or pass --masks DIR"
         ) from error
     return GrabCut(cv2, radii, bars)

@@ -20,7 +20,8 @@ from lift3d.masks.sources import MaskSource, mask_source
 from lift3d.model import LiftedGAN
 from lift3d.observer import Observer
 from lift3d.pseudo_labels.labeler import new_labeler
-from lift3d.render.mesh import render_mesh
+from lift3d.render.maps import Maps, shade_maps
+from lift3d.render.mesh import gbuffer, prepare, render_mesh
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.geometry import visibility
 from lift3d.scene.images import colors_to_images, images_to_colors, resize, to_bytes, to_float
@@ -163,12 +164,12 @@ def rerender(
                 geometry = model.geometry(code, TRAINING_MESH)
             cameras = Cameras.from_view(views[i].to(model.device))
             lamps = Lights.from_vector(lights[i, :, None].to(model.device))
-            mesh = model.evaluate_material(geometry, code, shown=False)
+            mesh, found = model.evaluate_material(geometry, code, shown=False), None
             if config.transfer_residual:
                 image = to_float(samples.images[i].to(model.device))
                 view, light = own_view_and_light(model, samples, torch.tensor([i]), predict)
-                mesh = with_residual(mesh, image, inside[i].to(model.device), view[0], light[0])
-            out = render_mesh(mesh, cameras, lamps, config.size, model.background)
+                found = residual(mesh, image, inside[i].to(model.device), view[0], light[0])
+            out = render_detailed(mesh, found, cameras, lamps, config.size, model.background)
             pseudo.append(to_bytes(colors_to_images(out.colors[:, 0])).cpu())
             masks.append(out.mask.cpu())
             observer.advance()
@@ -197,35 +198,66 @@ def own_view_and_light(
     return view.to(model.device), light.to(model.device)
 
 
-def with_residual(
+@dataclass(frozen=True)
+class Residual:
+    """What a mesh's material leaves unexplained of an image, to be looked up at points of the surface."""
+
+    layers: Float[Tensor, "5 s s"]  # unexplained colors, where they are known, z-depth
+    camera: Cameras  # [1], of the image
+    light: Lights  # of one
+
+    def albedo(self, points: Float[Tensor, "p 3"], normals: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
+        """By how much the albedo of points must change to explain the image; 0 where it does not show them,
+        fading out towards the outline.
+        """
+        grid = self.camera.project(points[None], self.layers.shape[-1])[0] / self.layers.shape[-1] * 2 - 1
+        at = F.grid_sample(self.layers[None], grid[None, None], align_corners=False)[0, :, 0].T
+        hidden = self.camera.z_depth(points[None])[0] > at[:, 4] / at[:, 3].clamp_min(1e-3) + OCCLUDED
+        weight = visibility(normals, points, self.camera.origins) * ~hidden
+        diffuse = self.light.ambient + self.light.diffuse * (normals @ self.light.direction).clamp_min(0.0)
+        return weight[:, None] * at[:, :3] / diffuse[:, None].clamp_min(DARKEST)
+
+
+def residual(
     mesh: Mesh,
     image: Float[Tensor, "3 s s"],
     inside: Bool[Tensor, "s s"],
     view: Float[Tensor, "6"],
     light: Float[Tensor, "5"],
-) -> Mesh:
-    """The mesh with what its material leaves unexplained of its own image, seen from ``view`` under
-    ``light``, added to the albedo: what F_m would learn if it had the time.
-
-    Only where the surface faces the camera, fading out towards the outline, and where the image shows the
-    object."""
-    size = image.shape[-1]
+) -> Residual:
+    """The residual of an image that was seen from ``view`` under ``light``, known ``inside``: what F_m would
+    learn if it had the time.
+    """
     camera, lamp = Cameras.from_view(view[None]), Lights.from_vector(light[None])
-    out = render_mesh(mesh, camera, lamp, size, (0.0, 0.0, 0.0))
+    out = render_mesh(mesh, camera, lamp, image.shape[-1], (0.0, 0.0, 0.0))
     known = (out.mask[0] & inside)[..., None]
-    residual = (images_to_colors(image) - out.colors[0, 0]) * known
-    points = torch.from_numpy(mesh.vertices).to(image)
-    normal = torch.from_numpy(mesh.normals).to(image)
-    grid = camera.project(points[None], size)[0] / size * 2 - 1
-    layers = torch.cat((residual, known.to(residual), out.depth[0, ..., None]), -1).permute(2, 0, 1)
-    at = F.grid_sample(layers[None], grid[None, None], align_corners=False)[0, :, 0].T
-    hidden = camera.z_depth(points[None])[0] > at[:, 4] / at[:, 3].clamp_min(1e-3) + OCCLUDED
-    weight = visibility(normal, points, camera.origins) * ~hidden
-    lamp = Lights.from_vector(light)
-    diffuse = lamp.ambient + lamp.diffuse * (normal @ lamp.direction).clamp_min(0.0)
-    change = weight[:, None] * at[:, :3] / diffuse[:, None].clamp_min(DARKEST)
-    albedo = (torch.from_numpy(mesh.albedo).to(image) + change).clamp(0, 1)
-    return replace(mesh, albedo=albedo.cpu().numpy())
+    unexplained = (images_to_colors(image) - out.colors[0, 0]) * known
+    layers = torch.cat((unexplained, known.to(unexplained), out.depth[0, ..., None]), -1)
+    return Residual(layers.permute(2, 0, 1), camera, Lights.from_vector(light))
+
+
+def render_detailed(
+    mesh: Mesh,
+    found: Residual | None,
+    cameras: Cameras,
+    lights: Lights,
+    size: int,
+    background: tuple[float, float, float],
+) -> Maps:
+    """``render_mesh`` with a residual added to the albedo of every pixel: vertices of a training mesh are
+    farther apart than pixels, and would blur it.
+    """
+    if found is None:
+        return render_mesh(mesh, cameras, lights, size, background)
+    buffers = gbuffer(mesh, prepare(mesh, cameras.device).fragments(cameras, size), cameras)
+    change = found.albedo(buffers.position.reshape(-1, 3), buffers.normal.reshape(-1, 3))
+    albedo = (buffers.material.albedo + change.view_as(buffers.position)).clamp(0, 1) * buffers.mask[
+        ..., None
+    ]
+    material = replace(buffers.material, albedo=albedo)
+    return shade_maps(
+        buffers.mask, buffers.z_depth, buffers.normal, buffers.to_camera, material, lights, background
+    )
 
 
 @torch.no_grad()

@@ -74,7 +74,7 @@ def test_a_profile_never_overrides_the_users_numbers(folder: Path) -> None:
             ("--dataset", "dogs"),
             "unknown dataset 'dogs', known are celeba, celeba-hq, afhq-cat, lsun-car, demo",
         ),
-        (("--profile", "slow"), "unknown profile 'slow', known are full, quick"),
+        (("--profile", "slow"), "unknown profile 'slow', known are full, quick, paper"),
         (("--seed", "99999999999999999999"), "seed is 99999999999999999999, expected 0 to 2^32 - 1"),
         (("--overwrite", "--resume"), "--overwrite and --resume contradict each other"),
         (("--resume",), "run holds no run to resume"),

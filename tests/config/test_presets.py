@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from lift3d.config.presets import DEMO, PRESETS, PROFILES, get_preset, with_size
+from lift3d.config.presets import DEMO, PAPER, PRESETS, PROFILES, get_preset, with_size
 from lift3d.config.schema import (
     BatchConfig,
     FieldConfig,
@@ -40,7 +40,7 @@ def test_names_are_the_keys() -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_table_4(name: str) -> None:
-    preset = PRESETS[name]
+    preset = PAPER[name]
     assert SHININESS_RANGE == (4, 100)  # p
     assert preset.weights.beta == 3e-5
     assert preset.weights.view_light == 1.0  # lambda_vl
@@ -54,7 +54,7 @@ def test_table_4(name: str) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_architecture_and_other_numbers_of_section_1(name: str) -> None:
-    preset = PRESETS[name]
+    preset = PAPER[name]
     assert (preset.shape.n_layers, preset.shape.n_hidden, preset.shape.n_frequencies) == (8, 256, 4)
     assert (preset.material.n_layers, preset.material.n_hidden, preset.material.n_frequencies) == (4, 256, 6)
     assert (preset.sampling.n_coarse, preset.sampling.n_fine, preset.sampling.keep_coarse) == (36, 36, True)
@@ -68,8 +68,8 @@ def test_architecture_and_other_numbers_of_section_1(name: str) -> None:
     ("name", "n", "m"), [("celeba", 1000, 32), ("celeba-hq", 200, 80), ("afhq-cat", 100, 160)]
 )
 def test_table_5_joint_pre_training(name: str, n: int, m: int) -> None:
-    assert PRESETS[name].joint == Schedule(
-        size=PRESETS[name].size,
+    assert PAPER[name].joint == Schedule(
+        size=PAPER[name].size,
         n_samples=n,
         n_rerendered=m,
         n_stages=5,
@@ -85,9 +85,9 @@ def test_table_5_joint_pre_training(name: str, n: int, m: int) -> None:
 
 @pytest.mark.parametrize(("name", "m"), [("celeba", 800), ("celeba-hq", 400), ("afhq-cat", 400)])
 def test_table_5_instance_specific_fine_tuning(name: str, m: int) -> None:
-    assert PRESETS[name].instance == (
+    assert PAPER[name].instance == (
         Schedule(
-            size=PRESETS[name].size,
+            size=PAPER[name].size,
             n_samples=1,
             n_rerendered=m,
             n_stages=3,
@@ -103,7 +103,7 @@ def test_table_5_instance_specific_fine_tuning(name: str, m: int) -> None:
 
 
 def test_table_6_has_no_joint_training_but_two_resolutions() -> None:
-    car = PRESETS["lsun-car"]
+    car = PAPER["lsun-car"]
     assert car.joint is None
     assert car.instance == (
         Schedule(
@@ -138,13 +138,31 @@ def test_table_6_has_no_joint_training_but_two_resolutions() -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_tables_5_and_6_shading_based_refinement(name: str) -> None:
     expected = Refinement(iterations=1_000, open_bands=(1.0, 1.0), smooth_albedo=0.5, smooth_specular=0.2)
-    assert PRESETS[name].refine == expected
+    assert PAPER[name].refine == expected
 
 
 def test_joint_pre_training_is_460_thousand_iterations() -> None:
     for name in FACES:
         s = PRESETS[name].joint
         assert s.explore_first + (s.n_stages - 1) * s.explore + s.n_stages * (s.align + s.exploit) == 460_000
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_what_is_added_to_the_tables(name: str) -> None:
+    """The profile "paper" is the tables; the defaults differ in these settings and in no other."""
+    ours, paper = PRESETS[name], get_preset(name, "paper")
+    jointly = name != "lsun-car"
+    assert (ours.n_unlabeled, ours.transfer_residual) == (4096 if jointly else 0, True)
+    assert (ours.weights.beta, ours.weights.consistency, ours.rates.cooldown) == (5e-4, 0.15, 0.4)
+    assert (ours.batch.n_surface_pixels, ours.batch.jitter) == (2048, 0.12 if jointly else 0.0)
+    weights = replace(ours.weights, beta=3e-5, consistency=0.0)
+    batch = replace(ours.batch, n_surface_pixels=0, jitter=0.0)
+    assert paper == replace(
+        ours, n_unlabeled=0, transfer_residual=False, weights=weights, batch=batch,
+        rates=replace(ours.rates, cooldown=0.0),
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="demo is not of the paper, so it has no profile 'paper'; leave"):
+        get_preset("demo", "paper")
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
@@ -223,6 +241,6 @@ def test_unknown_names_get_the_list_of_known_ones() -> None:
     known = re.escape("'ffhq', known are celeba, celeba-hq, afhq-cat, lsun-car, demo, tiny")
     with pytest.raises(ConfigError, match=f"unknown dataset {known}"):
         get_preset("ffhq")
-    with pytest.raises(ConfigError, match="unknown profile 'slow', known are full, quick"):
+    with pytest.raises(ConfigError, match="unknown profile 'slow', known are full, quick, paper"):
         get_preset("demo", "slow")
-    assert PROFILES == ("full", "quick")
+    assert PROFILES == ("full", "quick", "paper")

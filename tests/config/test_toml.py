@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from published_toys import gan_file, small
 
 from lift3d.cli.main import main
-from lift3d.config.presets import AFHQ_CAT, DEMO, LSUN_CAR, PRESETS, PROFILES
+from lift3d.config.presets import DEMO, LSUN_CAR, PRESETS, PROFILES
 from lift3d.config.toml import open_preset, read_category
 from lift3d.errors import ConfigError
 
@@ -53,7 +53,7 @@ def test_tables_replace_single_settings(write) -> None:
         [[instance]]
         align = 5
     """
-    base = AFHQ_CAT
+    base = PRESETS["afhq-cat"]
     assert read_category(write(text)) == replace(
         base,
         name="dogs",

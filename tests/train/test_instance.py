@@ -98,7 +98,7 @@ def test_the_published_schedules_step_by_step(
 
 def without_masks(preset: Preset) -> Preset:
     """Everything counts as object."""
-    return replace(preset, masks="none", weights=replace(preset.weights, mask=0.0))
+    return replace(preset, n_unlabeled=0, masks="none", weights=replace(preset.weights, mask=0.0))
 
 
 def spy(monkeypatch: pytest.MonkeyPatch, runs: list[dict]) -> list[list]:
@@ -224,7 +224,9 @@ def test_from_the_command_line(joint: LiftedGAN, tmp_path: Path) -> None:
     assert "n_stages = 2" in run(*start, "--profile", "quick", "--out", tmp_path / "five", "--dry-run")
     said = run(*start, "--dataset", "demo", "--out", tmp_path / "five")
     assert "exit 1" in said and "are two beginnings; give one of them" in said
-    assert "unknown profile 'slow'" in run(*start, "--profile", "slow", "--out", tmp_path / "five")
+    assert "profile is 'slow', but a model has its preset: expected full or quick" in run(
+        *start, "--profile", "slow", "--out", tmp_path / "five"
+    )
     start = "finetune", "--model", tmp_path / "four", "--out", tmp_path / "five"
     assert "is an instance already; `lift3d refine` goes on with it" in run(*start)
     said = run("refine", "--model", tmp_path / "four", "--steps", 2, "--out", tmp_path / "six")

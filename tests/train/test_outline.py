@@ -47,7 +47,7 @@ def test_a_shape_that_vanishes_stops_the_run_before_the_checkpoint(
 ) -> None:
     """Without masks, thirty steps take away more than half of what the tests above keep."""
     monkeypatch.setattr(outline, "LEAST", 0.5)
-    preset, gan = toy("celeba")
+    preset, gan = toy("celeba", "paper")
     (tmp_path / "run").mkdir()
     with pytest.raises(TrainingDiverged) as caught:
         pretrain(preset, gan, tmp_path / "run", masks="none", checkpoint_seconds=0.0)
