@@ -48,8 +48,8 @@ def covered_by_prior(preset: Preset) -> float:
 
 
 def require_object(model: LiftedGAN, images: UInt8[Tensor, "n 3 s s"], title: str) -> None:
-    """Raises ``TrainingDiverged`` where the shapes have vanished, on average; ``title`` is the phase's. Before a
-    known background they may: it shows wherever they are missing.
+    """Raises ``TrainingDiverged`` where the shapes have vanished, on average; ``title`` is the phase's.
+    Before a known background they may: it shows wherever they are missing.
     """
     if model.config.background is not None:
         return
