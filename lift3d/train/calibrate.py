@@ -12,7 +12,7 @@ import torch
 from lift3d.model import LiftedGAN
 from lift3d.observer import Observer
 from lift3d.pseudo_labels.labeler import new_labeler
-from lift3d.train.data import PseudoLabels, Rerendered, SampleSet, rerender
+from lift3d.train.data import Photographs, PseudoLabels, Rerendered, SampleSet, rerender
 from lift3d.train.exploit import view_light_loss
 from lift3d.train.phase import Group, Losses
 from lift3d.train.ranks import ALONE, Ranks
@@ -34,20 +34,35 @@ def rerender_unlabeled(
     rng: torch.Generator,
     observer: Observer,
     ranks: Ranks = ALONE,
+    photographs: Photographs | None = None,
 ) -> tuple[Rerendered, PseudoLabels]:
-    """m re-renderings of each of the first n unlabeled samples, and what the labeler reads of all samples on
-    the final shape. Own views and lights, from which residuals are transferred, are read as well.
+    """m re-renderings of each of the first n unlabeled samples, and what the labeler reads of all samples and
+    ``photographs`` on the final shape. Own views and lights, from which residuals are transferred, are read
+    as well.
     """
+    images = clean_images(unlabeled, photographs)
 
     def read() -> dict[str, torch.Tensor]:
         labeler = new_labeler(model, unlabeled.images, unlabeled.masks)
-        return dict(zip(("views", "lights"), labeler.label(unlabeled.images, unlabeled.masks), strict=True))
+        return dict(zip(("views", "lights"), labeler.label(images.images, images.masks), strict=True))
 
     views, lights = ranks.first(read).values()
     w, images, masks = (x[:n] for x in (unlabeled.w, unlabeled.images, unlabeled.masks))
     some = SampleSet(w, images, masks, unlabeled.first_seed, views[:n], lights[:n])
     made = rerender(model, some, m, rng, observer, one_shape=False, predict=False, ranks=ranks)
-    return made, PseudoLabels(made.views, made.lights, unlabeled, views, lights)
+    return made, PseudoLabels(made.views, made.lights, images, views, lights)
+
+
+def clean_images(unlabeled: SampleSet, photographs: Photographs | None) -> SampleSet | Photographs:
+    """What E_v and E_l learn from beside re-renderings: unlabeled samples, and at most as many photographs,
+    from all over their list.
+    """
+    if photographs is None:
+        return unlabeled
+    n = min(len(unlabeled.images), len(photographs.images))
+    some = torch.linspace(0, len(photographs.images) - 1, n).long()
+    pairs = ((unlabeled.images, photographs.images), (unlabeled.masks, photographs.masks))
+    return Photographs(*(torch.cat((ours, others[some])) for ours, others in pairs))
 
 
 def calibrate_loss(

@@ -61,22 +61,22 @@ class Rerendered:
 
 
 @dataclass(frozen=True)
-class PseudoLabels:
-    """Views and lights of the projections, and of p unlabeled samples, that nothing was rendered from."""
-
-    views: Float[Tensor, "n m 6"]
-    lights: Float[Tensor, "n m 5"]
-    unlabeled: SampleSet
-    unlabeled_views: Float[Tensor, "p 6"]
-    unlabeled_lights: Float[Tensor, "p 5"]
-
-
-@dataclass(frozen=True)
 class Photographs:
     """Pictures of the category that the GAN did not draw, framed like its images."""
 
     images: UInt8[Tensor, "n 3 s s"]
     masks: Bool[Tensor, "n s s"]
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """Views and lights of the projections, and of p other images, that nothing was rendered from."""
+
+    views: Float[Tensor, "n m 6"]
+    lights: Float[Tensor, "n m 5"]
+    unlabeled: SampleSet | Photographs
+    unlabeled_views: Float[Tensor, "p 6"]
+    unlabeled_lights: Float[Tensor, "p 5"]
 
 
 def open_photographs(

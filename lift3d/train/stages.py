@@ -203,12 +203,20 @@ def calibration(lift: Lift, number: int) -> list[Phase]:
     def rerendered(state: State) -> dict[str, torch.Tensor]:
         n = calibrate.SHAPES_PER_SAMPLE * schedule.n_samples
         made, labels = calibrate.rerender_unlabeled(
-            model, lift.unlabeled, n, schedule.n_rerendered, state.rng, lift.observer, lift.ranks
+            model,
+            lift.unlabeled,
+            n,
+            schedule.n_rerendered,
+            state.rng,
+            lift.observer,
+            lift.ranks,
+            lift.photographs,
         )
         return {k: v for k, v in vars(made).items() if v is not None} | _named(labels)
 
     def learn(state: State) -> Step:
-        made, labels = _pseudo(state), _pseudo_labels(lift, state)
+        images = calibrate.clean_images(lift.unlabeled, lift.photographs)
+        made, labels = _pseudo(state), replace(_pseudo_labels(lift, state), unlabeled=images)
         return lambda _: calibrate.calibrate_loss(lift.divided, made, labels, state.rng)
 
     return [

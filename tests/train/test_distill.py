@@ -21,7 +21,8 @@ from lift3d.scene.geometry import normalize
 from lift3d.scene.lights import Lights
 from lift3d.scene.shading import Material, shade
 from lift3d.train import distill
-from lift3d.train.data import draw_samples, open_photographs
+from lift3d.train.calibrate import clean_images
+from lift3d.train.data import Photographs, draw_samples, open_photographs
 from lift3d.train.joint import pretrain
 
 SIZE = PRESET.size
@@ -156,6 +157,17 @@ def test_photographs_of_a_folder_or_an_array(tmp_path):
     (tmp_path / "bad.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(CorruptFile, match="bad.npy is truncated or no .npy file"):
         open_photographs(tmp_path / "bad.npy", tmp_path, SIZE, source, SilentObserver())
+
+
+@pytest.mark.parametrize(("n", "expected"), [(4, [0, 1, 2, 3]), (12, [0, 2, 4, 6, 8, 11])])
+def test_encoders_learn_from_as_many_photographs_as_samples(model, n, expected):
+    samples = draw_samples(model, 6, 0)
+    images = torch.arange(n, dtype=torch.uint8)[:, None, None, None].expand(n, 3, SIZE, SIZE)
+    photographs = Photographs(images, images[:, 0] > 0)
+    found = clean_images(samples, photographs)
+    assert torch.equal(found.images[:6], samples.images) and torch.equal(found.masks[:6], samples.masks)
+    assert found.images[6:, 0, 0, 0].tolist() == expected and len(found.masks) == 6 + len(expected)
+    assert clean_images(samples, None) is samples
 
 
 def test_photographs_without_distillation_are_refused(tmp_path):
