@@ -8,7 +8,7 @@ Every render has a second form, its projection G(w + dw(render)) through E_w: ph
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -35,13 +35,13 @@ from lift3d.scene.images import resize
 from lift3d.scene.isosurface import cell_size, extract_mesh, project_to_surface
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh, clean, decimate
-from lift3d.scene.surface import Surface, of_points, sdf_and_gradient, smooth_normal
+from lift3d.scene.surface import Surface, of_points
+from lift3d.scene.surface_mesh import lay_on, with_material
 from lift3d.scene.unseen import fading
 from lift3d.seeds import seed_list
 
 FORMAT = "lift3d.lifted/2"
 RIM_MESH = 24  # grid cells a side of the mesh on which the material of unseen points is looked up
-VERTICES_AT_ONCE = 1 << 14
 DEMO = Path(__file__).parent / "assets" / "demo.safetensors"
 
 
@@ -225,26 +225,35 @@ class LiftedGAN(nn.Module):
         """The surface of one code as it is shown, not differentiable: where no image ever looks, its material
         fades to that of the neighborhood (unseen.py).
         """
-        points = torch.from_numpy(self.geometry(code, RIM_MESH).vertices).to(code.device)
-        return fading(self.surface(code[None]), points, self.config.view_prior)
+        surface = self.surface(code[None])
+        points = torch.from_numpy(self._geometry(surface, RIM_MESH).vertices).to(code.device)
+        return fading(surface, points, self.config.view_prior)
 
+    @torch.no_grad()
     def mesh(self, code: Float[Tensor, " c"], resolution: int = defaults.MESH_RESOLUTION) -> Mesh:
         """The surface of one code: largest component, normals from the SDF, material at the vertices."""
-        return self.evaluate_material(self.geometry(code, resolution), code)
+        surface = self.shown_surface(code)
+        return lay_on(self._extracted(surface, resolution), surface, cell_size(resolution), self.device)
 
     @torch.no_grad()
     def geometry(self, code: Float[Tensor, " c"], resolution: int = defaults.MESH_RESOLUTION) -> Mesh:
         """``mesh`` without material; ``resolution`` is the number of grid cells a side."""
-        sdf, _ = of_points(self.surface(code[None]))
-        mesh = clean(extract_mesh(sdf, resolution, device=code.device))
-        return self.onto_surface(mesh, code, cell_size(resolution))
+        return self._geometry(self.surface(code[None]), resolution)
+
+    def _geometry(self, surface: Surface, resolution: int) -> Mesh:
+        mesh, (_, gradient) = self._extracted(surface, resolution), of_points(surface)
+        return project_to_surface(mesh, gradient, cell_size(resolution), device=self.device)
+
+    def _extracted(self, surface: Surface, resolution: int) -> Mesh:
+        return clean(extract_mesh(of_points(surface)[0], resolution, device=self.device))
 
     @torch.no_grad()
     def onto_surface(self, mesh: Mesh, code: Float[Tensor, " c"], max_step: float) -> Mesh:
         """Vertices moved onto the surface of a code, by ``max_step`` at most, with the surface's normals."""
         _, gradient = of_points(self.surface(code[None]))
-        return project_to_surface(mesh, gradient, max_step, device=code.device)
+        return project_to_surface(mesh, gradient, max_step, device=self.device)
 
+    @torch.no_grad()
     def simplify(self, mesh: Mesh, code: Float[Tensor, " c"], n_faces: int) -> Mesh:
         """A mesh of one code with about ``n_faces`` faces at most, its vertices on the surface again, with
         the surface's normals and material. A mesh that is small enough is returned as it is.
@@ -253,7 +262,7 @@ class LiftedGAN(nn.Module):
             return mesh
         small = clean(decimate(Mesh(mesh.vertices, mesh.faces), n_faces))
         edge = float(np.ptp(mesh.vertices, axis=0).max() / np.sqrt(n_faces))  # of about one of its faces
-        return self.evaluate_material(self.onto_surface(small, code, edge), code)
+        return lay_on(small, self.shown_surface(code), edge, self.device)
 
     @torch.no_grad()
     def evaluate_material(self, mesh: Mesh, code: Float[Tensor, " c"], shown: bool = True) -> Mesh:
@@ -261,13 +270,7 @@ class LiftedGAN(nn.Module):
         ``surface``.
         """
         surface = self.shown_surface(code) if shown else self.surface(code[None])
-        parts = []
-        for points in torch.from_numpy(mesh.vertices).to(code.device).split(VERTICES_AT_ONCE):
-            _, feature, gradient = sdf_and_gradient(surface, points[None], create_graph=False)
-            found = surface.material(points[None], smooth_normal(gradient), feature)
-            parts.append((found.albedo[0], found.specular[0, :, 0], found.shininess[0, :, 0]))
-        columns = [torch.cat(column).cpu().contiguous().numpy() for column in zip(*parts, strict=True)]
-        return replace(mesh, **dict(zip(("albedo", "specular", "shininess"), columns, strict=True)))
+        return with_material(mesh, surface, self.device)
 
     @torch.no_grad()
     def render(

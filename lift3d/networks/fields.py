@@ -8,6 +8,7 @@ whatever the width of the network.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from lift3d.networks import softplus_mlp
 from lift3d.networks.encoding import encode, encoded_size, pull_back
+from lift3d.networks.packed import PackedSoftplus, linear
 from lift3d.networks.softplus_mlp import SoftplusMLP
 from lift3d.scene.shading import Material
 from lift3d.scene.surface import Surface
@@ -128,6 +130,10 @@ class CodedSDF:
     open_bands: float | Float[Tensor, ""]
     mlp: SoftplusMLP  # its hidden layers are beta times those of the field
 
+    @cached_property
+    def _packed(self) -> PackedSoftplus:
+        return PackedSoftplus(self.mlp)
+
     def __call__(
         self, points: Float[Tensor, "b p 3"]
     ) -> tuple[Float[Tensor, "b p 1"], Float[Tensor, "b p h"]]:
@@ -138,14 +144,17 @@ class CodedSDF:
     def distance(self, points: Float[Tensor, "b p 3"]) -> Float[Tensor, "b p 1"]:
         """Signed distance alone, not differentiable."""
         encoded = encode(points, self.field.n_frequencies, self.open_bands)
-        return self._distance(points, softplus_mlp.value_only(self.mlp, encoded))
+        return self._distance(points, self._packed.value(encoded))
 
     def with_gradient(
         self, points: Float[Tensor, "b p 3"]
     ) -> tuple[Float[Tensor, "b p 1"], Float[Tensor, "b p h"], Float[Tensor, "b p 3"]]:
-        """Signed distance, feature and spatial gradient; differentiable once."""
+        """Signed distance, feature and spatial gradient; differentiable once, unless gradients are off."""
         encoded = encode(points, self.field.n_frequencies, self.open_bands)
-        v, h, g = softplus_mlp.value_and_gradient(self.mlp, encoded)
+        if torch.is_grad_enabled():
+            v, h, g = softplus_mlp.value_and_gradient(self.mlp, encoded)
+        else:
+            v, h, g = self._packed.value_and_gradient(encoded)
         gradient = ellipsoid_gradient(points, self.field.radii) + pull_back(
             encoded, g, self.field.n_frequencies
         )
@@ -184,6 +193,8 @@ class MaterialField(nn.Module):
     def of(self, code: Float[Tensor, "b c"]) -> Callable[[Tensor, Tensor, Tensor], Material]:
         """The fast twin of ``forward`` for given codes: the same of points, normals and features."""
         weights, biases = self.body.folded(code)
+        if not torch.is_grad_enabled():
+            return self._packed(weights, biases)
 
         def evaluate(
             points: Float[Tensor, "b p 3"], normal: Float[Tensor, "b p 3"], feature: Float[Tensor, "b p f"]
@@ -194,6 +205,22 @@ class MaterialField(nn.Module):
             for weight, bias in zip(weights[1:], biases[1:], strict=True):
                 h = F.linear(h, weight).add_(bias[:, None]).relu_()
             return self._material(h)
+
+        return evaluate
+
+    def _packed(
+        self, weights: tuple[Float[Tensor, "h _"], ...], biases: tuple[Float[Tensor, "b h"], ...]
+    ) -> Callable[[Tensor, Tensor, Tensor], Material]:
+        """``of`` where gradients are off."""
+        layers = [linear(w, b, relu=True) for w, b in zip(weights, biases, strict=True)]
+
+        def evaluate(
+            points: Float[Tensor, "b p 3"], normal: Float[Tensor, "b p 3"], feature: Float[Tensor, "b p f"]
+        ) -> Material:
+            h = torch.cat((encode(points, self.n_frequencies), normal, feature), -1).flatten(0, 1)
+            for layer in layers:
+                h = layer(h)
+            return self._material(h.unflatten(0, points.shape[:2]))
 
         return evaluate
 

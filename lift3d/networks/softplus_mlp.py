@@ -76,9 +76,9 @@ def value_and_gradient(
 ) -> tuple[Float[Tensor, "b p"], Float[Tensor, "b p h"], Float[Tensor, "b p e"]]:
     """v, h_n and g; differentiable once."""
     parameters = mlp.skip, len(mlp.weights), mlp.head, *mlp.weights, *mlp.biases
-    blocks = [_ValueAndGradient.apply(part, *parameters) for part in _blocks(x)]
+    found = [_ValueAndGradient.apply(part, *parameters) for part in blocks(x)]
     return (
-        blocks[0] if len(blocks) == 1 else tuple(torch.cat(parts, 1) for parts in zip(*blocks, strict=True))
+        found[0] if len(found) == 1 else tuple(torch.cat(parts, 1) for parts in zip(*found, strict=True))
     )
 
 
@@ -86,20 +86,20 @@ def value_and_gradient(
 def value_only(mlp: SoftplusMLP, x: Float[Tensor, "b p e"]) -> Float[Tensor, "b p"]:
     """v alone, not differentiable: ``value`` without its intermediate results."""
     values = []
-    for part in _blocks(x):
+    for part in blocks(x):
         rows = h = part.flatten(0, 1)
         for i, (weight, bias) in enumerate(zip(mlp.weights, mlp.biases, strict=True)):
-            h, _ = _softplus(_linear(weight, bias, h, rows if i == mlp.skip else None))
+            h, _ = softplus_(_linear(weight, bias, h, rows if i == mlp.skip else None))
         values.append((h @ mlp.head).view(part.shape[:2]))
     return torch.cat(values, 1)
 
 
-def _blocks(x: Float[Tensor, "b p e"]) -> tuple[Float[Tensor, "b _ e"], ...]:
+def blocks(x: Float[Tensor, "b p e"]) -> tuple[Float[Tensor, "b _ e"], ...]:
     """The points in parts of about ``BLOCK`` rows on a CPU, all at once elsewhere."""
     return x.split(max(1, BLOCK // len(x)), 1) if x.device.type == "cpu" else (x,)
 
 
-def _softplus(z: Float[Tensor, "n h"]) -> tuple[Float[Tensor, "n h"], Float[Tensor, "n h"]]:
+def softplus_(z: Float[Tensor, "n h"]) -> tuple[Float[Tensor, "n h"], Float[Tensor, "n h"]]:
     """z - log(sigma(z)) = log(1 + exp z), which takes the place of z, and its derivative sigma(z)."""
     z.clamp_min_(-LIMIT)
     slope = torch.clamp_max(z, LIMIT).sigmoid_()
@@ -129,7 +129,7 @@ class _ValueAndGradient(torch.autograd.Function):
         flat = x.flatten(0, 1)
         hidden, slopes, h = [], [], flat
         for i in range(n):
-            h, slope = _softplus(_linear(weights[i], biases[i], h, flat if i == skip else None))
+            h, slope = softplus_(_linear(weights[i], biases[i], h, flat if i == skip else None))
             hidden.append(h)
             slopes.append(slope)
         carried, gradient, adjoints = head, torch.zeros_like(flat), []

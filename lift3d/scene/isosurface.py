@@ -8,7 +8,6 @@ the nodes of R / 2 are every second node of R.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from lift3d.scene.mesh import Mesh
 
 SDF = Callable[[Float[Tensor, "n 3"]], Float[Tensor, " n"]]
 SDFGradient = Callable[[Float[Tensor, "n 3"]], tuple[Float[Tensor, " n"], Float[Tensor, "n 3"]]]
-COARSE = 32  # resolution at which everything is evaluated
+COARSE = 16  # resolution at which everything is evaluated
 MARGIN = 0.75  # cells within which a prediction may have the wrong sign, if an SDF changes by 1 a unit
 BATCH = 2**16  # points per call of the SDF
 
@@ -197,7 +196,8 @@ def _interpolated(values: Float32[ndarray, "k k k"]) -> Float32[ndarray, "q q q"
     """Trilinear interpolation at the nodes of twice the resolution."""
     for axis in range(3):
         coarse = np.moveaxis(values, axis, 0)
-        fine = coarse.repeat(2, 0)[:-1]
+        fine = np.empty((2 * len(coarse) - 1, *coarse.shape[1:]), np.float32)
+        fine[::2] = coarse
         fine[1::2] = (coarse[:-1] + coarse[1:]) / 2
         values = np.moveaxis(fine, 0, axis)
     return np.ascontiguousarray(values)
@@ -205,19 +205,24 @@ def _interpolated(values: Float32[ndarray, "k k k"]) -> Float32[ndarray, "q q q"
 
 def _sign_changes(values: Float32[ndarray, "k k k"]) -> Bool[ndarray, "j j j"]:
     """Cells with corners inside and corners outside."""
-    inside = _corners(values < 0)
-    return np.logical_or.reduce(inside) & ~np.logical_and.reduce(inside)
-
-
-def _corners(values: ndarray) -> list[ndarray]:
-    """Eight views: the nodes at each corner of all cells."""
-    n = len(values) - 1
-    return [values[i : i + n, j : j + n, k : k + n] for i, j, k in product((0, 1), repeat=3)]
+    some = every = values < 0
+    for axis in range(3):
+        (a, b), (c, d) = _ends(some, axis), _ends(every, axis)
+        some, every = a | b, c & d
+    return some & ~every
 
 
 def _corners_of(cells: Bool[ndarray, "j j j"]) -> Bool[ndarray, "k k k"]:
     """Nodes at the corners of the marked cells."""
-    nodes = np.zeros([n + 1 for n in cells.shape], bool)
-    for corner in _corners(nodes):
-        corner |= cells
-    return nodes
+    for axis in range(3):
+        nodes = np.zeros([n + (i == axis) for i, n in enumerate(cells.shape)], bool)
+        for end in _ends(nodes, axis):
+            end |= cells
+        cells = nodes
+    return cells
+
+
+def _ends(nodes: ndarray, axis: int) -> tuple[ndarray, ndarray]:
+    """Two views: without the last node along an axis, and without the first."""
+    along = np.moveaxis(nodes, axis, 0)
+    return np.moveaxis(along[:-1], 0, axis), np.moveaxis(along[1:], 0, axis)

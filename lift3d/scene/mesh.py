@@ -106,8 +106,11 @@ def select_vertices(mesh: Mesh, index: Int[ndarray, " k"], faces: Int[ndarray, "
 
 def drop_unreferenced(mesh: Mesh) -> Mesh:
     """Without the vertices that no face names; the order of the others stays."""
-    index, faces = np.unique(mesh.faces, return_inverse=True)
-    return select_vertices(mesh, index, faces.reshape(-1, 3))
+    named = np.zeros(len(mesh.vertices), bool)
+    named[mesh.faces] = True
+    if named.all():
+        return mesh
+    return select_vertices(mesh, np.flatnonzero(named), (named.cumsum() - 1)[mesh.faces])
 
 
 def keep_faces(mesh: Mesh, keep: Bool[ndarray, " m"]) -> Mesh:
@@ -157,7 +160,10 @@ def consistent_winding(mesh: Mesh) -> Mesh:
 
 def clean(mesh: Mesh) -> Mesh:
     """What export wants: no face that repeats a corner, the largest component, outward winding, normals."""
-    mesh = consistent_winding(largest_component(keep_faces(mesh, ~_repeats_corner(mesh.faces))))
+    mesh = keep_faces(mesh, ~_repeats_corner(mesh.faces))
+    a, b, agree = _adjacent_faces(mesh.faces)
+    if _components(len(mesh.faces), a, b).any() or not (agree.all() and face_volumes(mesh).sum() > 0):
+        mesh = consistent_winding(largest_component(mesh))
     return mesh if mesh.normals is not None else replace(mesh, normals=vertex_normals(mesh))
 
 
@@ -196,7 +202,7 @@ def decimate(mesh: Mesh, n_faces: int) -> Mesh:
         ) from error
     vertices, faces = simplify(mesh.vertices, mesh.faces, target_count=n_faces)
     small = drop_unreferenced(Mesh(np.asarray(vertices, np.float32), np.asarray(faces, np.int32)))
-    return replace(small, **resample(mesh, small.vertices).attributes())
+    return replace(small, **resample(mesh, small.vertices).attributes()) if mesh.attributes() else small
 
 
 def resample(mesh: Mesh, points: Float32[ndarray, "k 3"]) -> Mesh:

@@ -60,12 +60,18 @@ def fading(surface: Surface, points: Float[Tensor, "k 3"], prior: ViewPrior) -> 
         found = _columns(surface.material(points, normals, feature))
         share = seen(normals, prior)
         faded = share < 1
-        weights = torch.cdist(points[faded], rim).clamp_min(1e-3) ** -4
+        weights = _squared_distances(points[faded], rim).clamp_min(1e-6).square_().reciprocal_()
         mean = weights @ known / weights.sum(-1, keepdim=True)
         found[faded] = mean.lerp(found[faded], share[faded][:, None])
         return Material(*found.split((3, 1, 1), -1))
 
     return replace(surface, material=material)
+
+
+def _squared_distances(a: Float[Tensor, "n 3"], b: Float[Tensor, "k 3"]) -> Float[Tensor, "n k"]:
+    """By one matrix product, to about 1e-7."""
+    squares = (a * a).sum(-1, keepdim=True) + (b * b).sum(-1)
+    return torch.addmm(squares, a, b.T, alpha=-2.0)
 
 
 def _columns(material: Material) -> Float[Tensor, "1 p 5"]:

@@ -86,7 +86,7 @@ def test_a_sharper_softplus_is_one_of_other_parameters(n_layers: int, skip: int 
 
 def test_single_precision_keeps_softplus_and_its_slope_everywhere() -> None:
     z = torch.cat((torch.linspace(-200, 200, 4001), torch.tensor([-1e30, 1e30, 0.0])))[None]
-    value, slope = softplus_mlp._softplus(z.clone())
+    value, slope = softplus_mlp.softplus_(z.clone())
     torch.testing.assert_close(value, F.softplus(z.double()).float(), atol=5e-6, rtol=1e-6)
     torch.testing.assert_close(slope, torch.sigmoid(z.double()).float(), atol=1e-7, rtol=0)
 

@@ -168,7 +168,7 @@ def test_empty_surface():
 
 
 def test_not_finite():
-    with pytest.raises(Lift3DError, match="not finite at 35937 of 35937 points"):
+    with pytest.raises(Lift3DError, match="not finite at 4913 of 4913 points"):
         extract_mesh(lambda p: p[:, 0] * torch.nan, 64)
 
 
