@@ -15,7 +15,10 @@ at most.
 import datetime
 import json
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -30,10 +33,11 @@ from lift3d import __version__
 from lift3d.errors import ConfigError, Lift3DError
 from lift3d.export.hdf5.merge import require_unmerged
 from lift3d.export.hdf5.reader import describe
-from lift3d.export.hdf5.schema import MAPS, MESH_ARRAYS, DatasetSpec, Dimensions, stored
+from lift3d.export.hdf5.schema import MAPS, MESH_ARRAYS, SPECS, DatasetSpec, Dimensions, stored
 from lift3d.export.hdf5.writer import DatasetWriter, create_locked
 from lift3d.export.plan.dataset import DatasetPlan
 from lift3d.export.plan.latents import LatentModel
+from lift3d.interrupts import uninterrupted
 from lift3d.model import Samples
 from lift3d.observer import Observer, SilentObserver
 from lift3d.render.maps import Maps
@@ -45,6 +49,7 @@ from lift3d.scene.mesh import Mesh
 
 PIXELS_AT_ONCE = 1 << 24  # of all views and lights in one call of the renderer
 GAN_IMAGES_AT_ONCE = 8
+MOST_AT_ONCE = 4  # samples; more would wait for the interpreter, which one thread has at a time
 
 
 @runtime_checkable
@@ -67,12 +72,12 @@ class Model(LatentModel, Protocol):
 
 @dataclass(frozen=True)
 class PhaseSeconds:
-    """Where the time of a run went. ``render`` to ``wait`` are the caller's; the rest runs beside them."""
+    """Where the time of a run went; what runs at a time is summed."""
 
     render: float  # sampling, meshes, images
     project: float  # through the GAN
-    wait: float  # for the phases below
-    deflate: float  # summed over threads
+    wait: float  # of the run, for samples to be written
+    deflate: float
     commit: float  # writing and syncing
 
 
@@ -111,20 +116,22 @@ def write_dataset(
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume contradict each other; give one of them")
     plan = plan.resolved(model.config.truncation)
-    run = _Run(model, plan, _writer(model, plan, path, overwrite, resume))
-    before = int(run.writer.done.sum())
+    writer = _writer(model, plan, path, overwrite, resume)
+    before = int(writer.done.sum())
     if before:
         observer.message(f"{path}: {before} of {len(plan.numbers)} samples are there already")
-    interrupted = False
+    run, interrupted = _Run(model, plan, writer), False
     observer.start("samples", len(plan.numbers) - before)
     try:
-        run.write_missing(observer)
+        with one_thread_each(run.at_once):
+            run.write_missing(observer)
     except KeyboardInterrupt:
         interrupted = True
     finally:
-        run.writer.close()
+        with uninterrupted() as again:
+            run.close()
         observer.finish()
-    done, seconds = int(run.writer.done.sum()), run.writer.seconds
+    done, seconds = int(writer.done.sum()), writer.seconds
     return WriteReport(
         path=path,
         samples=done - before,
@@ -133,71 +140,106 @@ def write_dataset(
         planned=len(plan.numbers),
         seconds=time.perf_counter() - start,
         phases=PhaseSeconds(run.render, run.project, run.wait, seconds.deflate, seconds.commit),
-        interrupted=interrupted,
+        interrupted=interrupted or bool(again),
     )
 
 
+def samples_at_once(model: Model) -> int:
+    """How many samples are made at a time: one a thread that PyTorch has, as many operators are too small to
+    be shared. One on a GPU.
+    """
+    device = getattr(model, "device", torch.device("cpu"))
+    return min(MOST_AT_ONCE, torch.get_num_threads()) if device.type == "cpu" else 1
+
+
+@contextmanager
+def one_thread_each(n: int) -> Iterator[None]:
+    """PyTorch's threads, shared by n callers, in the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before // n))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class _Run:
-    """Renders the missing samples; a thread encodes the last one while the next one is rendered."""
+    """Makes the missing samples, some at a time; a thread writes one while the next ones are made."""
 
     def __init__(self, model: Model, plan: DatasetPlan, writer: DatasetWriter) -> None:
         self.model, self.plan, self.writer = model, plan, writer
+        self.at_once, self.stopped = samples_at_once(model), False
         self.render = self.project = self.wait = 0.0  # seconds
+        self._makers = ThreadPoolExecutor(self.at_once, thread_name_prefix="sample")
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._writing: Future | None = None
 
     def write_missing(self, observer: Observer) -> None:
-        with ThreadPoolExecutor(1, thread_name_prefix="encode") as background:
-            pending: Future | None = None
-            for i in np.flatnonzero(~self.writer.done):
-                arrays = self._sample(self.plan.numbers[i], background)
-                if pending:
-                    self._wait_for(pending)
-                    observer.advance()
-                pending = background.submit(
-                    lambda i=int(i), arrays=arrays: self.writer.write(i, _joined(arrays))
-                )
-            if pending:
-                self._wait_for(pending)
-                observer.advance()
+        """In order of their numbers."""
+        making: deque[tuple[int, Future]] = deque()
+        for row in np.flatnonzero(~self.writer.done):
+            making.append((int(row), self._makers.submit(self._sample, self.plan.numbers[row])))
+            if len(making) > self.at_once:
+                self._write(*making.popleft(), observer)
+        while making:
+            self._write(*making.popleft(), observer)
+        self._wait(observer)
 
-    def _wait_for(self, pending: Future) -> None:
-        start = time.perf_counter()
-        pending.result()
-        self.wait += time.perf_counter() - start
+    def close(self) -> None:
+        """Writes what has been made; samples on their way are given up."""
+        self.stopped = True
+        self._makers.shutdown(wait=False, cancel_futures=True)
+        self._background.shutdown()
+        self.writer.close()
 
-    def _sample(self, i: int, background: ThreadPoolExecutor) -> tuple[dict[str, NDArray], list[Future]]:
-        """Arrays of sample i without images, and jobs that give its images, some views each."""
-        start, plan, model = time.perf_counter(), self.plan, self.model
-        project_before = self.project
-        with torch.no_grad():
-            samples = plan.sample(model, i)
-            code = samples.code[0]
-            cameras, lamps = plan.draw(i, model.config.view_prior, model.config.light_prior)
-            needs_mesh = plan.meshes != "none" or plan.renderer == "mesh"
-            mesh = model.mesh(code, plan.mesh_resolution) if needs_mesh else None
-            renderer = MeshRenderer(mesh) if plan.renderer == "mesh" else RENDERERS[plan.renderer]()
-            arrays = _facts(samples, cameras, lamps, plan.size)
-            if plan.meshes != "none":
-                arrays |= _mesh_arrays(
-                    mesh if plan.meshes == "full" else model.simplify(mesh, code, plan.meshes)
-                )
-            if plan.split:
-                arrays["split"] = np.uint8(plan.part(i))
-            jobs = []
-            at_once = max(1, PIXELS_AT_ONCE // (plan.lights.n * plan.size**2))
-            for first in range(0, plan.views.n, at_once):
-                some = cameras[first : first + at_once]
-                output = model.render(code, some, lamps, plan.size, renderer)
-                gan = self._through_gan(samples.w[0], output.colors) if plan.gan else None
-                jobs.append(background.submit(_encode, output, gan, model.background, plan.maps))
-        self.render += time.perf_counter() - start - (self.project - project_before)
-        return arrays, jobs
+    def _write(self, row: int, made: Future, observer: Observer) -> None:
+        arrays, render, project = made.result()
+        self.render, self.project = self.render + render, self.project + project
+        self._wait(observer)
+        self._writing = self._background.submit(self.writer.write, row, arrays)
+
+    def _wait(self, observer: Observer) -> None:
+        """For the sample that is being written."""
+        start, writing = time.perf_counter(), self._writing
+        if writing is not None:
+            writing.result()
+            self._writing = None
+            self.wait += time.perf_counter() - start
+            observer.advance()
+
+    @torch.no_grad()
+    def _sample(self, i: int) -> tuple[dict[str, NDArray], float, float]:
+        """Arrays of sample i, and the seconds that it took without and in the GAN."""
+        start, plan, model, project = time.perf_counter(), self.plan, self.model, 0.0
+        samples = plan.sample(model, i)
+        code = samples.code[0]
+        cameras, lamps = plan.draw(i, model.config.view_prior, model.config.light_prior)
+        needs_mesh = plan.meshes != "none" or plan.renderer == "mesh"
+        mesh = model.mesh(code, plan.mesh_resolution) if needs_mesh else None
+        renderer = MeshRenderer(mesh) if plan.renderer == "mesh" else RENDERERS[plan.renderer]()
+        arrays = _facts(samples, cameras, lamps, plan.size)
+        if plan.meshes != "none":
+            small = mesh if plan.meshes == "full" else model.simplify(mesh, code, plan.meshes)
+            arrays |= _mesh_arrays(small)
+        if plan.split:
+            arrays["split"] = np.uint8(plan.part(i))
+        images = []
+        n_views = max(1, PIXELS_AT_ONCE // (self.at_once * plan.lights.n * plan.size**2))
+        for first in range(0, plan.views.n, n_views):
+            if self.stopped:
+                raise CancelledError
+            output = model.render(code, cameras[first : first + n_views], lamps, plan.size, renderer)
+            before = time.perf_counter()
+            gan = self._through_gan(samples.w[0], output.colors) if plan.gan else None
+            project += time.perf_counter() - before
+            images.append(_encode(output, gan, model.background, plan.maps))
+        arrays |= {name: np.concatenate([image[name] for image in images]) for name in images[0]}
+        return arrays, time.perf_counter() - start - project, project
 
     def _through_gan(self, w: Tensor, colors: Float[Tensor, "v l h w 3"]) -> Float[Tensor, "v l g g 3"]:
         """Renders projected onto the 2D GAN, in [0, 1]."""
-        start = time.perf_counter()
         images = colors_to_images(colors.flatten(0, 1))
         projected = torch.cat([self.model.project(w, some) for some in images.split(GAN_IMAGES_AT_ONCE)])
-        self.project += time.perf_counter() - start
         return images_to_colors(projected).unflatten(0, colors.shape[:2])
 
 
@@ -231,35 +273,35 @@ def _mesh_arrays(mesh: Mesh) -> dict[str, NDArray]:
 def _encode(
     output: Maps, gan: Tensor | None, background: tuple[float, ...], maps: tuple[str, ...]
 ) -> dict[str, NDArray]:
-    """What the file stores of some views (module docstring)."""
+    """What the file stores of some views (module docstring), computed at the k pixels of the mask."""
     mask = output.mask.cpu().numpy()
 
-    def stored_as(name: str, dtype: type) -> NDArray:
+    def seen(name: str) -> NDArray:
+        """A map as it is stored: [k], [k, 3], or of every light [k, l]."""
         array = getattr(output, name).cpu().numpy()
-        inside = mask.reshape(mask.shape[:1] + (1,) * (name.endswith("_shading")) + mask.shape[1:])
-        inside = inside[..., None] if name in ("albedo", "normals") else inside
-        return np.where(inside, to_uint8(array) if dtype is np.uint8 else array, 0).astype(dtype)
+        array = (np.moveaxis(array, 1, 3) if name.endswith("_shading") else array)[mask]
+        return to_uint8(array) if name == "albedo" else array.astype(SPECS[name].dtype)
 
-    half = np.float16
-    dtypes = {"albedo": np.uint8, "depth": np.float32}
-    arrays = {name: stored_as(name, dtypes.get(name, half)) for name in MAPS if name != "mask"}
-    albedo = arrays["albedo"][:, None].astype(np.float32) / 255
+    def image(pixels: NDArray, of_lights: bool, outside: NDArray | int = 0) -> NDArray:
+        """[v, h, w, ...] of [k, ...], or [v, l, h, w, ...] of [k, l, ...]."""
+        lights = pixels.shape[1:2] if of_lights else ()
+        whole = np.empty((len(mask), *lights, *mask.shape[1:], *pixels.shape[1 + of_lights :]), pixels.dtype)
+        whole[:] = outside
+        (np.moveaxis(whole, 1, 3) if of_lights else whole)[mask] = pixels
+        return whole
+
+    found = {name: seen(name) for name in MAPS if name != "mask"}
+    arrays = {name: image(found[name], name.endswith("_shading")) for name in found if name in maps}
     diffuse, specular = (
-        arrays[f"{name}_shading"].astype(np.float32)[..., None] for name in ("diffuse", "specular")
+        found[f"{name}_shading"].astype(np.float32)[..., None] for name in ("diffuse", "specular")
     )
-    inside, outside = to_uint8(albedo * diffuse + specular), to_uint8(np.array(background))
-    arrays["colors"] = np.where(mask[:, None, ..., None], inside, outside)
-    arrays["mask"] = mask.astype(np.uint8)
+    albedo = found["albedo"][:, None].astype(np.float32) / 255
+    arrays["colors"] = image(to_uint8(albedo * diffuse + specular), True, to_uint8(np.array(background)))
+    if "mask" in maps:
+        arrays["mask"] = mask.astype(np.uint8)
     if gan is not None:
         arrays["colors_gan"] = to_uint8(gan.cpu().numpy())
-    return {name: array for name, array in arrays.items() if name not in MAPS or name in maps}
-
-
-def _joined(parts: tuple[dict[str, NDArray], list[Future]]) -> dict[str, NDArray]:
-    """All arrays of a sample; waits for its jobs."""
-    arrays, jobs = parts
-    images = [job.result() for job in jobs]
-    return arrays | {name: np.concatenate([image[name] for image in images]) for name in images[0]}
+    return arrays
 
 
 def _writer(model: Model, plan: DatasetPlan, path: Path, overwrite: bool, resume: bool) -> DatasetWriter:

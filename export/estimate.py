@@ -1,6 +1,6 @@
 """What a dataset will take, before it is written: bytes and time, measured on samples of its plan.
 
-A trial writes ``TRIAL`` samples to a temporary file by the same way as the dataset. Their bytes scale with
+A trial writes some samples to a temporary file by the same way as the dataset. Their bytes scale with
 the number of samples; those of numbers without pixels, which a file has from its first sample on, and of the
 indices of chunks are computed.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lift3d.errors import ConfigError
-from lift3d.export.dataset import Model, dimensions_of, specs_of, write_dataset
+from lift3d.export.dataset import Model, dimensions_of, samples_at_once, specs_of, write_dataset
 from lift3d.export.hdf5.reader import describe
 from lift3d.export.hdf5.sample_file import index_bytes
 from lift3d.export.hdf5.writer import PART_BYTES, PART_SECONDS
@@ -24,7 +24,7 @@ from lift3d.export.plan.latents import LatentPlan
 from lift3d.export.plan.shard import Shard
 from lift3d.observer import SilentObserver
 
-TRIAL = 3  # samples: the first two warm up, the third is timed
+TRIAL = 3  # samples of each of those that are made at a time: the first warms up, the others are timed
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ def estimate(model: Model, plan: DatasetPlan, path: Path, resume: bool = False) 
     plan = plan.resolved(model.config.truncation)
     resumed = resume and path.exists()
     done, there = (describe(path).done, path.stat().st_size) if resumed else (0, 0)
-    per_sample, fixed, seconds = _trial(model, replace(plan, n=TRIAL, latents=LatentPlan(), shard=Shard()))
+    trial = replace(plan, n=TRIAL * samples_at_once(model), latents=LatentPlan(), shard=Shard())
+    per_sample, fixed, seconds = _trial(model, trial)
     n, left = len(plan.numbers), len(plan.numbers) - done
     nbytes = _computed(model, plan, n) - _computed(model, plan, done) + round(left * per_sample)
     nbytes += 0 if done else fixed
@@ -77,8 +78,8 @@ def require_room(model: Model, plan: DatasetPlan, path: Path, resume: bool = Fal
 
 
 def _trial(model: Model, plan: DatasetPlan) -> tuple[float, int, float]:
-    """Bytes per sample, bytes of a file without samples, both besides what is computed, and seconds of the
-    last sample.
+    """Bytes per sample, bytes of a file without samples, both besides what is computed, and seconds per
+    sample.
     """
     clock = _Clock()
     with tempfile.TemporaryDirectory() as folder:
@@ -89,7 +90,8 @@ def _trial(model: Model, plan: DatasetPlan) -> tuple[float, int, float]:
     computed = [_computed(model, replace(plan, n=n), n) for n in (1, plan.n)]
     one, all_of_them = (size - known for size, known in zip(sizes, computed, strict=True))
     per_sample = (all_of_them - one) / (plan.n - 1)
-    return per_sample, round(one - per_sample), clock.times[1] - clock.times[0]
+    warm = clock.times[samples_at_once(model) - 1 :]
+    return per_sample, round(one - per_sample), (warm[-1] - warm[0]) / (len(warm) - 1)
 
 
 class _Clock(SilentObserver):

@@ -23,7 +23,7 @@ from lift3d.renderers import MeshRenderer, VolumeRenderer
 from lift3d.scene import cameras, lights
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import resize
-from lift3d.scene.isosurface import differentiated, extract_mesh, project_to_surface
+from lift3d.scene.isosurface import cell_size, differentiated, extract_mesh, project_to_surface
 from lift3d.scene.lights import Lights
 
 
@@ -114,6 +114,25 @@ def test_mesh_lies_on_the_surface_with_its_normals_and_material(model):
     assert cosine.min() > 0.98
     assert mesh.albedo.shape == (len(mesh.vertices), 3) and 0 <= mesh.albedo.min() and mesh.albedo.max() <= 1
     assert 4 <= mesh.shininess.min() and mesh.shininess.max() <= 100
+
+
+@pytest.mark.parametrize("resolution", [24, 64])
+def test_vertices_are_laid_on_the_surface_as_by_the_readable_twin(resolution):
+    """Of the bundled model, whose fields are rough; a hundredth of a cell is what may differ."""
+    model, cell = load("demo"), cell_size(resolution)
+    code = model.sample(3).code[0]
+    fast, readable = model.mesh(code, resolution), model.evaluate_material(model.geometry(code, resolution), code)
+    assert np.array_equal(fast.faces, readable.faces)
+    assert np.linalg.norm(fast.vertices - readable.vertices, axis=-1).max() < 0.1 * cell
+    for mesh, allowed in ((readable, 0.05), (fast, 1e-3)):
+        sdf, _, gradient = model.surface(code[None]).sdf_gradient(torch.from_numpy(mesh.vertices)[None])
+        assert (sdf / gradient.norm(dim=-1, keepdim=True)).abs().max() < allowed * cell
+    there = model.evaluate_material(fast, code)  # where its vertices are now
+    for name in ("albedo", "specular"):
+        assert np.abs(getattr(fast, name) - getattr(there, name)).max() < 1 / 255
+    np.testing.assert_allclose(fast.shininess, there.shininess, atol=0.5)
+    normals = torch.nn.functional.normalize(gradient[0], dim=-1).numpy()
+    assert (fast.normals * normals).sum(-1).min() > 0.99
 
 
 def test_both_renderers_agree(model):

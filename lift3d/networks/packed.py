@@ -40,19 +40,24 @@ def linear(weight: Float[Tensor, "h d"], bias: Float[Tensor, "b h"], relu: bool 
     return lambda x: torch.ops.mkldnn._linear_pointwise(x, weight, bias, after, [], "")
 
 
+def _unbiased(weight: Float[Tensor, "h d"]) -> Linear:
+    return linear(weight, weight.new_zeros(1, len(weight)))
+
+
 class PackedSoftplus:
     """A ``SoftplusMLP`` at inference: the fast twin of ``value`` and ``value_and_gradient_reference``."""
 
     @torch.no_grad()
     def __init__(self, mlp: SoftplusMLP) -> None:
-        self.head, self.skip, width = mlp.head, mlp.skip, len(mlp.head)
-        carried = [w[:, :width] if i == mlp.skip else w for i, w in enumerate(mlp.weights)]
-        self.layers = [linear(w, b) for w, b in zip(carried, mlp.biases, strict=True)]
-        self.back = [linear(w.T, w.new_zeros(1, w.shape[1])) for w in carried]
+        self.head, self.skip = mlp.head, mlp.skip
+        carried = list(mlp.weights)
         if self.skip is not None:
-            seen = mlp.weights[self.skip][:, width:]
-            self.seen = linear(seen, seen.new_zeros(1, width))
-            self.seen_back = linear(seen.T, seen.new_zeros(1, seen.shape[1]))
+            weight = carried[self.skip]
+            n_carried = len(mlp.head) if self.skip else weight.shape[1] // 2
+            carried[self.skip], seen = weight[:, :n_carried], weight[:, n_carried:]
+            self.seen, self.seen_back = _unbiased(seen), _unbiased(seen.T)
+        self.layers = [linear(w, b) for w, b in zip(carried, mlp.biases, strict=True)]
+        self.back = [_unbiased(w.T) for w in carried]
 
     @torch.no_grad()
     def value(self, x: Float[Tensor, "b p e"]) -> Float[Tensor, "b p"]:

@@ -82,18 +82,6 @@ def value_and_gradient(
     )
 
 
-@torch.no_grad()
-def value_only(mlp: SoftplusMLP, x: Float[Tensor, "b p e"]) -> Float[Tensor, "b p"]:
-    """v alone, not differentiable: ``value`` without its intermediate results."""
-    values = []
-    for part in blocks(x):
-        rows = h = part.flatten(0, 1)
-        for i, (weight, bias) in enumerate(zip(mlp.weights, mlp.biases, strict=True)):
-            h, _ = softplus_(_linear(weight, bias, h, rows if i == mlp.skip else None))
-        values.append((h @ mlp.head).view(part.shape[:2]))
-    return torch.cat(values, 1)
-
-
 def blocks(x: Float[Tensor, "b p e"]) -> tuple[Float[Tensor, "b _ e"], ...]:
     """The points in parts of about ``BLOCK`` rows on a CPU, all at once elsewhere."""
     return x.split(max(1, BLOCK // len(x)), 1) if x.device.type == "cpu" else (x,)

@@ -64,12 +64,21 @@ def shade_maps(
     background: tuple[float, float, float],
 ) -> Maps:
     """Shades maps of v views under lights [l] or [v, l]; all ``Maps`` are put together here."""
-    lamp = lights.to(normal.device).per_point(2)
-    per_light = Material(*(x[:, None] for x in (material.albedo, material.specular, material.shininess)))
-    factors = shading(normal[:, None], to_camera[:, None], per_light, lamp)
-    inside = mask[..., None]
-    lit = inside[:, None]
-    colors = (per_light.albedo * factors.diffuse + factors.specular).clamp(0.0, 1.0)
+    seen = mask.nonzero(as_tuple=True)  # k pixels, which are shaded one after the other: [k, l]
+    lamps = lights.to(normal.device)
+    lamps = lamps[seen[0]] if len(lamps.batch_shape) > 1 else lamps
+    albedo, specular, shininess = (
+        x[seen][:, None] for x in (material.albedo, material.specular, material.shininess)
+    )
+    factors = shading(normal[seen][:, None], to_camera[seen][:, None], Material(albedo, specular, shininess), lamps)
+    colors = (albedo * factors.diffuse + factors.specular).clamp(0.0, 1.0)
+
+    def image(pixels: Float[Tensor, "k l c"], outside: Float[Tensor, " c"]) -> Float[Tensor, "v l h w c"]:
+        whole = outside.repeat(len(mask), pixels.shape[1], *mask.shape[1:], 1)
+        whole.movedim(1, 3)[seen] = pixels
+        return whole
+
+    inside, black = mask[..., None], colors.new_zeros(1)
     return Maps(
         mask=mask,
         depth=depth * mask,
@@ -77,7 +86,7 @@ def shade_maps(
         albedo=material.albedo * inside,
         specular=material.specular[..., 0] * mask,
         shininess=material.shininess[..., 0] * mask,
-        diffuse_shading=(factors.diffuse * lit)[..., 0],
-        specular_shading=(factors.specular * lit)[..., 0],
-        colors=torch.where(lit, colors, colors.new_tensor(background)),
+        diffuse_shading=image(factors.diffuse, black)[..., 0],
+        specular_shading=image(factors.specular, black)[..., 0],
+        colors=image(colors, colors.new_tensor(background)),
     )

@@ -1,8 +1,11 @@
 """From a model to a verified file: what a plan decides, what survives an interruption, what verify finds."""
 
 import json
+import os
 import resource
 import shutil
+import signal
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -195,7 +198,8 @@ def test_report_and_observer(tmp_path: Path) -> None:
     assert (observer.total, observer.n, observer.finished) == (3, 3, True)
     assert (report.samples, report.done, report.planned, report.images) == (3, 3, 3, 18)
     assert not report.interrupted and report.images_per_second == report.images / report.seconds
-    assert 0 < report.phases.render + report.phases.project + report.phases.wait <= report.seconds
+    assert 0 < report.phases.render + report.phases.project <= report.seconds  # one sample at a time
+    assert 0 < report.phases.wait <= report.seconds
     assert report.phases.deflate > 0 and report.phases.commit > 0
 
 
@@ -232,6 +236,39 @@ def test_ctrl_c_then_resume_gives_the_same_file(written: Path, tmp_path: Path) -
     for name, array in contents(path).items():
         np.testing.assert_array_equal(array, contents(written)[name], err_msg=name)
     assert write_dataset(Blobs(), PLAN, path, resume=True).samples == 0
+
+
+def test_a_second_ctrl_c_loses_nothing_either(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, join = tmp_path / "twice.h5", writer.DatasetWriter._join
+
+    def interrupted(self: writer.DatasetWriter) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        join(self)
+
+    monkeypatch.setattr(writer.DatasetWriter, "_join", interrupted)
+    report = write_dataset(Stopping(2, KeyboardInterrupt), PLAN, path)
+    assert report.interrupted and report.done == 2 and verify(path).ok
+    assert write_dataset(Blobs(), PLAN, path, resume=True).interrupted  # all samples are there, but it came
+    assert len(open_dataset(path)) == 3
+
+
+def test_samples_made_at_a_time_are_those_made_one_by_one(written: Path, tmp_path: Path) -> None:
+    threads = []
+
+    class Watched(Blobs):
+        def mesh(self, *arguments):
+            threads.append((threading.current_thread().name, torch.get_num_threads()))
+            return super().mesh(*arguments)
+
+    torch.set_num_threads(2)
+    path = tmp_path / "two.h5"
+    report = write_dataset(Watched(), PLAN, path)
+    assert report.done == 3 and torch.get_num_threads() == 2
+    assert len({name for name, _ in threads}) == 2 and {n for _, n in threads} == {1}
+    for name, array in contents(path).items():
+        np.testing.assert_array_equal(array, contents(written)[name], err_msg=name)
 
 
 def test_an_error_keeps_the_samples_before_it(tmp_path: Path) -> None:

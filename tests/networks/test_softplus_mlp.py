@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lift3d.networks import softplus_mlp
+from lift3d.networks.packed import PackedSoftplus, linear, linear_reference
 from lift3d.networks.softplus_mlp import SoftplusMLP
 
 E_IN, N_HIDDEN = 9, 12
@@ -63,12 +64,29 @@ def test_one_pass_has_the_derivatives_of_finite_differences() -> None:
     assert torch.autograd.gradcheck(outputs, (x, mlp.head, *mlp.weights, *mlp.biases))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("b", [1, 3])
 @pytest.mark.parametrize(("n_layers", "skip"), NETWORKS)
-def test_values_alone_are_the_same_values(n_layers: int, skip: int | None) -> None:
-    mlp, x = network(n_layers, skip), inputs()
-    found = softplus_mlp.value_only(mlp, x)
-    torch.testing.assert_close(found, softplus_mlp.value(mlp, x)[0])
-    assert not found.requires_grad
+def test_packed_networks_are_their_readable_twins(
+    n_layers: int, skip: int | None, b: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(softplus_mlp, "BLOCK", 6)
+    mlp, x = network(n_layers, skip, b, dtype), inputs(b, 7, dtype)
+    network_at_inference = PackedSoftplus(mlp)
+    found = network_at_inference.value_and_gradient(x)
+    wanted = softplus_mlp.value_and_gradient_reference(mlp, x)
+    for fast, readable in zip(found, wanted, strict=True):
+        torch.testing.assert_close(fast, readable.detach())
+        assert not fast.requires_grad
+    torch.testing.assert_close(network_at_inference.value(x), found[0])
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_a_packed_layer_is_its_readable_twin(relu: bool) -> None:
+    weight, bias, x = torch.randn(5, 7), torch.randn(1, 5), torch.randn(11, 7)
+    wanted = linear_reference(weight, bias, relu)(x)
+    torch.testing.assert_close(linear(weight, bias, relu)(x), wanted)
+    assert (wanted < 0).any() != relu
 
 
 @pytest.mark.parametrize("beta", [5.0, 100.0])
