@@ -20,7 +20,7 @@ from lift3d.export.hdf5.reader import DatasetSample, FileInfo, LiftedDataset, de
 from lift3d.export.meshes.texture import Materials, Textures, bake, from_fields, from_vertices
 from lift3d.instance import load
 from lift3d.model import LiftedGAN
-from lift3d.renderers import RENDERERS, MeshRenderer
+from lift3d.renderers import RENDERERS
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh, MeshReport, clean, decimate, report
@@ -165,8 +165,7 @@ def agrees(model: LiftedGAN, code: Float[Tensor, " c"], mesh: Mesh) -> bool:
 def draws(model: LiftedGAN, one: DatasetSample, mesh: Mesh, renderer: str) -> bool:
     """Whether a model and its mesh look as the first image of a sample does, where either shows something."""
     size, stored = one.colors.shape[-2], one.colors[0, 0].float()
-    draw = MeshRenderer(mesh) if renderer == "mesh" else RENDERERS[renderer]()
-    maps = model.render(one.code, one.cameras[:1], one.lights[:1], size, draw)
+    maps = model.render(one.code, one.cameras[:1], one.lights[:1], size, RENDERERS[renderer](mesh=mesh))
     drawn = 255 * maps.colors[0, 0].cpu()
     shown = maps.mask[0].cpu() | (stored != 255 * stored.new_tensor(model.background).round()).any(-1)
     return bool((drawn - stored)[shown].abs().mean() <= CODE_VALUES)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from lift3d import defaults
 from lift3d.render.maps import Maps
-from lift3d.render.mesh import prepare, render_mesh
+from lift3d.render.mesh import mesh_hits, prepare, render_mesh
 from lift3d.render.rasterize import Scene
-from lift3d.render.volume import SamplingConfig, render_maps
+from lift3d.render.volume import SamplingConfig, render_maps, render_maps_near
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
@@ -73,6 +73,7 @@ class VolumeRenderer:
     """Marches along rays, as training does (NeuS)."""
 
     sampling: SamplingConfig | None = None  # None: that of the model's preset
+    mesh: Mesh | None = None  # of the instance: rays are sampled only around it, in a seventh of the time
 
     def __call__(
         self,
@@ -83,9 +84,11 @@ class VolumeRenderer:
         size: int,
     ) -> Maps:
         """See ``Renderer``."""
-        sampling, sharpness = self.sampling or model.config.sampling, model.sharpness.item()
-        surface = model.shown_surface(code)
-        return render_maps(surface, cameras, lights, size, sharpness, sampling, model.background)
+        surface, sampling = model.shown_surface(code), self.sampling or model.config.sampling
+        setting = cameras, lights, size, model.sharpness.item(), sampling, model.background
+        if self.mesh is None:
+            return render_maps(surface, *setting)
+        return render_maps_near(surface, mesh_hits(self.mesh, cameras, size), *setting)
 
 
 RENDERERS = dict(zip(defaults.RENDERERS, (MeshRenderer, VolumeRenderer), strict=True))  # by name

@@ -23,6 +23,7 @@ from lift3d.model import LiftedGAN
 from lift3d.scene.images import to_uint8
 from lift3d.scene.isosurface import cell_size
 from lift3d.scene.mesh import Mesh, resample, select_vertices
+from lift3d.scene.surface_mesh import lay_on
 
 PADDING = 4  # texels between charts
 SIZES = (16, 8192)  # sides of a map, texels
@@ -113,7 +114,7 @@ def from_fields(model: LiftedGAN, code: Float[Tensor, " c"], resolution: int) ->
 
     def materials(points: Float32[ndarray, "k 3"]) -> Mesh:
         mesh = Mesh(points, np.zeros((0, 3), np.int32))
-        return model.evaluate_material(model.onto_surface(mesh, code, cell_size(resolution)), code)
+        return lay_on(mesh, model.shown_surface(code), cell_size(resolution), model.device)
 
     return materials
 

@@ -34,6 +34,26 @@ class GBuffer:
     material: Material
 
 
+@dataclass(frozen=True)
+class Hits:
+    """Where the rays through pixel centers first meet a mesh; 0 where they miss it."""
+
+    mask: Bool[Tensor, "v h w"]
+    t: Float[Tensor, "v h w"]  # distance from the camera
+    cosine: Float[Tensor, "v h w"]  # of the angle between the surface's normal and the way back
+
+
+def mesh_hits(mesh: Mesh, cameras: Cameras, size: int) -> Hits:
+    """Hits of the rays of v cameras."""
+    fragments = prepare(mesh, cameras.device).fragments(cameras, size)
+    normals = vertex_normals(mesh) if mesh.normals is None else mesh.normals
+    attributes = torch.from_numpy(np.concatenate((mesh.vertices, normals), -1)).to(cameras.device)
+    faces = torch.from_numpy(mesh.faces).to(cameras.device)
+    position, normal = interpolate(attributes, faces, fragments).split(3, -1)
+    back = cameras.origins[:, None, None] - position
+    return Hits(fragments.mask, back.norm(dim=-1) * fragments.mask, (normalize(normal) * normalize(back)).sum(-1))
+
+
 def gbuffer(mesh: Mesh, fragments: Fragments, cameras: Cameras) -> GBuffer:
     """Interpolated attributes; missing vertex normals are computed, a missing material is an error."""
     missing = [name for name in ("albedo", "specular", "shininess") if getattr(mesh, name) is None]

@@ -242,15 +242,19 @@ def test_a_second_ctrl_c_loses_nothing_either(
     written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, join = tmp_path / "twice.h5", writer.DatasetWriter._join
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in background
 
     def interrupted(self: writer.DatasetWriter) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         join(self)
 
     monkeypatch.setattr(writer.DatasetWriter, "_join", interrupted)
-    report = write_dataset(Stopping(2, KeyboardInterrupt), PLAN, path)
-    assert report.interrupted and report.done == 2 and verify(path).ok
-    assert write_dataset(Blobs(), PLAN, path, resume=True).interrupted  # all samples are there, but it came
+    try:
+        report = write_dataset(Stopping(2, KeyboardInterrupt), PLAN, path)
+        assert report.interrupted and report.done == 2 and verify(path).ok
+        assert write_dataset(Blobs(), PLAN, path, resume=True).interrupted  # it came, if late
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(open_dataset(path)) == 3
 
 

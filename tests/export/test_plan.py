@@ -463,6 +463,5 @@ def test_a_simplified_mesh_is_on_the_surface(tiny_model: Path) -> None:
     value = model.surface(code[None]).sdf(torch.from_numpy(small.vertices)[None])[0]
     assert value.abs().max() < 1e-3
     again = model.evaluate_material(small, code)
-    assert all(
-        np.array_equal(getattr(small, k), getattr(again, k)) for k in ("albedo", "specular", "shininess")
-    )
+    for name, tolerance in (("albedo", 1e-3), ("specular", 1e-3), ("shininess", 0.1)):
+        np.testing.assert_allclose(getattr(small, name), getattr(again, name), atol=tolerance)

@@ -16,9 +16,11 @@ from torch import Tensor
 from lift3d.networks.fields import MaterialField, SDFField, condition, ellipsoid_sdf
 from lift3d.render import surface_hits, volume
 from lift3d.render.maps import Maps
+from lift3d.render.mesh import Hits, mesh_hits
 from lift3d.render.volume import SamplingConfig
 from lift3d.scene.cameras import Cameras, ViewPrior, pixel_grid
 from lift3d.scene.geometry import angle_deg, normalize, ray_sphere
+from lift3d.scene.isosurface import cell_size, differentiated, extract_mesh, project_to_surface
 from lift3d.scene.lights import LightPrior, Lights
 from lift3d.scene.shading import Material, shading
 from lift3d.scene.surface import Surface
@@ -369,7 +371,44 @@ def test_many_lights_are_each_light_alone_for_one_evaluation_of_the_field() -> N
         for f in names_of(Maps):
             whole, one = getattr(together, f.name), getattr(alone, f.name)
             per_light = f.name in ("diffuse_shading", "specular_shading", "colors")
-            assert torch.equal(whole[:, i : i + 1] if per_light else whole, one), f.name
+            wanted = whole[:, i : i + 1] if per_light else whole
+            torch.testing.assert_close(one, wanted, rtol=1e-5, atol=1e-7, msg=f.name)
+
+
+def test_samples_around_a_mesh_give_the_maps_of_samples_everywhere() -> None:
+    cameras, lights, config = Cameras.from_view(VIEWS), Lights.from_vector(LIGHTS), SamplingConfig(36, 36)
+    shape = Ellipsoid(0.5, 0.72, 0.6)
+    sdf = lambda x: shape.sdf(x[None])[0][0, :, 0]  # noqa: E731
+    mesh = project_to_surface(extract_mesh(sdf, 64), differentiated(sdf), cell_size(64))
+    shape.points = 0
+    everywhere = volume.render_maps(shape.surface, cameras, lights, SIZE, 150.0, config)
+    most, shape.points = shape.points, 0
+    hits = mesh_hits(mesh, cameras, SIZE)
+    near = volume.render_maps_near(shape.surface, hits, cameras, lights, SIZE, 150.0, config)
+    assert torch.equal(near.mask, everywhere.mask)
+    assert shape.points < 0.3 * most  # at this size, mostly for silhouettes
+    error = (near.colors - everywhere.colors).square().mean()
+    assert -10 * error.log10() > 50  # dB
+    assert (near.depth - everywhere.depth).abs().max() < 0.04  # where the surface is seen from the side
+    assert (near.depth - everywhere.depth)[hits.cosine > 0.5].abs().max() < 2e-3
+    empty = Hits(*(torch.zeros_like(x) for x in (hits.mask, hits.t, hits.cosine)))
+    nothing = volume.render_maps_near(shape.surface, empty, cameras, lights, SIZE, 150.0, config)
+    assert not nothing.mask.any() and (nothing.colors == 1).all()
+
+
+def test_hits_of_a_mesh_are_those_of_the_ellipsoid() -> None:
+    cameras, shape = Cameras.from_view(VIEWS), Ellipsoid(0.5, 0.72, 0.6)
+    sdf = lambda x: shape.sdf(x[None])[0][0, :, 0]  # noqa: E731
+    mesh = project_to_surface(extract_mesh(sdf, 64), differentiated(sdf), cell_size(64))
+    hits = mesh_hits(mesh, cameras, SIZE)
+    exact, cosine = shape.exact(cameras, Lights.from_vector(LIGHTS))
+    inside = hits.mask & (cosine > 0.2)
+    origins, directions = cameras.rays(pixel_grid(SIZE).expand(len(VIEWS), -1, -1), SIZE)
+    points = origins + hits.t.flatten(1)[..., None] * directions
+    depth = cameras.z_depth(points).unflatten(-1, (SIZE, SIZE))
+    assert (depth - exact.depth)[inside].abs().max() < 4e-3
+    assert (hits.cosine - cosine)[inside].abs().max() < 0.01
+    assert (hits.t[~hits.mask] == 0).all() and (hits.cosine[~hits.mask] == 0).all()
 
 
 def test_views_may_have_their_own_lights() -> None:
