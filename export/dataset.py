@@ -190,7 +190,7 @@ class _Run:
         self.writer.close()
 
     def _made(self, rows: Sequence[int]) -> Iterator[tuple[int, tuple[dict[str, NDArray], float, float]]]:
-        """Rows, and what ``_sample`` gives of them: one after the other by the caller, or several at a time."""
+        """Rows, and what ``_sample`` gives of them: made by the caller, or by several threads."""
         if self.at_once == 1:
             yield from ((row, self._sample(self.plan.numbers[row])) for row in rows)
             return

@@ -121,7 +121,8 @@ def test_vertices_are_laid_on_the_surface_as_by_the_readable_twin(resolution):
     """Of the bundled model, whose fields are rough; a hundredth of a cell is what may differ."""
     model, cell = load("demo"), cell_size(resolution)
     code = model.sample(3).code[0]
-    fast, readable = model.mesh(code, resolution), model.evaluate_material(model.geometry(code, resolution), code)
+    fast = model.mesh(code, resolution)
+    readable = model.evaluate_material(model.geometry(code, resolution), code)
     assert np.array_equal(fast.faces, readable.faces)
     assert np.linalg.norm(fast.vertices - readable.vertices, axis=-1).max() < 0.1 * cell
     for mesh, allowed in ((readable, 0.05), (fast, 1e-3)):

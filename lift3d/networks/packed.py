@@ -16,9 +16,7 @@ Linear = Callable[[Float[Tensor, "n d"]], Float[Tensor, "n h"]]
 _PACKS = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def linear_reference(
-    weight: Float[Tensor, "h d"], bias: Float[Tensor, "b h"], relu: bool = False
-) -> Linear:
+def linear_reference(weight: Float[Tensor, "h d"], bias: Float[Tensor, "b h"], relu: bool = False) -> Linear:
     """x -> W x + b, or the positive part of it, for rows x: the readable twin of ``linear``."""
 
     def evaluate(x: Float[Tensor, "n d"]) -> Float[Tensor, "n h"]:

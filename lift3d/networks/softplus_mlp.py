@@ -77,9 +77,7 @@ def value_and_gradient(
     """v, h_n and g; differentiable once."""
     parameters = mlp.skip, len(mlp.weights), mlp.head, *mlp.weights, *mlp.biases
     found = [_ValueAndGradient.apply(part, *parameters) for part in blocks(x)]
-    return (
-        found[0] if len(found) == 1 else tuple(torch.cat(parts, 1) for parts in zip(*found, strict=True))
-    )
+    return found[0] if len(found) == 1 else tuple(torch.cat(parts, 1) for parts in zip(*found, strict=True))
 
 
 def blocks(x: Float[Tensor, "b p e"]) -> tuple[Float[Tensor, "b _ e"], ...]:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -67,11 +66,11 @@ def shade_maps(
     seen = mask.nonzero(as_tuple=True)  # k pixels, which are shaded one after the other: [k, l]
     lamps = lights.to(normal.device)
     lamps = lamps[seen[0]] if len(lamps.batch_shape) > 1 else lamps
-    albedo, specular, shininess = (
-        x[seen][:, None] for x in (material.albedo, material.specular, material.shininess)
-    )
-    factors = shading(normal[seen][:, None], to_camera[seen][:, None], Material(albedo, specular, shininess), lamps)
-    colors = (albedo * factors.diffuse + factors.specular).clamp(0.0, 1.0)
+    maps = (normal, to_camera, material.albedo, material.specular, material.shininess)
+    normals, back, *columns = (x[seen][:, None] for x in maps)
+    pixels = Material(*columns)
+    factors = shading(normals, back, pixels, lamps)
+    colors = (pixels.albedo * factors.diffuse + factors.specular).clamp(0.0, 1.0)
 
     def image(pixels: Float[Tensor, "k l c"], outside: Float[Tensor, " c"]) -> Float[Tensor, "v l h w c"]:
         whole = outside.repeat(len(mask), pixels.shape[1], *mask.shape[1:], 1)

@@ -51,7 +51,8 @@ def mesh_hits(mesh: Mesh, cameras: Cameras, size: int) -> Hits:
     faces = torch.from_numpy(mesh.faces).to(cameras.device)
     position, normal = interpolate(attributes, faces, fragments).split(3, -1)
     back = cameras.origins[:, None, None] - position
-    return Hits(fragments.mask, back.norm(dim=-1) * fragments.mask, (normalize(normal) * normalize(back)).sum(-1))
+    cosine = (normalize(normal) * normalize(back)).sum(-1)
+    return Hits(fragments.mask, back.norm(dim=-1) * fragments.mask, cosine)
 
 
 def gbuffer(mesh: Mesh, fragments: Fragments, cameras: Cameras) -> GBuffer:

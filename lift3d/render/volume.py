@@ -327,9 +327,7 @@ def _shaded(
     return shade_maps(mask, depth, normal, to_camera, material, lights, background)
 
 
-def _all_rays(
-    cameras: Cameras, size: int
-) -> tuple[Float[Tensor, "1 vp 3"], Float[Tensor, "1 vp 3"]]:
+def _all_rays(cameras: Cameras, size: int) -> tuple[Float[Tensor, "1 vp 3"], Float[Tensor, "1 vp 3"]]:
     """The rays of all views one after the other, as if of one object."""
     pixels = pixel_grid(size, cameras.rotation.device)
     origins, directions = cameras.rays(pixels.expand(len(cameras.rotation), -1, -1), size)
