@@ -85,12 +85,14 @@ def open_h5(path: Path) -> h5py.File:
 
 def _check_heaps(path: Path) -> None:
     """Refuses heaps of texts in which the library would run in circles: it goes from object to object by the
-    sizes that stand there (HDF5 File Format Specification 3.0, III.E).
+    sizes that stand there (HDF5 File Format Specification 3.0, III.E). Refuses references to their texts, too,
+    that claim more than the text's size (IV.B): the library would get memory for it.
 
     Attributes are defined before data is stored, so they stand in the first ``HEAD`` bytes.
     """
     with open(path, "rb") as file:
         data, length = file.read(HEAD), os.fstat(file.fileno()).st_size
+    damaged = CorruptFile(f"{path}: the heap of its attributes is damaged; write the file again")
     for found in re.finditer(re.escape(_HEAP), data):
         place = found.start() + 16
         end = found.start() + int.from_bytes(data[place - 8 : place], "little")
@@ -99,14 +101,20 @@ def _check_heaps(path: Path) -> None:
                 f"{path} is truncated or no HDF5 file (its attributes end beyond it); write it again"
             )
         end = end if end <= len(data) else place  # not all of it is here
+        sizes = {}
         while place + 16 <= end:
             number, size = struct.unpack_from("<H6xQ", data, place)
             need = (
                 size if number == 0 else 16 + -(-size // 8) * 8
             )  # object 0 is the free space, header included
             if not 16 <= need <= end - place:
-                raise CorruptFile(f"{path}: the heap of its attributes is damaged; write the file again")
-            place += need
+                raise damaged
+            place, sizes[number] = place + need, size
+        for reference in re.finditer(re.escape(struct.pack("<Q", found.start())), data):
+            if reference.start() >= 4 and reference.end() + 4 <= len(data):
+                claimed, number = struct.unpack_from("<I8xI", data, reference.start() - 4)
+                if number in sizes and claimed > sizes[number]:
+                    raise damaged
 
 
 def _check_root(h5: h5py.File, path: Path) -> None:
