@@ -1,4 +1,4 @@
-"""What a sample of a dataset costs: against views, lights, size and mesh; and the last of many like the first.
+"""What a sample of a dataset costs, against views, lights, size and mesh; the last of many and the first.
 
     python benchmarks/sample_costs.py [--table 3] [--curve 1000]
 

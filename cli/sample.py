@@ -218,7 +218,8 @@ def _described(plan: "DatasetPlan", out: Path, need: "Estimate") -> str:
         (
             f"plan: {json.dumps(plan.to_json())}",
             f"{out}: {need.samples} samples, {need.images} images",
-            f"{size} of {need.free / 1e9:.1f} GB free",
+            f"{size} of {need.free / 1e9:.1f} GB free, {need.peak / 1e9:.2f} GB while it is written",
+            f"{need.memory / 1e9:.2f} GB of memory at most",
             f"{hours} h {minutes} min {seconds} s, at {need.sample_seconds:.2f} s a sample as measured here",
         )
     )

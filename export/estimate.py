@@ -6,6 +6,7 @@ indices of chunks are computed.
 """
 
 import math
+import resource
 import shutil
 import tempfile
 import time
@@ -38,6 +39,7 @@ class Estimate:
         int  # bytes that the disk must have free meanwhile: samples wait in parts until one file has them all
     )
     free: int  # bytes on its disk
+    memory: int  # bytes that this process has needed at most, with the trial
     sample_seconds: float
 
     @property
@@ -59,7 +61,8 @@ def estimate(model: Model, plan: DatasetPlan, path: Path, resume: bool = False) 
     nbytes += 0 if done else fixed
     parts = nbytes if done or nbytes > PART_BYTES or left * seconds > PART_SECONDS else 0
     images = left * plan.views.n * plan.lights.n
-    return Estimate(left, images, nbytes, nbytes + parts + there, _free(path), seconds)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return Estimate(left, images, nbytes, nbytes + parts + there, _free(path), memory, seconds)
 
 
 def require_room(model: Model, plan: DatasetPlan, path: Path, resume: bool = False) -> None:

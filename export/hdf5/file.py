@@ -85,8 +85,8 @@ def open_h5(path: Path) -> h5py.File:
 
 def _check_heaps(path: Path) -> None:
     """Refuses heaps of texts in which the library would run in circles: it goes from object to object by the
-    sizes that stand there (HDF5 File Format Specification 3.0, III.E). Refuses references to their texts, too,
-    that claim more than the text's size (IV.B): the library would get memory for it.
+    sizes that stand there (HDF5 File Format Specification 3.0, III.E). Refuses references that claim more
+    than the size of their text, too: the library would get memory for it.
 
     Attributes are defined before data is stored, so they stand in the first ``HEAD`` bytes.
     """

@@ -237,10 +237,35 @@ def with_normals_in_camera(one: Views) -> Views:
 
 
 class Shards(ConcatDataset):
-    """The samples of several files, one file after the other."""
+    """The samples of several files, one file after the other, with all that those of one file can."""
 
     def __repr__(self) -> str:
         return f"Shards({self.datasets})"
+
+    @property
+    def indices(self) -> NDArray[np.int64]:
+        """Numbers of the samples, each in its file."""
+        return np.concatenate([part.indices for part in self.datasets])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Datasets that are read, as in the first file."""
+        return self.datasets[0].names
+
+    def __getitem__(self, item: int | slice) -> Any:
+        """A sample, or a dataset of some of the samples."""
+        if not isinstance(item, slice):
+            return super().__getitem__(item)
+        wanted = range(len(self))[item]
+        firsts = (0, *self.cumulative_sizes[:-1])
+        pairs = list(zip(firsts, self.datasets, strict=True))[:: -1 if wanted.step < 0 else 1]
+        parts = []
+        for first, part in pairs:
+            own = [i - first for i in wanted if first <= i < first + len(part)]
+            if own:
+                end = own[-1] + wanted.step
+                parts.append(part[own[0] : end if end >= 0 else None : wanted.step])
+        return Shards(parts) if parts else self.datasets[0][:0]
 
     def mesh(self, item: int) -> Mesh:
         """The mesh of a sample."""

@@ -127,6 +127,10 @@ def test_files_are_read_one_after_the_other(shards: list[Path], folder: Path) ->
         assert [int(s.seed) for s in several] == [int(s.seed) for s in whole]
         for i in (0, 2, -1):
             np.testing.assert_array_equal(several.mesh(i).vertices, whole.mesh(i).vertices)
+        for cut in (slice(1, 4), slice(None, None, 2), slice(None, None, -1), slice(-2, 0, -2), slice(2, 2)):
+            some, wanted = several[cut], whole[cut]
+            assert len(some) == len(wanted) and some.names == whole.names and len(some.indices) == len(some)
+            assert [int(s.seed) for s in some] == [int(s.seed) for s in wanted]
     with pytest.raises(ConfigError, match=r"no file matches .*t-\*.h5; give the path"):
         open_dataset(str(shards[0].parent / "t-*.h5"))
     with pytest.raises(ConfigError, match="the list of files is empty"):
