@@ -125,15 +125,14 @@ def test_vertices_are_laid_on_the_surface_as_by_the_readable_twin(resolution):
     readable = model.evaluate_material(model.geometry(code, resolution), code)
     assert np.array_equal(fast.faces, readable.faces)
     assert np.linalg.norm(fast.vertices - readable.vertices, axis=-1).max() < 0.1 * cell
-    for mesh, allowed in ((readable, 0.05), (fast, 1e-3)):
+    for mesh, allowed in ((readable, 0.05), (fast, 0.011)):
         sdf, _, gradient = model.surface(code[None]).sdf_gradient(torch.from_numpy(mesh.vertices)[None])
         assert (sdf / gradient.norm(dim=-1, keepdim=True)).abs().max() < allowed * cell
     there = model.evaluate_material(fast, code)  # where its vertices are now
-    for name in ("albedo", "specular"):
-        assert np.abs(getattr(fast, name) - getattr(there, name)).max() < 1 / 255
-    np.testing.assert_allclose(fast.shininess, there.shininess, atol=0.5)
+    for name in ("albedo", "specular", "shininess"):
+        np.testing.assert_allclose(getattr(fast, name), getattr(there, name), atol=1e-5, rtol=1e-5)
     normals = torch.nn.functional.normalize(gradient[0], dim=-1).numpy()
-    assert (fast.normals * normals).sum(-1).min() > 0.99
+    np.testing.assert_allclose(fast.normals, normals, atol=1e-4)
 
 
 def test_both_renderers_agree(model):

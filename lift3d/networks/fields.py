@@ -18,7 +18,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from lift3d.networks import softplus_mlp
 from lift3d.networks.encoding import encode, encoded_size, pull_back
-from lift3d.networks.packed import PackedSoftplus, linear
+from lift3d.networks.packed import PackedSoftplus, linear, padded
 from lift3d.networks.softplus_mlp import SoftplusMLP
 from lift3d.scene.shading import Material
 from lift3d.scene.surface import Surface
@@ -217,10 +217,10 @@ class MaterialField(nn.Module):
         def evaluate(
             points: Float[Tensor, "b p 3"], normal: Float[Tensor, "b p 3"], feature: Float[Tensor, "b p f"]
         ) -> Material:
-            h = torch.cat((encode(points, self.n_frequencies), normal, feature), -1).flatten(0, 1)
+            h = padded(torch.cat((encode(points, self.n_frequencies), normal, feature), -1))
             for layer in layers:
                 h = layer(h)
-            return self._material(h.unflatten(0, points.shape[:2]))
+            return self._material(h[: points.shape[:2].numel()].unflatten(0, points.shape[:2]))
 
         return evaluate
 

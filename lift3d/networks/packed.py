@@ -29,13 +29,21 @@ def linear_reference(weight: Float[Tensor, "h d"], bias: Float[Tensor, "b h"], r
 
 def linear(weight: Float[Tensor, "h d"], bias: Float[Tensor, "b h"], relu: bool = False) -> Linear:
     """``linear_reference`` at twice its speed in single precision on CPUs, of one object: by oneDNN, which
-    gets the weight in a layout of its own.
+    gets the weight in a layout of its own. For every number of rows it writes and keeps a program: see
+    ``padded``.
     """
     if not (_PACKS and len(bias) == 1 and weight.device.type == "cpu" and weight.dtype == torch.float32):
         return linear_reference(weight, bias, relu)
     bias, weight = bias[0].contiguous(), torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
     after = "relu" if relu else "none"
     return lambda x: torch.ops.mkldnn._linear_pointwise(x, weight, bias, after, [], "")
+
+
+def padded(x: Float[Tensor, "b p d"]) -> Float[Tensor, "n d"]:
+    """Rows of all objects; those of a single one are filled up with zeros to one of few numbers of rows."""
+    rows = x.flatten(0, 1)
+    step = next((step for step in (64, 128, 256) if len(rows) <= step), 256 if len(rows) <= 2048 else 2048)
+    return rows if len(x) > 1 else F.pad(rows, (0, 0, 0, -len(rows) % step))
 
 
 def _unbiased(weight: Float[Tensor, "h d"]) -> Linear:
@@ -62,8 +70,8 @@ class PackedSoftplus:
         """The output v."""
         parts = []
         for part in blocks(x):
-            h, _ = self._forward(part.flatten(0, 1))
-            parts.append((h @ self.head).view(part.shape[:2]))
+            h, _ = self._forward(padded(part))
+            parts.append((h @ self.head)[: part.shape[:2].numel()].view(part.shape[:2]))
         return torch.cat(parts, 1)
 
     @torch.no_grad()
@@ -73,9 +81,9 @@ class PackedSoftplus:
         """v, the last hidden layer, and the gradient of v with respect to x."""
         parts = []
         for part in blocks(x):
-            h, slopes = self._forward(part.flatten(0, 1))
+            h, slopes = self._forward(padded(part))
             found = h @ self.head, h, self._backward(slopes)
-            parts.append([y.unflatten(0, part.shape[:2]) for y in found])
+            parts.append([y[: part.shape[:2].numel()].unflatten(0, part.shape[:2]) for y in found])
         return tuple(torch.cat(some, 1) for some in zip(*parts, strict=True))
 
     def _forward(self, x: Float[Tensor, "n e"]) -> tuple[Float[Tensor, "n h"], list[Float[Tensor, "n h"]]]:

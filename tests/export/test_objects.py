@@ -158,7 +158,9 @@ def test_the_vertices_that_are_left_are_the_fields(model: Path) -> None:
     assert done.textures is None and done.report.solid and 0.8 * budget < len(done.mesh.faces) <= budget
     code = lifted.sample([3]).code[0]
     sdf = lambda points: lifted.surface(code[None]).sdf(points[None])[0][0, :, 0]  # noqa: E731
-    exact = lifted.evaluate_material(project_to_surface(done.mesh, differentiated(sdf), 0.1), code)
-    for name, array in exact.attributes().items():
-        np.testing.assert_allclose(getattr(done.mesh, name), array, rtol=1e-4, atol=1e-4, err_msg=name)
+    there = project_to_surface(done.mesh, differentiated(sdf), 0.1)
+    normals = project_to_surface(there, differentiated(sdf), 0.1).normals
+    exact = replace(lifted.evaluate_material(there, code), normals=normals)
+    for name, array in exact.attributes().items():  # of points within a hundredth of a cell
+        np.testing.assert_allclose(getattr(done.mesh, name), array, rtol=5e-3, atol=5e-3, err_msg=name)
     assert finish(instance, n_faces=10**6).mesh is instance.mesh
