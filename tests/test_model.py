@@ -118,21 +118,21 @@ def test_mesh_lies_on_the_surface_with_its_normals_and_material(model):
 
 @pytest.mark.parametrize("resolution", [24, 64])
 def test_vertices_are_laid_on_the_surface_as_by_the_readable_twin(resolution):
-    """Of the bundled model, whose fields are rough; a hundredth of a cell is what may differ."""
     model, cell = load("demo"), cell_size(resolution)
     code = model.sample(3).code[0]
     fast = model.mesh(code, resolution)
     readable = model.evaluate_material(model.geometry(code, resolution), code)
     assert np.array_equal(fast.faces, readable.faces)
     assert np.linalg.norm(fast.vertices - readable.vertices, axis=-1).max() < 0.1 * cell
-    for mesh, allowed in ((readable, 0.05), (fast, 0.011)):
+    for mesh, allowed in ((readable, 0.05), (fast, 1e-3)):
         sdf, _, gradient = model.surface(code[None]).sdf_gradient(torch.from_numpy(mesh.vertices)[None])
         assert (sdf / gradient.norm(dim=-1, keepdim=True)).abs().max() < allowed * cell
     there = model.evaluate_material(fast, code)  # where its vertices are now
-    for name in ("albedo", "specular", "shininess"):
-        np.testing.assert_allclose(getattr(fast, name), getattr(there, name), atol=1e-5, rtol=1e-5)
+    for name in ("albedo", "specular"):
+        np.testing.assert_allclose(getattr(fast, name), getattr(there, name), atol=1e-3)
+    np.testing.assert_allclose(fast.shininess, there.shininess, rtol=1e-3, atol=0.05)
     normals = torch.nn.functional.normalize(gradient[0], dim=-1).numpy()
-    np.testing.assert_allclose(fast.normals, normals, atol=1e-4)
+    np.testing.assert_allclose(fast.normals, normals, atol=0.02)
 
 
 def test_both_renderers_agree(model):

@@ -464,4 +464,4 @@ def test_a_simplified_mesh_is_on_the_surface(tiny_model: Path) -> None:
     assert value.abs().max() < 1e-3
     again = model.evaluate_material(small, code)
     for name in ("albedo", "specular", "shininess"):
-        np.testing.assert_allclose(getattr(small, name), getattr(again, name), atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(getattr(small, name), getattr(again, name), atol=1e-3, rtol=1e-3)
