@@ -86,8 +86,8 @@ def open_h5(path: Path) -> h5py.File:
 
 def _check_heaps(path: Path) -> None:
     """Refuses heaps of texts in which the library would run in circles: it goes from object to object by the
-    sizes that stand there (HDF5 File Format Specification 3.0, III.E). Refuses references that claim more
-    than the size of their text, too: the library would get memory for it.
+    sizes that stand there (HDF5 File Format Specification 3.0, III.E). Refuses references to texts longer
+    than the file, too: the library would get memory for them.
 
     Attributes are defined before data is stored, so they stand in the first ``HEAD`` bytes.
     """
@@ -115,7 +115,7 @@ def _check_heaps(path: Path) -> None:
             if reference.start() >= 4 and reference.end() + 4 <= len(data):
                 claimed, number = struct.unpack_from("<I8xI", data, reference.start() - 4)
                 virtual = data[reference.start() - 2 : reference.start()] == _VIRTUAL  # no text: no length
-                if number in sizes and claimed > sizes[number] and not virtual:
+                if number and number in sizes and claimed > length and not virtual:
                     raise damaged
 
 

@@ -201,7 +201,7 @@ def test_a_heap_larger_than_its_file(copy: Path) -> None:
 
 @pytest.mark.parametrize("claimed", [2**32 - 1, 10**9])
 @pytest.mark.parametrize("which", [0, 7, -1])
-def test_a_text_that_claims_more_than_its_heap_has(copy: Path, which: int, claimed: int) -> None:
+def test_a_text_that_claims_more_than_its_file_has(copy: Path, which: int, claimed: int) -> None:
     """HDF5 would get memory for all of it."""
     data = bytearray(copy.read_bytes())
     heap = data.index(b"GCOL")
