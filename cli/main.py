@@ -21,6 +21,7 @@ from lift3d.cli.merge import merge
 from lift3d.cli.pretrain import pretrain
 from lift3d.cli.prior import prior
 from lift3d.cli.refine import refine
+from lift3d.cli.runs import runs
 from lift3d.cli.sample import sample
 from lift3d.cli.turn import turn
 from lift3d.cli.verify import verify
@@ -95,7 +96,7 @@ def main() -> None:
 
 COMMANDS = (
     pretrain, finetune, refine, invert, sample, merge, export, convert, turn,
-    view, eval_command, info, verify, card, gan, prior,
+    view, eval_command, info, runs, verify, card, gan, prior,
 )  # fmt: skip
 for command in COMMANDS:
     main.add_command(command)

@@ -1,11 +1,19 @@
 """``lift3d pretrain``: lift a 2D GAN by joint pre-training."""
 
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lift3d.cli import options
 from lift3d.cli.progress import RichObserver, TensorBoardObserver
+from lift3d.cli.table import table
+
+if TYPE_CHECKING:
+    import torch
+
+    from lift3d.config.schema import Preset
 
 
 @click.command()
@@ -33,6 +41,12 @@ from lift3d.cli.progress import RichObserver, TensorBoardObserver
 )
 @options.tensorboard
 @click.option("--dry-run", is_flag=True, help="Print the resolved settings as a file for --dataset and stop.")
+@click.option(
+    "--estimate",
+    "as_estimate",
+    is_flag=True,
+    help="Time a few iterations of every phase here, print time, memory and disk, and stop.",
+)
 @options.seed
 @options.overwrite
 @options.resume
@@ -47,6 +61,7 @@ def pretrain(
     photographs: Path | None,
     tensorboard: Path | None,
     dry_run: bool,
+    as_estimate: bool,
     seed: int,
     overwrite: bool,
     resume: bool,
@@ -68,6 +83,9 @@ def pretrain(
         click.echo(to_toml(with_masks(preset, masks)), nl=False)
         return
     where = options.use_device(device, threads)
+    if as_estimate:
+        _estimate(preset, gan, accept_license, masks, where, out)
+        return
     check_run(preset, out, resume, overwrite)
     with joined_ranks(where) as ranks, RichObserver() as progress:
         observer = progress if ranks.is_first else SilentObserver()
@@ -91,3 +109,31 @@ def pretrain(
         )
     if ranks.is_first:
         click.echo(f"{out}: done")
+
+
+def _estimate(
+    preset: "Preset",
+    gan: str | None,
+    accept_license: bool,
+    masks: str | None,
+    device: "torch.device",
+    out: Path,
+) -> None:
+    """Runs the trial and prints what the training would take."""
+    from lift3d.gan.published import find_gan
+    from lift3d.train.estimate import estimate
+
+    with RichObserver() as observer:
+        accepted = accept_license or (gan is None and options.accepts(preset))
+        loaded = options.load_gan(lambda: find_gan(preset, gan, accepted, observer), observer.message)
+        found = estimate(preset, loaded, device, masks, observer)
+    header = ("phase", "times", "seconds each", "hours")
+    rows = [(c.kind, str(c.count), f"{c.each:.3g}", f"{c.seconds / 3600:.2f}") for c in found.costs]
+    total = ("all", "", "", f"{found.seconds / 3600:.2f}")
+    click.echo(table([header, *rows, total]))
+    at = out if out.exists() else next(parent for parent in out.absolute().parents if parent.exists())
+    device_memory = f", of {device} {found.device_bytes / 1e9:.1f} GB" if found.device_bytes else ""
+    click.echo(
+        f"\nmemory {found.host_bytes / 1e9:.1f} GB{device_memory}; disk {found.disk_bytes / 1e9:.1f} GB, "
+        f"{shutil.disk_usage(at).free / 1e9:.1f} GB are free; masks and pseudo-labels come on top of the time"
+    )

@@ -112,7 +112,9 @@ class Recorder(SilentObserver):
 
 
 def test_every_published_preset_has_a_source_and_its_terms() -> None:
-    assert GANS.keys() == {"celeba", "celeba-hq", "afhq-cat", "lsun-car"} <= PRESETS.keys()
+    assert (
+        GANS.keys() == {"celeba", "celeba-hq", "afhq-cat", "lsun-car", "ffhq", "ffhq-512"} <= PRESETS.keys()
+    )
     for source in GANS.values():
         assert source.license and all(url.startswith("https://") for url in source.urls)
         assert (source.member is None) == (len(source.urls) == 1)

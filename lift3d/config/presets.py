@@ -74,6 +74,9 @@ LSUN_CAR = Preset(
     "lsun-car", 256, (0.5, 0.35, 0.9), CAR_VIEWS, LIGHTS, None, (_CAR_128, _instance(256, 400)),
     masks="auto", bars=0.125, weights=MASKED,
 )  # fmt: skip
+# Ours: GANs of FFHQ by the numbers of CelebA-HQ, whose faces are aligned alike.
+FFHQ = replace(CELEBA_HQ, name="ffhq")
+FFHQ_512 = replace(CELEBA_HQ, name="ffhq-512")  # a GAN of 512 pixels, lifted at 256
 
 DEMO = Preset(
     "demo", 64, (0.50, 0.74, 0.62),
@@ -121,7 +124,9 @@ def _helped(preset: Preset) -> Preset:
     )
 
 
-PAPER = {p.name: p for p in (CELEBA, CELEBA_HQ, AFHQ_CAT, LSUN_CAR)}  # as published, but for masks
+PAPER = {  # as published, but for masks
+    p.name: p for p in (CELEBA, CELEBA_HQ, AFHQ_CAT, LSUN_CAR, FFHQ, FFHQ_512)
+}
 PRESETS = {name: _helped(p) for name, p in PAPER.items()} | {p.name: p for p in (DEMO, TINY)}
 
 PROFILES = ("full", "quick", "paper")

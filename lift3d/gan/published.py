@@ -48,6 +48,7 @@ class PublishedGan:
 
 _NVIDIA = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/"
 _NVIDIA_TERMS = "NVIDIA Source Code License: non-commercial use, that is, research or evaluation, only"
+_SOURCES = _NVIDIA + "transfer-learning-source-nets/"
 _GAN2SHAPE = "https://github.com/XingangPan/GAN2Shape/releases/download/v1.0/"
 _GAN2SHAPE_PARTS = tuple(_GAN2SHAPE + part for part in ("x00", "x01", "x02", "x03"))
 _GAN2SHAPE_TERMS = "not stated for the weights (GAN2Shape's code is MIT); take them as non-commercial only"
@@ -62,13 +63,20 @@ GANS = {  # by preset; no size or hash is documented
     ),
     "celeba-hq": PublishedGan(
         "celebahq-res256-mirror-paper256-kimg100000-ada-target0.5.pkl",
-        (
-            _NVIDIA + "transfer-learning-source-nets/"
-            "celebahq-res256-mirror-paper256-kimg100000-ada-target0.5.pkl",
-        ),
+        (_SOURCES + "celebahq-res256-mirror-paper256-kimg100000-ada-target0.5.pkl",),
         _NVIDIA_TERMS,
     ),
     "afhq-cat": PublishedGan("afhqcat.pkl", (_NVIDIA + "afhqcat.pkl",), _NVIDIA_TERMS),
+    "ffhq": PublishedGan(
+        "ffhq-res256-mirror-paper256-noaug.pkl",
+        (_SOURCES + "ffhq-res256-mirror-paper256-noaug.pkl",),
+        _NVIDIA_TERMS,
+    ),
+    "ffhq-512": PublishedGan(
+        "ffhq-res512-mirror-stylegan2-noaug.pkl",
+        (_SOURCES + "ffhq-res512-mirror-stylegan2-noaug.pkl",),
+        _NVIDIA_TERMS,
+    ),
     "lsun-car": PublishedGan(
         "stylegan2-car-config-f.pt",
         _GAN2SHAPE_PARTS,

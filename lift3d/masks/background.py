@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
+CHUNK = 64  # images at a time
 TOLERANCE = 0.10  # of [0, 1]: a color channel that differs by more from the background may be object
 
 
@@ -19,10 +20,14 @@ def background_masks(
     """
     from scipy.ndimage import binary_fill_holes
 
-    difference = (images.float() / 255.0 - background).abs().amax(1)
-    strongest = F.max_pool2d(difference, 3, stride=1, padding=1)
-    differs = (difference > tolerance) & (difference >= strongest / 2)
-    return torch.from_numpy(np.stack([binary_fill_holes(m) for m in differs.cpu().numpy()]))
+    found = np.empty(images[:, 0].shape, bool)
+    for start in range(0, len(images), CHUNK):
+        difference = (images[start : start + CHUNK].float() / 255.0 - background).abs().amax(1)
+        strongest = F.max_pool2d(difference, 3, stride=1, padding=1)
+        differs = (difference > tolerance) & (difference >= strongest / 2)
+        for i, mask in enumerate(differs.cpu().numpy(), start):
+            found[i] = binary_fill_holes(mask)
+    return torch.from_numpy(found)
 
 
 def interior(masks: Bool[Tensor, "n h w"]) -> Bool[Tensor, "n h w"]:

@@ -156,9 +156,11 @@ def rerender(
     lights = config.light_prior.sample(n * m, rng).view(n, m, 5)
 
     def draw(index: Int64[Tensor, " k"]) -> tuple[UInt8[Tensor, "k m 3 s s"], Bool[Tensor, "k m s s"]]:
-        pseudo, masks, geometry = [], [], None
+        geometry, shape = None, (len(index), m, config.size, config.size)
+        pseudo = torch.empty(*shape[:2], 3, *shape[2:], dtype=torch.uint8)
+        masks = torch.empty(shape, dtype=torch.bool)
         observer.start("re-rendering", len(index))
-        for i in index.tolist():
+        for k, i in enumerate(index.tolist()):
             code = model.image_encoder(to_float(samples.images[i : i + 1].to(model.device)))[0]
             if geometry is None or not one_shape:
                 geometry = model.geometry(code, TRAINING_MESH)
@@ -170,11 +172,10 @@ def rerender(
                 view, light = own_view_and_light(model, samples, torch.tensor([i]), predict)
                 found = residual(mesh, image, inside[i].to(model.device), view[0], light[0])
             out = render_detailed(mesh, found, cameras, lamps, config.size, model.background)
-            pseudo.append(to_bytes(colors_to_images(out.colors[:, 0])).cpu())
-            masks.append(out.mask.cpu())
+            pseudo[k], masks[k] = to_bytes(colors_to_images(out.colors[:, 0])), out.mask
             observer.advance()
         observer.finish()
-        return torch.stack(pseudo), torch.stack(masks)
+        return pseudo, masks
 
     return Rerendered(views, lights, *ranks.divided(draw)(torch.arange(n)))
 
@@ -276,8 +277,8 @@ def project(
 
     def draw(index: Int64[Tensor, " k"]) -> UInt8[Tensor, "k m 3 s s"]:
         observer.start("projecting", len(index))
-        projected = []
-        for i in index.tolist():
+        projected = torch.empty(len(index), *rerendered.pseudo.shape[1:], dtype=torch.uint8)
+        for k, i in enumerate(index.tolist()):
             w, original, parts = (
                 samples.w[i].to(model.device),
                 to_float(samples.images[i].to(model.device)),
@@ -286,10 +287,10 @@ def project(
             for part in to_float(rerendered.pseudo[i].to(model.device)).split(SYNTHESIS_BATCH):
                 images = model.synthesize(w + model.offset(part, original.expand(len(part), -1, -1, -1)))
                 parts.append(to_bytes(resize(images, model.config.size)).cpu())
-            projected.append(torch.cat(parts))
+            projected[k] = torch.cat(parts)
             observer.advance()
         observer.finish()
-        return torch.stack(projected)
+        return projected
 
     images = ranks.divided(draw)(torch.arange(len(samples.w)))
     n, m = images.shape[:2]

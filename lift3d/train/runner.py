@@ -1,9 +1,10 @@
 """Runs a list of phases: Adam, resume, log, checkpoints, interruption.
 
 A run directory holds ``state.safetensors`` (parameters, moments of Adam, random generator, position),
-``collected.safetensors`` (what phases hand on) and ``log.jsonl``. A run that is killed and resumed is bit for
-bit the uninterrupted one. The state is written at the end of every phase, after ``checkpoint_seconds`` and on
-SIGINT and SIGTERM, which wait for the current step; nothing is written that was not found finite."""
+``collected.safetensors`` (what phases hand on), ``log.jsonl`` and ``progress.json``. A run that is killed and
+resumed is bit for bit the uninterrupted one. The state is written at the end of every phase, after
+``checkpoint_seconds`` and on SIGINT and SIGTERM, which wait for the current step; nothing is written that was
+not found finite."""
 
 import json
 import signal
@@ -22,10 +23,11 @@ from lift3d.errors import ConfigError
 from lift3d.observer import Observer
 from lift3d.train.log import Log, Meter
 from lift3d.train.phase import Phase, State
+from lift3d.train.progress import LOG, PROGRESS, Progress
 from lift3d.train.ranks import ALONE, Ranks
 
 FORMAT = "lift3d.training/1"
-STATE, COLLECTED, LOG = "state.safetensors", "collected.safetensors", "log.jsonl"
+STATE, COLLECTED = "state.safetensors", "collected.safetensors"
 LOG_EVERY = 20  # steps
 CHECKPOINT_SECONDS = 300.0
 
@@ -52,14 +54,14 @@ class Runner:
         self.checkpoint_seconds = checkpoint_seconds
         self.moments: dict[str, Tensor] = {}  # of Adam, after a resume within a phase
         self.deferring, self.received = False, 0  # signals
-        self.log = Log(None)
+        self.log, self.clock = Log(None), _Clock([])
 
     def begin(self, resume: bool) -> None:
         """Continues the run in the directory, or starts a new one there, which can be resumed from now on."""
         if resume:
             self._load()
         elif self.ranks.is_first:
-            for name in (STATE, COLLECTED, LOG):
+            for name in (STATE, COLLECTED, LOG, PROGRESS):
                 (self.out / name).unlink(missing_ok=True)
             self._save(None)
         self.ranks.wait()
@@ -70,10 +72,12 @@ class Runner:
         ``KeyboardInterrupt`` or, by SIGTERM, ``SystemExit`` with 143.
         """
         state, clock = self.state, _Clock(phases)
-        with self._signals():
+        self.clock = clock
+        with self._signals(), tensor_cores():
             while state.phase < len(phases):
                 phase, since = phases[state.phase], time.monotonic()
                 first = state.step
+                self._show_progress()
                 if phase.n_steps:
                     self._train(phase)
                 if phase.collect is not None:
@@ -89,6 +93,7 @@ class Runner:
                 self._save(None)
                 if state.phase < len(phases):
                     self.observer.message(clock.left(state.phase))
+            self._show_progress()
 
     def _train(self, phase: Phase) -> None:
         """The steps of a phase that are left."""
@@ -101,7 +106,8 @@ class Runner:
         loss = phase.begin(state)
         self.observer.start(phase.title, phase.n_steps)
         self.observer.advance(state.step)
-        saved = time.monotonic()
+        saved = began = time.monotonic()
+        first, clock = state.step, self.clock
         for step in range(state.step, phase.n_steps):
             self.deferring = True
             for group, own in zip(optimizer.param_groups, phase.groups, strict=True):
@@ -120,6 +126,8 @@ class Runner:
                 count, means = meter.means()
                 self.log.write({**phase.where, "step": state.step}, means)
                 self.observer.advance(count, **means)
+                clock.rates[phase.kind] = (time.monotonic() - began) / (state.step - first)
+                self._show_progress()
                 for name in sorted(n for n in positive - warned if means.get(n) == 0.0):
                     warned.add(name)
                     self.observer.message(f"{phase.title}, step {state.step}: {name} fell to exactly 0")
@@ -142,6 +150,10 @@ class Runner:
         for parameter in parameters:
             parameter.requires_grad_(False)
             parameter.grad = None
+
+    def _show_progress(self) -> None:
+        if self.out is not None and self.ranks.is_first:
+            self.clock.progress(self.state).write(self.out)
 
     def _keep_collected(self) -> None:
         """On disk, from where the tensors are then read as they are needed: ranks share that memory."""
@@ -223,24 +235,55 @@ def new_optimizer(phase: Phase, moments: Mapping[str, Tensor]) -> torch.optim.Ad
     return optimizer
 
 
+@contextmanager
+def tensor_cores():
+    """Inside, a GPU rounds the factors of matrix products to 10 bits (TF32), as it does in convolutions."""
+    matmul = torch.backends.cuda.matmul
+    before, matmul.allow_tf32 = matmul.allow_tf32, True
+    try:
+        yield
+    finally:
+        matmul.allow_tf32 = before
+
+
 class _Clock:
     """What is left of a list, by the time that phases of the same kind took."""
 
     def __init__(self, phases: Sequence[Phase]) -> None:
         self.phases = phases
-        self.cost: dict[str, float] = {}  # seconds a step, or a phase without steps
+        self.rates: dict[str, float] = {}  # seconds a step, or a phase without steps
 
     def add(self, phase: Phase, n_steps: int, seconds: float) -> None:
         if n_steps or not phase.n_steps:
-            self.cost[phase.kind] = seconds / max(1, n_steps)
+            self.rates[phase.kind] = seconds / max(1, n_steps)
+
+    def seconds_left(self, index: int, step: int = 0) -> float | None:
+        """From a step of a phase on; None until every kind that is left was timed."""
+        rest = self.phases[index:]
+        if not all(phase.kind in self.rates for phase in rest):
+            return None
+        counts = [max(1, phase.n_steps) for phase in rest]
+        return sum(self.rates[p.kind] * n for p, n in zip(rest, counts)) - (
+            self.rates[rest[0].kind] * step if rest else 0.0
+        )
+
+    def progress(self, state: State) -> Progress:
+        """Where a run of these phases stands."""
+        phases, (index, step) = self.phases, (state.phase, state.step)
+        finished = index == len(phases)
+        phase = None if finished else phases[index]
+        done = sum(p.n_steps for p in phases[:index]) + step
+        share = done / max(1, sum(p.n_steps for p in phases))
+        title, n_steps = ("", 0) if phase is None else (phase.title, phase.n_steps)
+        return Progress(title, step, n_steps, share, self.seconds_left(index, step), finished, time.time())
 
     def left(self, index: int) -> str:
         """Share of the steps that are done before a phase, and time left once every kind was timed."""
         steps = [phase.n_steps for phase in self.phases]
         text = f"{sum(steps[:index]) / max(1, sum(steps)):.0%} of all steps done"
-        rest = self.phases[index:]
-        if all(phase.kind in self.cost for phase in rest):
-            minutes = sum(self.cost[phase.kind] * max(1, phase.n_steps) for phase in rest) / 60
+        seconds = self.seconds_left(index)
+        if seconds is not None:
+            minutes = seconds / 60
             text += f", about {minutes:.0f} min left" if minutes >= 1 else ", less than a minute left"
         return text
 

@@ -72,7 +72,7 @@ def test_a_profile_never_overrides_the_users_numbers(folder: Path) -> None:
     [
         (
             ("--dataset", "dogs"),
-            "unknown dataset 'dogs', known are celeba, celeba-hq, afhq-cat, lsun-car, demo",
+            "unknown dataset 'dogs', known are celeba, celeba-hq, afhq-cat, lsun-car, ffhq, ffhq-512, demo",
         ),
         (("--profile", "slow"), "unknown profile 'slow', known are full, quick, paper"),
         (("--seed", "99999999999999999999"), "seed is 99999999999999999999, expected 0 to 2^32 - 1"),

@@ -34,7 +34,7 @@ FACES = PUBLISHED[:3]
 
 
 def test_names_are_the_keys() -> None:
-    assert tuple(PRESETS) == (*PUBLISHED, "demo", "tiny")
+    assert tuple(PRESETS) == (*PUBLISHED, "ffhq", "ffhq-512", "demo", "tiny")
     assert all(preset.name == name for name, preset in PRESETS.items())
 
 
@@ -238,9 +238,9 @@ def test_every_setting_has_a_meaning_and_every_number_a_range(table: type) -> No
 
 
 def test_unknown_names_get_the_list_of_known_ones() -> None:
-    known = re.escape("'ffhq', known are celeba, celeba-hq, afhq-cat, lsun-car, demo, tiny")
+    known = re.escape("'dogs', known are celeba, celeba-hq, afhq-cat, lsun-car, ffhq, ffhq-512, demo, tiny")
     with pytest.raises(ConfigError, match=f"unknown dataset {known}"):
-        get_preset("ffhq")
+        get_preset("dogs")
     with pytest.raises(ConfigError, match="unknown profile 'slow', known are full, quick, paper"):
         get_preset("demo", "slow")
     assert PROFILES == ("full", "quick", "paper")

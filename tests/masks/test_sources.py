@@ -139,6 +139,16 @@ def test_grabcut_finds_heads_on_white_and_before_colors() -> None:
         assert torch.equal(source(images, [""] * 6), masks)
 
 
+def test_grabcut_side_by_side_is_grabcut_one_by_one() -> None:
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (6, 3, 32, 32), generator=rng, dtype=torch.uint8)
+    images[:, :, 8:24, 8:24] //= 4
+    segmenter = get_segmenter((0.6, 0.6, 0.6))
+    one_by_one = [segmenter.mask(image.permute(1, 2, 0).contiguous().numpy()) for image in images]
+    for _ in range(3):
+        assert (segmenter(images, [""] * 6).numpy() == one_by_one).all()
+
+
 def test_grabcut_of_a_picture_without_object_is_no_error() -> None:
     flat = torch.full((1, 3, 32, 32), 128, dtype=torch.uint8)
     assert get_segmenter((0.5, 0.5, 0.5), 0.125)(flat, ("1",)).shape == (1, 32, 32)

@@ -16,7 +16,12 @@ from lift3d.cli.main import main
 from lift3d.config.presets import PRESETS
 from lift3d.gan import published
 
-KINDS = {"celeba": (128, "rosinality"), "celeba-hq": (256, "nvlabs"), "afhq-cat": (512, "nvlabs")}
+KINDS = {
+    "celeba": (128, "rosinality"),
+    "celeba-hq": (256, "nvlabs"),
+    "afhq-cat": (512, "nvlabs"),
+    "ffhq-512": (512, "nvlabs"),
+}
 
 
 @pytest.fixture

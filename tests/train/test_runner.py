@@ -150,6 +150,25 @@ def test_a_second_signal_and_one_between_steps_do_not_wait(tmp_path: Path) -> No
         Toy(tmp_path / "b", collecting).run()
 
 
+def test_tensor_cores_are_used_in_a_run_alone(tmp_path: Path) -> None:
+    before, seen = torch.backends.cuda.matmul.allow_tf32, []
+    toy = Toy(tmp_path, lambda phase, step: seen.append(torch.backends.cuda.matmul.allow_tf32))
+    toy.run()
+    assert set(seen) == {True} and torch.backends.cuda.matmul.allow_tf32 == before
+    with pytest.raises(Stop):
+        Toy(tmp_path, stop_at("first", 3)).run()
+    assert torch.backends.cuda.matmul.allow_tf32 == before
+
+
+def test_collected_tensors_are_read_from_the_disk_as_they_are_needed(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+    toy.run()
+    about, stored = module.read_tensors(tmp_path / COLLECTED)
+    assert all(torch.equal(stored[name], value) for name, value in toy.runner.state.collected.items())
+    maps = Path("/proc/self/maps").read_text()
+    assert str(tmp_path / COLLECTED) in maps
+
+
 def test_checkpoints_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step takes a second of this clock: every 10 s is every 10 steps, and each phase ends with one."""
     saved, now = [], [0.0]
