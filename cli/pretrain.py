@@ -135,5 +135,5 @@ def _estimate(
     device_memory = f", of {device} {found.device_bytes / 1e9:.1f} GB" if found.device_bytes else ""
     click.echo(
         f"\nmemory {found.host_bytes / 1e9:.1f} GB{device_memory}; disk {found.disk_bytes / 1e9:.1f} GB, "
-        f"{shutil.disk_usage(at).free / 1e9:.1f} GB are free; masks and pseudo-labels come on top of the time"
+        f"{shutil.disk_usage(at).free / 1e9:.1f} GB are free; pseudo-labels come on top of the time"
     )

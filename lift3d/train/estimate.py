@@ -14,10 +14,11 @@ from pathlib import Path
 
 import torch
 
-from lift3d.config.schema import Preset, Schedule
+from lift3d.checkpoint import read_tensors
+from lift3d.config.schema import LearningRates, Preset, Schedule
 from lift3d.errors import ConfigError
 from lift3d.gan.files.load import LoadedGan
-from lift3d.masks.sources import with_masks
+from lift3d.masks.sources import mask_source, with_masks
 from lift3d.observer import Observer, SilentObserver
 from lift3d.train.calibrate import SHAPES_PER_SAMPLE
 from lift3d.train.data import SYNTHESIS_BATCH
@@ -25,6 +26,7 @@ from lift3d.train.joint import MODEL, pretrain
 from lift3d.train.runner import COLLECTED, STATE
 
 STEPS = 6  # timed iterations of a phase
+STILL = 1e-9  # learning rates of the trial, the least that settings may have
 N_SAMPLES = 2
 N_UNLABELED = 64
 IMAGES = {"re-rendering": "rerender", "projecting": "project"}  # tasks that count samples, not iterations
@@ -35,7 +37,7 @@ class Cost:
     """A kind of work: how often, and how long each time."""
 
     kind: str
-    count: int  # iterations, or images of "rerender" and "project"
+    count: int  # iterations, or images of "rerender", "project" and "mask"
     each: float  # seconds
 
     @property
@@ -66,26 +68,33 @@ def estimate(
     masks: str | Path | None = None,
     observer: Observer | None = None,
 ) -> Estimate:
-    """Runs the trial; ``masks`` from a folder count as no masks. Finding masks and pseudo-labels is not in
-    the time. Raises what ``pretrain`` raises.
+    """Runs the trial; ``masks`` from elsewhere are taken to cost what the preset's do. Finding pseudo-labels
+    is not in the time. Raises what ``pretrain`` raises.
     """
     if preset.joint is None:
         raise ConfigError(f"{preset.name} has no joint pre-training, so there is nothing to estimate")
-    chosen = with_masks(preset, masks if str(masks) == "auto" else None)
+    masks = masks if str(masks) in ("none", "auto") else None
+    chosen = with_masks(preset, masks)
     schedule, m = chosen.joint, min(chosen.joint.n_rerendered, SYNTHESIS_BATCH)
     few = {name: min(STEPS, getattr(schedule, name)) for name in ("latent", "calibrate")}
     short = replace(
         schedule, n_samples=N_SAMPLES, n_rerendered=m, n_stages=2,
         explore_first=STEPS, explore=STEPS, align=STEPS, exploit=STEPS, **few,
     )  # fmt: skip
-    trial = replace(chosen, joint=short, n_unlabeled=min(N_UNLABELED, chosen.n_unlabeled))
+    still = LearningRates(STILL, STILL, STILL, STILL)  # nothing is learned, so nothing diverges
+    n_unlabeled = min(N_UNLABELED, chosen.n_unlabeled)
+    trial = replace(chosen, joint=short, n_unlabeled=n_unlabeled, rates=still)
     watch = _Watch(observer or SilentObserver())
     cuda = torch.device(device).type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
     with tempfile.TemporaryDirectory() as folder:
-        pretrain(trial, gan, folder, watch, device=device, masks=masks if str(masks) == "auto" else None)
+        pretrain(trial, gan, folder, watch, device=device, masks=masks)
         sizes = {name: (Path(folder) / name).stat().st_size for name in (MODEL, STATE, COLLECTED)}
+        images = read_tensors(Path(folder) / COLLECTED)[1]["projected"].flatten(0, 1)
+        began = time.perf_counter()
+        mask_source(chosen)(images, [""] * len(images))
+        watch.each["mask"] = (time.perf_counter() - began) / len(images)
     unit = 1 if sys.platform == "darwin" else 1024  # of the peak that the system reports
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return Estimate(
@@ -124,6 +133,7 @@ def _costs(schedule: Schedule, watch: "_Watch", m: int) -> list[Cost]:
         "latent": (schedule.latent, max(0.0, 2 * watch.first_align - each["align"]) if both else 0.0),
         "align": (n_stages * schedule.align, each["align"]),
         "project": (n_images, each["project"] / m),
+        "mask": (schedule.n_samples + n_images, each["mask"]),
         "exploit": (n_stages * schedule.exploit, each["exploit"]),
         "calibrate": (schedule.calibrate, each.get("calibrate", 0.0)),
     }

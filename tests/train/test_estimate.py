@@ -81,11 +81,11 @@ def test_the_command_prints_a_table_and_writes_nothing(tiny_gan: Path, tmp_path:
     assert result.exit_code == 0, result.output
     rows = [line.split() for line in result.stdout.splitlines()]
     rows = rows[rows.index(["phase", "times", "seconds", "each", "hours"]) :]
-    assert [(row[0], row[1]) for row in rows[1:8]] == [
+    assert [(row[0], row[1]) for row in rows[1:9]] == [
         ("explore", "14"), ("rerender", "24"), ("latent", "3"), ("align", "12"), ("project", "9"),
-        ("exploit", "18"), ("calibrate", "4"),
+        ("mask", "10"), ("exploit", "18"), ("calibrate", "4"),
     ]  # fmt: skip
-    assert rows[8][0] == "all" and rows[-1][0] == "memory"
+    assert rows[9][0] == "all" and rows[-1][0] == "memory"
     assert not list(tmp_path.glob("run*"))
 
 
