@@ -76,7 +76,7 @@ def estimate(
     masks = masks if str(masks) in ("none", "auto") else None
     chosen = with_masks(preset, masks)
     schedule, m = chosen.joint, min(chosen.joint.n_rerendered, SYNTHESIS_BATCH)
-    few = {name: min(STEPS, getattr(schedule, name)) for name in ("latent", "calibrate")}
+    few = {name: min(STEPS, getattr(schedule, name)) for name in ("latent", "calibrate", "distill")}
     short = replace(
         schedule, n_samples=N_SAMPLES, n_rerendered=m, n_stages=2,
         explore_first=STEPS, explore=STEPS, align=STEPS, exploit=STEPS, **few,
@@ -136,6 +136,7 @@ def _costs(schedule: Schedule, watch: "_Watch", m: int) -> list[Cost]:
         "mask": (schedule.n_samples + n_images, each["mask"]),
         "exploit": (n_stages * schedule.exploit, each["exploit"]),
         "calibrate": (schedule.calibrate, each.get("calibrate", 0.0)),
+        "distill": (schedule.distill, each.get("distill", 0.0)),
     }
     return [Cost(kind, count, seconds) for kind, (count, seconds) in counts.items() if count]
 

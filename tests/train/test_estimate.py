@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from click.testing import CliRunner
 from ranks_program import SHORT
 from tiny_gan import tiny_gan
@@ -41,11 +40,13 @@ def test_an_estimate_counts_what_a_run_does(tmp_path: Path) -> None:
     assert expected["latent"] + expected["align"] == counts.done["align"]
     assert expected["rerender"] == m * counts.done["re-rendering"]
     assert expected["project"] == m * counts.done["projecting"]
-    assert all(expected[kind] == counts.done[kind] for kind in ("explore", "exploit", "calibrate"))
+    assert all(expected[kind] == counts.done[kind] for kind in ("explore", "exploit", "calibrate", "distill"))
     assert all(cost.each > 0 for cost in found.costs if cost.kind != "latent")
     assert found.seconds == sum(cost.count * cost.each for cost in found.costs)
-    collected = read_tensors(tmp_path / COLLECTED)[1].values()
-    images = sum(t.nbytes for t in collected if t.dtype in (torch.uint8, torch.bool))
+    collected = read_tensors(tmp_path / COLLECTED)[1]
+    images = sum(
+        collected[f"{kind}{masks}"].nbytes for kind in ("pseudo", "projected") for masks in ("", "_masks")
+    )
     assert stage_bytes(SHORT.joint) == images
     files = sum(path.stat().st_size for path in tmp_path.iterdir() if path.suffix == ".safetensors")
     assert files <= found.disk_bytes <= 4 * files
@@ -81,11 +82,11 @@ def test_the_command_prints_a_table_and_writes_nothing(tiny_gan: Path, tmp_path:
     assert result.exit_code == 0, result.output
     rows = [line.split() for line in result.stdout.splitlines()]
     rows = rows[rows.index(["phase", "times", "seconds", "each", "hours"]) :]
-    assert [(row[0], row[1]) for row in rows[1:9]] == [
+    assert [(row[0], row[1]) for row in rows[1:10]] == [
         ("explore", "14"), ("rerender", "24"), ("latent", "3"), ("align", "12"), ("project", "9"),
-        ("mask", "10"), ("exploit", "18"), ("calibrate", "4"),
+        ("mask", "10"), ("exploit", "18"), ("calibrate", "4"), ("distill", "4"),
     ]  # fmt: skip
-    assert rows[9][0] == "all" and rows[-1][0] == "memory"
+    assert rows[10][0] == "all" and rows[-1][0] == "memory"
     assert not list(tmp_path.glob("run*"))
 
 
