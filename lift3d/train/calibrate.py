@@ -40,17 +40,17 @@ def rerender_unlabeled(
     ``photographs`` on the final shape. Own views and lights, from which residuals are transferred, are read
     as well.
     """
-    images = clean_images(unlabeled, photographs)
+    clean = clean_images(unlabeled, photographs)
 
     def read() -> dict[str, torch.Tensor]:
         labeler = new_labeler(model, unlabeled.images, unlabeled.masks)
-        return dict(zip(("views", "lights"), labeler.label(images.images, images.masks), strict=True))
+        return dict(zip(("views", "lights"), labeler.label(clean.images, clean.masks), strict=True))
 
     views, lights = ranks.first(read).values()
     w, images, masks = (x[:n] for x in (unlabeled.w, unlabeled.images, unlabeled.masks))
     some = SampleSet(w, images, masks, unlabeled.first_seed, views[:n], lights[:n])
     made = rerender(model, some, m, rng, observer, one_shape=False, predict=False, ranks=ranks)
-    return made, PseudoLabels(made.views, made.lights, images, views, lights)
+    return made, PseudoLabels(made.views, made.lights, clean, views, lights)
 
 
 def clean_images(unlabeled: SampleSet, photographs: Photographs | None) -> SampleSet | Photographs:
