@@ -40,7 +40,7 @@ def test_an_estimate_counts_what_a_run_does(tmp_path: Path) -> None:
     assert expected["latent"] + expected["align"] == counts.done["align"]
     assert expected["rerender"] == m * counts.done["re-rendering"]
     assert expected["project"] == m * counts.done["projecting"]
-    assert all(expected[kind] == counts.done[kind] for kind in ("explore", "exploit", "calibrate", "distill"))
+    assert all(expected[kind] == counts.done[kind] for kind in ("explore", "exploit", "calibrate"))
     assert all(cost.each > 0 for cost in found.costs if cost.kind != "latent")
     assert found.seconds == sum(cost.count * cost.each for cost in found.costs)
     collected = read_tensors(tmp_path / COLLECTED)[1]
