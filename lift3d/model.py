@@ -216,6 +216,12 @@ class LiftedGAN(nn.Module):
 
     # --- the lifted object
 
+    def show(self, *seeds: int) -> object:
+        """The share page of these seeds (by default 0), which a notebook draws inline: ``lift3d.show``."""
+        from lift3d import show
+
+        return show(self, *seeds)
+
     def surface(self, code: Float[Tensor, "b c"], mirror: Float[Tensor, " b"] | None = None) -> Surface:
         """Fields of each code, as callables."""
         return condition(self.shape, self.material, code, self.open_bands, mirror)

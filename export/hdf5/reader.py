@@ -189,6 +189,14 @@ class LiftedDataset(Dataset[DatasetSample]):
             raise ConfigError(f"{self.path} has no meshes; lift3d sample stores them: write it again")
         return Mesh(**{name.removeprefix("meshes/"): read_array(h5, name, index) for name in MESH_ARRAYS})
 
+    def show(self, *items: int) -> object:
+        """The share page of these samples (by default the first), which a notebook draws inline:
+        ``lift3d.show``.
+        """
+        from lift3d import show
+
+        return show(self, *items)
+
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_open": None, "_arrays": {}, "_tables": {}}
 

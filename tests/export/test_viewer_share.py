@@ -48,12 +48,18 @@ def test_files_without_all_maps_cannot_be_shaded(faces: Path) -> None:
 
 
 def test_a_notebook_shows_the_page(faces: Path) -> None:
-    page = lift3d.show(lift3d.open_dataset(faces), 1)
+    page = lift3d.open_dataset(faces).show(1)
+    assert page.text == lift3d.show(lift3d.open_dataset(faces), 1).text
     assert page._repr_html_().startswith("<iframe") and "srcdoc=" in page._repr_html_()
     for address in ("http://", "https://", "src=", "@import"):
         assert address not in page.text.replace("srcdoc=", "")
     with pytest.raises(ConfigError, match="show takes a LiftedGAN or a dataset, got int"):
         lift3d.show(3)
+
+
+def test_models_show_their_seeds() -> None:
+    model = lift3d.load("demo")
+    assert model.show(7).text == lift3d.show(model, 7).text != model.show().text
 
 
 def packs(page: share.Page) -> list[tuple[dict, dict[str, np.ndarray]]]:
