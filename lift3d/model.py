@@ -84,7 +84,7 @@ class LiftedGAN(nn.Module):
         self.material = MaterialField(
             c.material.n_hidden, c.material.n_layers, c.material.n_frequencies, c.shape.n_hidden, c.n_code
         )
-        self.view_encoder = ViewEncoder(c.size, w, c.view_range)
+        self.view_encoder = ViewEncoder(c.size, w, c.view_range, pivot=c.view_prior.pivot)
         self.light_encoder = LightEncoder(c.size, w, c.light_range, c.negative_range)
         self.image_encoder = image_encoder(c.size, c.n_code, w)
         self.gan_encoder = image_encoder(c.size, generator.h_dim, w)

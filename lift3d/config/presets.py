@@ -24,7 +24,9 @@ from lift3d.scene.lights import LightPrior
 
 Config = TypeVar("Config")
 
-FACE_VIEWS = ViewPrior(std=(0.15, 0.3, 0.05, 0.0, 0.0, 0.0))
+FACE_VIEWS = ViewPrior(  # aligned by the eyes and the mouth, in front of the head's center
+    std=(0.15, 0.3, 0.05, 0.0, 0.0, 0.0), pivot=(0.0, 0.0, 0.5)
+)
 CAR_VIEWS = ViewPrior(
     mean=(0.1, 0.0, 0.0, 0.0, 0.0, 0.0),
     std=(0.08, 0.7, 0.02, 0.0, 0.0, 0.0),

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lift3d.errors import ConfigError
+from lift3d.scene.cameras import placed
 
 MIN_SIZE, MAX_SIZE = 8, 1024  # pixels
 CODE_CHANNELS = 512  # of E_I and E_w, Table 2
@@ -95,11 +96,13 @@ class ViewEncoder(nn.Module):
         width: float = 1.0,
         rotation: tuple[float, float, float] = (math.pi / 3,) * 3,
         translation: tuple[float, float, float] = TRANSLATION_RANGE,
+        pivot: tuple[float, ...] = (0.0, 0.0, 0.0),
     ) -> None:
         """``rotation`` (pitch, yaw, roll in radians) and translations (world units): what a tanh of 1 stands
-        for.
+        for, of objects that turn about ``pivot``.
         """
         super().__init__()
+        self.pivot = pivot
         self.net = pose_light_encoder(size, 6, width)
         self.range = TanhRange((0.0,) * 6, (*rotation, *translation))
 
@@ -112,11 +115,11 @@ class ViewEncoder(nn.Module):
 
     def from_tanh(self, tanh: Float[Tensor, "*s 6"]) -> Float[Tensor, "*s 6"]:
         """Network outputs -> views."""
-        return self.range(tanh)
+        return placed(self.range(tanh), self.pivot)
 
     def to_tanh(self, view: Float[Tensor, "*s 6"]) -> Float[Tensor, "*s 6"]:
         """Views -> network outputs, clamped to [-1, 1]; 0 for a component whose range is 0."""
-        return self.range.inverse(view)
+        return self.range.inverse(placed(view, [-p for p in self.pivot]))
 
 
 class LightEncoder(nn.Module):

@@ -13,7 +13,7 @@ from torch import Tensor
 from lift3d.errors import ConfigError
 from lift3d.model import LiftedGAN
 from lift3d.observer import Observer, SilentObserver
-from lift3d.scene.cameras import ViewPrior
+from lift3d.scene.cameras import ViewPrior, placed
 from lift3d.scene.lights import LightPrior
 from lift3d.seeds import BLOCK, priors_seed
 
@@ -54,14 +54,20 @@ def fit(model: LiftedGAN, n: int = 200, seed: int = 0, observer: Observer | None
         observer.advance(len(batch.view))
     observer.finish()
     reach = model.view_encoder.range.scale.cpu()
-    return Priors(fit_views(torch.cat(views), reach), fit_lights(torch.cat(lights)))
+    pivot = model.config.view_prior.pivot
+    return Priors(fit_views(torch.cat(views), reach, pivot), fit_lights(torch.cat(lights)))
 
 
-def fit_views(views: Float[Tensor, "n 6"], reach: Float[Tensor, "6"]) -> ViewPrior:
-    """Mean, standard deviation and largest deviation of each component, which stays within +- ``reach``."""
+def fit_views(
+    views: Float[Tensor, "n 6"], reach: Float[Tensor, "6"], pivot: tuple[float, ...] = (0.0, 0.0, 0.0)
+) -> ViewPrior:
+    """Mean, standard deviation and largest deviation of each component, which stays within +- ``reach``, of
+    objects that turn about ``pivot``.
+    """
+    views = placed(views, [-p for p in pivot])
     mean, deviation = views.mean(0), views.std(0)
     limit = (views - mean).abs().amax(0).minimum(reach - mean.abs())
-    return ViewPrior(_rounded(mean), _rounded(deviation), _rounded(limit))
+    return ViewPrior(_rounded(mean), _rounded(deviation), _rounded(limit), pivot)
 
 
 def fit_lights(lights: Float[Tensor, "n 5"]) -> LightPrior:

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from lift3d.render.rasterize import Fragments, get_rasterizer, interpolate
-from lift3d.scene.cameras import Cameras, ViewPrior, mirrored
+from lift3d.scene.cameras import Cameras, ViewPrior, mirrored, placed
 from lift3d.scene.geometry import visibility
 from lift3d.scene.mesh import Mesh
 
@@ -36,17 +36,19 @@ CHUNK = 256  # images or views at a time
 class Template:
     """The mean look of a category from a grid of views."""
 
-    views: Float[Tensor, "g 6"]  # pitch-major, then yaw, then roll
+    views: Float[Tensor, "g 6"]  # about the pivot; pitch-major, then yaw, then roll
     shape: tuple[int, int, int]  # of the grid
     looks: Float[Tensor, "g d"]  # features of the renders, unit norm
     masks: Float[Tensor, "g p"]
     log_prior: Float[Tensor, " g"]
     mean: Float[Tensor, "6"]
     stretch: Float[Tensor, "6"]  # of views about the mean
+    pivot: tuple[float, ...]  # of the prior
 
     def find(self, images: UInt8[Tensor, "n 3 s s"], masks: Bool[Tensor, "n s s"]) -> Float[Tensor, "n 6"]:
         """Views of images: the best of the grid, refined by parabolas through its neighbors, stretched."""
-        return self.mean + (self._find(*features(images, masks)) - self.mean) * self.stretch
+        turns = self.mean + (self._find(*features(images, masks)) - self.mean) * self.stretch
+        return placed(turns, self.pivot)
 
     def _find(self, looks: Float[Tensor, "n c h h"], masks: Float[Tensor, "n h h"]) -> Float[Tensor, "n 6"]:
         parts = zip(looks.flatten(1).split(CHUNK), masks.flatten(1).split(CHUNK))
@@ -125,14 +127,19 @@ def register(
         torch.from_numpy(mesh.vertices).to(looks), torch.from_numpy(mesh.faces).to(images.device)
     )
     views = views.to(looks)
-    fragments = [scene.fragments(Cameras.from_view(v), looks.shape[-1]) for v in views.split(CHUNK)]
+    fragments = [
+        scene.fragments(Cameras.from_view(placed(v, prior.pivot)), looks.shape[-1])
+        for v in views.split(CHUNK)
+    ]
     outlines = torch.cat([f.mask for f in fragments]).to(looks).flatten(1)
     mean, spread = torch.tensor(prior.mean).to(looks), torch.tensor(prior.std).to(looks)
     log_prior = -0.5 * ((views - mean) / spread.clamp_min(1e-6)).square().sum(-1)
     found = mean.repeat(len(images), 1)
     for _ in range(ROUNDS):
-        rendered = _render(mean_texture(mesh, looks, inside, found), mesh, fragments)
-        template = Template(views, shape, rendered, outlines, log_prior, mean, torch.ones_like(mean))
+        rendered = _render(mean_texture(mesh, looks, inside, placed(found, prior.pivot)), mesh, fragments)
+        template = Template(
+            views, shape, rendered, outlines, log_prior, mean, torch.ones_like(mean), prior.pivot
+        )
         found = template._find(looks, inside)
         found = found - (found.mean(0) - mean)
     stretch = torch.where(spread > 0, spread / found.std(0).clamp_min(1e-6), 1.0)

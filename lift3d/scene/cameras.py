@@ -14,6 +14,7 @@ dataset-format.md asks.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -168,10 +169,20 @@ def mirrored(views: Float[Tensor, "*s 6"]) -> Float[Tensor, "*s 6"]:
     return views * views.new_tensor((1.0, -1.0, -1.0, -1.0, 1.0, 1.0))
 
 
+def placed(views: Float[Tensor, "*s 6"], pivot: Sequence[float]) -> Float[Tensor, "*s 6"]:
+    """The views, moved so that the object turns about ``pivot``, a point of it in world units, instead of the
+    origin: t + p - R p. The inverse is the same with -p.
+    """
+    point = views.new_tensor(tuple(pivot))
+    turned = rotation(views[..., 0], views[..., 1], views[..., 2]) @ point
+    return torch.cat((views[..., :3], views[..., 3:] + point - turned), -1)
+
+
 @dataclass(frozen=True)
 class ViewPrior:
     """Independent normals over the six numbers of a view (a diagonal multivariate normal), each clipped to a
-    range that E_v can express."""
+    range that E_v can express. Objects turn about a ``pivot``: photographs that are aligned by eyes and mouth
+    show those at the same place, whatever the head's pose."""
 
     mean: tuple[float, ...] = setting(
         (0.0,) * 6, -10, 10, "typical pitch, yaw, roll, t_x, t_y, t_z", "radians, world units"
@@ -182,6 +193,9 @@ class ViewPrior:
     limit: tuple[float, ...] = setting(
         (0.6, 0.9, 0.2, 0.1, 0.1, 0.1), 0, 10, "largest deviation from the mean", "radians, world units"
     )
+    pivot: tuple[float, ...] = setting(
+        (0.0, 0.0, 0.0), -1, 1, "the point of the object that alignment keeps in place", "world units"
+    )
 
     def __post_init__(self) -> None:
         for name in ("mean", "std", "limit"):
@@ -189,6 +203,10 @@ class ViewPrior:
                 raise ConfigError(
                     f"view prior: {name} needs 6 numbers {VIEW_NAMES}, got {len(getattr(self, name))}"
                 )
+        if len(self.pivot) != 3 or self.pivot[0]:
+            raise ConfigError(
+                f"view prior: pivot is {self.pivot}, expected (0, y, z), as objects are symmetric in x"
+            )
         for name in ("std", "limit"):
             if min(getattr(self, name)) < 0:
                 raise ConfigError(f"view prior: {name} is {getattr(self, name)}, expected numbers >= 0")
@@ -197,4 +215,9 @@ class ViewPrior:
         """n independent views."""
         limit = torch.tensor(self.limit)
         offset = torch.randn(n, 6, generator=generator) * torch.tensor(self.std)
-        return torch.tensor(self.mean) + torch.maximum(torch.minimum(offset, limit), -limit)
+        views = torch.tensor(self.mean) + torch.maximum(torch.minimum(offset, limit), -limit)
+        return placed(views, self.pivot)
+
+    def typical(self) -> Float[Tensor, "6"]:
+        """The view of mean angles."""
+        return placed(torch.tensor(self.mean), self.pivot)

@@ -190,7 +190,7 @@ def own_view_and_light(
     if predict:
         images = to_float(samples.images[index].to(model.device))
         return model.view_encoder(images), model.light_encoder(images)
-    view = torch.tensor(model.config.view_prior.mean).expand(len(index), 6)
+    view = model.config.view_prior.typical().expand(len(index), 6)
     light = model.config.light_prior.mean().expand(len(index), 5)
     if samples.views is not None:
         view = samples.views[index]

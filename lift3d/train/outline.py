@@ -36,7 +36,7 @@ LEAST = 0.1  # of the prior's area: a shape that covers less has vanished
 def covered(model: LiftedGAN, images: UInt8[Tensor, "n 3 s s"]) -> Float[Tensor, " n"]:
     """Share of the picture that the shapes of images cover, seen from the mean view of the prior."""
     code = model.image_encoder(to_float(images.to(model.device)))
-    view = torch.tensor(model.config.view_prior.mean).to(code).expand(len(code), 6)
+    view = model.config.view_prior.typical().to(code).expand(len(code), 6)
     pixels = pixel_grid(GRID, code.device).expand(len(code), -1, -1)
     origins, directions = Cameras.from_view(view).rays(pixels, GRID)
     return first_hits(model.surface(code), origins, directions)[1].float().mean(1)

@@ -168,7 +168,7 @@ def test_what_is_added_to_the_tables(name: str) -> None:
 def test_priors_are_within_reach_of_the_encoders(preset: Preset) -> None:
     generator = torch.Generator().manual_seed(0)
     views, lights = preset.view_prior.sample(500, generator), preset.light_prior.sample(500, generator)
-    view_encoder = ViewEncoder(8, 0.01)
+    view_encoder = ViewEncoder(8, 0.01, pivot=preset.view_prior.pivot)
     light_encoder = LightEncoder(8, 0.01, preset.light_range, preset.negative_range)
     torch.testing.assert_close(view_encoder.from_tanh(view_encoder.to_tanh(views)), views)
     torch.testing.assert_close(light_encoder.from_tanh(light_encoder.to_tanh(lights)), lights)

@@ -14,6 +14,7 @@ from lift3d.networks.encoders import (
     image_encoder,
     pose_light_encoder,
 )
+from lift3d.scene.cameras import placed
 
 # Tables 1 and 2 as printed, at 256; each row is (layer, output size).
 TABLE_1 = [
@@ -152,6 +153,16 @@ def test_errors():
         image_encoder(64, width=0.1)(torch.zeros(1, 3, 128, 128))
     with pytest.raises(ConfigError, match=r"outputs are \(-1.0,\), expected numbers >= 0"):
         TanhRange((0.0,), (-1.0,))
+
+
+def test_views_about_a_pivot_go_to_the_network_and_back():
+    encoder = ViewEncoder(8, 0.05, (0.5, 1.0, 0.3), pivot=(0.0, 0.1, 0.5))
+    tanh = torch.rand(5, 6, generator=torch.Generator().manual_seed(0)) - 0.5
+    view = encoder.from_tanh(tanh)
+    plain = ViewEncoder(8, 0.05, (0.5, 1.0, 0.3)).from_tanh(tanh)
+    torch.testing.assert_close(view, placed(plain, encoder.pivot))
+    tanh[:, 5] = 0.0  # t_z has no range
+    torch.testing.assert_close(encoder.to_tanh(view), tanh, atol=1e-6, rtol=0)
 
 
 def test_view_scale_by_hand():

@@ -30,6 +30,15 @@ def test_a_known_view_prior_comes_back() -> None:
     assert fitted.limit == pytest.approx((*prior.limit[:4], 0.0, 0.0), abs=0.01)
 
 
+def test_what_turns_about_a_pivot_gives_the_prior_of_its_turns() -> None:
+    prior = ViewPrior(std=(0.1, 0.3, 0.05, 0.01, 0.0, 0.0), pivot=(0.0, -0.1, 0.5))
+    views = prior.sample(20_000, torch.Generator().manual_seed(0))
+    assert views[:, 3].std() > 0.1  # the pivot's
+    fitted = fit_views(views, REACH, prior.pivot)
+    assert fitted.pivot == prior.pivot
+    assert fitted.std == pytest.approx(prior.std, abs=0.01)
+
+
 def test_a_fitted_view_prior_stays_within_reach() -> None:
     views = torch.zeros(100, 6)
     views[:, 1] = torch.linspace(-0.9, 0.95, 100).sign() * 0.9 + 0.05

@@ -11,10 +11,12 @@ from lift3d.config.presets import DEMO
 from lift3d.masks.background import background_masks
 from lift3d.pseudo_labels.views import STEP, Template, features, mean_texture, register, view_grid
 from lift3d.scene.batch import stack
-from lift3d.scene.cameras import ViewPrior
+from lift3d.scene.cameras import ViewPrior, placed
 from lift3d.scene.images import colors_to_images, to_bytes
 from lift3d.scene.mesh import Mesh
-from lift3d.synthetic.render import render_head
+from lift3d.synthetic.heads import load_head_model, sample_shape
+from lift3d.synthetic.paint import sample_look
+from lift3d.synthetic.render import LIGHT_PRIOR, render_head, render_painted
 
 PRIOR = DEMO.view_prior
 
@@ -59,6 +61,26 @@ def test_views_of_heads_are_found_on_an_ellipsoid(template, heads) -> None:
     stranger = to_bytes(colors_to_images(strangers.image))
     alone = template.find(stranger, background_masks(stranger, 1.0))
     assert (alone[:, 1] - strangers.view[:, 1]).abs().median() < 0.12
+
+
+def test_heads_that_are_aligned_by_the_face_are_found_about_a_pivot(ellipsoid) -> None:
+    pivot = (0.0, 0.0, 0.5)
+    model = load_head_model()
+    turns = PRIOR.sample(150, torch.Generator().manual_seed(0))
+    lights = LIGHT_PRIOR.sample(150, torch.Generator().manual_seed(1))
+    drawn = []
+    for i in range(150):
+        shape = sample_shape(model, "train", i)
+        mesh, one = model.mesh(shape.identity, shape.expression), slice(i, i + 1)
+        view = placed(turns[one], pivot)
+        drawn.append(render_painted(mesh, sample_look("train", i), model, view, lights[one], 32).image)
+    images = to_bytes(colors_to_images(torch.cat(drawn)))
+    masks = background_masks(images, 1.0)
+    found = register(ellipsoid, replace(PRIOR, pivot=pivot), images, masks).find(images, masks)
+    about_origin = register(ellipsoid, PRIOR, images, masks).find(images, masks)
+    assert correlation(found[:, 1], turns[:, 1]) > 0.9
+    assert correlation(about_origin[:, 1], turns[:, 1]) < 0.5
+    torch.testing.assert_close(placed(found, [-p for p in pivot])[:, 3:], torch.zeros(150, 3))
 
 
 def test_the_right_views_give_a_sharper_mean_than_one_view_for_all(ellipsoid, heads) -> None:

@@ -13,7 +13,9 @@ from lift3d.scene.cameras import (
     VIEW_NAMES,
     Cameras,
     ViewPrior,
+    mirrored,
     pixel_grid,
+    placed,
     rotation,
 )
 
@@ -151,6 +153,20 @@ def test_view_prior_has_the_stated_mean_spread_and_limits() -> None:
     assert ((offset.abs() > 0.1 - 1e-6).float().mean() - 0.3173).abs() < 0.02  # clipped, not redrawn
 
 
+def test_views_of_a_prior_turn_about_its_pivot() -> None:
+    prior = ViewPrior(std=(0.2, 0.4, 0.1, 0.0, 0.0, 0.0), pivot=(0.0, 0.1, 0.5))
+    views = prior.sample(50, torch.Generator().manual_seed(0))
+    pivot = torch.tensor([prior.pivot]).expand(50, 1, 3)
+    seen = Cameras.from_view(views).project(pivot, 64)
+    torch.testing.assert_close(seen, seen[:1].expand_as(seen), atol=1e-4, rtol=0)
+    center = Cameras.from_view(views).project(torch.zeros(50, 1, 3), 64)
+    assert center[..., 0].std() > 3  # pixels
+    torch.testing.assert_close(prior.typical(), torch.zeros(6))
+    back = placed(views, [-p for p in prior.pivot])
+    torch.testing.assert_close(back[:, 3:], torch.zeros(50, 3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(placed(mirrored(back), prior.pivot), mirrored(views), atol=1e-6, rtol=0)
+
+
 def test_view_prior_is_a_function_of_the_generator() -> None:
     first, second = (ViewPrior().sample(5, torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(first, second)
@@ -162,6 +178,8 @@ def test_view_prior_refuses_nonsense() -> None:
         ViewPrior(std=(0.1, 0.2, 0.3))
     with pytest.raises(ConfigError, match="limit is .*expected numbers >= 0"):
         ViewPrior(limit=(0.6, -0.9, 0.2, 0.1, 0.1, 0.1))
+    with pytest.raises(ConfigError, match=r"pivot is \(0.1, 0.0, 0.5\), expected \(0, y, z\), as"):
+        ViewPrior(pivot=(0.1, 0.0, 0.5))
 
 
 @pytest.mark.parametrize("fov_deg", [12.0, 45.0])
