@@ -3,16 +3,15 @@ fields learn to find of any (docs/method.md, Training).
 
 b images of s x s pixels, p pairs of pixels of each. Geometry does not learn from the colors of F_m, which
 follow new textures too slowly: what they leave unexplained would become shape. It learns from the albedo that
-an image implies, its brightness divided by the shading of the surface: between two pixels of one chromaticity
-it should not change (Retinex, Land and McCann 1971), but for edges, which a robust loss lets pass. Views are
-those of E_v, lights are solved for in every step. The specular intensity is held until normals are known.
+an image implies (implied.py). Views are those of E_v, lights are solved for in every step. The specular
+intensity is held until normals are known.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from lift3d import losses
@@ -27,6 +26,7 @@ from lift3d.scene.lights import mirrored as mirrored_lights
 from lift3d.scene.shading import Material, shading
 from lift3d.scene.surface import sdf_and_gradient, smooth_normal
 from lift3d.train.anchors import Anchors, change, near_surface
+from lift3d.train.implied import implied_albedo, shape_loss, smoothness
 from lift3d.train.outline import around_outline, outline_loss
 from lift3d.train.phase import Group, Losses
 from lift3d.train.pixels import (
@@ -44,13 +44,9 @@ N_ANCHORS, N_ANCHORS_A_STEP = 128, 64  # of an image
 N_OUTLINE = 32  # pixels around the outline of an image, in a step
 N_PATCHES = 4  # images of a step of which a patch is looked at
 SEEN, UNSEEN = 1.0, 4.0  # weights of the joint model's signed distances
-SAME = 2e-4  # square of a difference in chromaticity at which pixels count exp(-1)
-NEAR, NEAR_EDGE = 0.05, 0.1  # weight of neighbors; difference of the implied albedo's logarithm at an edge
-FAR, FAR_EDGE = 0.2, 0.25  # of any two pixels
-SMOOTH, SMOOTH_FAR = 0.05, 0.025  # weights of F_m's albedo between pixels that are alike
+SMOOTH, SMOOTH_FAR = 0.05, 0.025  # weights of F_m's albedo between neighbors and any two pixels
 OUTLINE, EIKONAL = 0.2, 0.1  # weights
 SPECULAR, SHININESS = 0.15, 20.0  # what F_m's are held to
-DARKEST = 0.03  # brightness below which an image says nothing of shading
 LIGHT_TIE = 0.1  # of a light to the predicted one, relative to what all pixels say
 N_LIGHT = 4  # rounds in which lit pixels are found
 
@@ -155,7 +151,7 @@ def distill_loss(
     model: LiftedGAN, lesson: Lesson, perceptual: torch.nn.Module, rng: torch.Generator
 ) -> Losses:
     """One step, on ``batch.n_images`` images and ``batch.n_surface_pixels`` (or ``n_rays``) pixel pairs."""
-    size, sizes = model.config.size, model.config.batch
+    size, sizes, beta = model.config.size, model.config.batch, model.config.weights.beta
     batch = lesson.draw(sizes.n_images, rng, model.device)
     code = model.image_encoder(batch.images)
     surface = model.surface(code)
@@ -176,35 +172,15 @@ def distill_loss(
     )
     lamps = Lights.from_vector(lights)[:, None]
     factors = shading(normal, -directions, held, lamps)
-    diffuse = observed.mean(-1, keepdim=True) - factors.specular
-    implied = diffuse.clamp_min(DARKEST).log() - factors.diffuse.clamp_min(DARKEST).log()
-    chroma = losses.chromaticity(observed)
-
-    def alike(i: Int64[Tensor, " q"], j: Int64[Tensor, " q"], same: float) -> Float[Tensor, "b q 1"]:
-        """How surely pixels are of one material, by their chromaticity."""
-        difference = (chroma[:, i] - chroma[:, j]).square().sum(-1, keepdim=True)
-        return torch.exp(-difference / same) * (counts[:, i] & counts[:, j])[..., None]
-
-    def shape(i: Int64[Tensor, " q"], j: Int64[Tensor, " q"], edge: float) -> Float[Tensor, ""]:
-        """Robust difference of the implied albedo (Welsch)."""
-        change = ((implied[:, i] - implied[:, j]) / edge).square()
-        return losses.masked_mean(1 - torch.exp(-change), alike(i, j, SAME))
-
-    def smooth(i: Int64[Tensor, " q"], j: Int64[Tensor, " q"]) -> Float[Tensor, ""]:
-        """Difference of F_m's albedo, but for edges of the implied one."""
-        gate = torch.exp(-((implied[:, i] - implied[:, j]).detach() / FAR_EDGE).square())
-        change = (material.albedo[:, i] - material.albedo[:, j]).abs()
-        return losses.masked_mean(change, alike(i, j, model.config.weights.beta) * gate)
-
-    everywhere = torch.arange(2 * half, device=pixels.device)
-    first, other = everywhere[:half], torch.randperm(2 * half, generator=rng).to(pixels.device)
+    implied = implied_albedo(observed, factors, counts, rng)
     own = shading(normal.detach(), -directions, material, lamps)
     colors = material.albedo * own.diffuse + own.specular
     away = (material.specular - SPECULAR).square() + 1e-5 * (material.shininess - SHININESS).square()
     terms = {
-        "shape": NEAR * shape(first, first + half, NEAR_EDGE) + FAR * shape(everywhere, other, FAR_EDGE),
+        "shape": shape_loss(implied),
         "l1": losses.l1(colors, observed, counts[..., None]),
-        "smooth": SMOOTH * smooth(first, first + half) + SMOOTH_FAR * smooth(everywhere, other),
+        "smooth": SMOOTH * smoothness(implied, material.albedo, implied.near, beta)
+        + SMOOTH_FAR * smoothness(implied, material.albedo, implied.far, beta),
         "held": away.mean(),
         "eikonal": EIKONAL * losses.eikonal(gradient),
         "outline": OUTLINE * outline_loss(surface, batch.views, batch.outline, batch.masks, N_OUTLINE, rng),
