@@ -46,6 +46,7 @@ from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import colors_to_images, images_to_colors, to_picture, to_uint8
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
+from lift3d.scene.surface import Surface
 
 PIXELS_AT_ONCE = 1 << 24  # of all views and lights in one call of the renderer
 GAN_IMAGES_AT_ONCE = 8
@@ -59,9 +60,11 @@ class Model(LatentModel, Protocol):
     config: object  # to_json(), view_prior, light_prior, truncation, license
     background: tuple[float, float, float]
 
-    def mesh(self, code: Tensor, resolution: int) -> Mesh: ...
+    def shown_surface(self, code: Tensor) -> Surface: ...
 
-    def simplify(self, mesh: Mesh, code: Tensor, n_faces: int) -> Mesh: ...
+    def mesh(self, code: Tensor, resolution: int, surface: Surface) -> Mesh: ...
+
+    def simplify(self, mesh: Mesh, code: Tensor, n_faces: int, surface: Surface) -> Mesh: ...
 
     def render(
         self, code: Tensor, cameras: Cameras, lights: Lights, size: int, renderer: Renderer
@@ -218,11 +221,12 @@ class _Run:
         samples = plan.sample(model, i)
         code = samples.code[0]
         cameras, lamps = plan.draw(i, model.config.view_prior, model.config.light_prior)
-        mesh = model.mesh(code, plan.mesh_resolution)
+        surface = model.shown_surface(code)
+        mesh = model.mesh(code, plan.mesh_resolution, surface)
         renderer = RENDERERS[plan.renderer](mesh=mesh)
         arrays = _facts(samples, cameras, lamps, plan.size)
         if plan.meshes != "none":
-            small = mesh if plan.meshes == "full" else model.simplify(mesh, code, plan.meshes)
+            small = mesh if plan.meshes == "full" else model.simplify(mesh, code, plan.meshes, surface)
             arrays |= _mesh_arrays(small)
         if plan.split:
             arrays["split"] = np.uint8(plan.part(i))

@@ -236,9 +236,16 @@ class LiftedGAN(nn.Module):
         return fading(surface, points, self.config.view_prior)
 
     @torch.no_grad()
-    def mesh(self, code: Float[Tensor, " c"], resolution: int = defaults.MESH_RESOLUTION) -> Mesh:
-        """The surface of one code: largest component, normals from the SDF, material at the vertices."""
-        surface = self.shown_surface(code)
+    def mesh(
+        self,
+        code: Float[Tensor, " c"],
+        resolution: int = defaults.MESH_RESOLUTION,
+        surface: Surface | None = None,
+    ) -> Mesh:
+        """The surface of one code: largest component, normals from the SDF, material at the vertices.
+        ``surface`` is ``shown_surface`` of the code, where it is at hand.
+        """
+        surface = self.shown_surface(code) if surface is None else surface
         return lay_on(self._extracted(surface, resolution), surface, cell_size(resolution), self.device)
 
     @torch.no_grad()
@@ -260,15 +267,19 @@ class LiftedGAN(nn.Module):
         return project_to_surface(mesh, gradient, max_step, device=self.device)
 
     @torch.no_grad()
-    def simplify(self, mesh: Mesh, code: Float[Tensor, " c"], n_faces: int) -> Mesh:
+    def simplify(
+        self, mesh: Mesh, code: Float[Tensor, " c"], n_faces: int, surface: Surface | None = None
+    ) -> Mesh:
         """A mesh of one code with about ``n_faces`` faces at most, its vertices on the surface again, with
-        the surface's normals and material. A mesh that is small enough is returned as it is.
+        the surface's normals and material. A mesh that is small enough is returned as it is. ``surface`` as
+        in ``mesh``.
         """
         if n_faces >= len(mesh.faces):
             return mesh
         small = clean(decimate(Mesh(mesh.vertices, mesh.faces), n_faces))
         edge = float(np.ptp(mesh.vertices, axis=0).max() / np.sqrt(n_faces))  # of about one of its faces
-        return lay_on(small, self.shown_surface(code), edge, self.device)
+        surface = self.shown_surface(code) if surface is None else surface
+        return lay_on(small, surface, edge, self.device)
 
     @torch.no_grad()
     def evaluate_material(self, mesh: Mesh, code: Float[Tensor, " c"], shown: bool = True) -> Mesh:

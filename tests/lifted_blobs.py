@@ -10,6 +10,7 @@ import trimesh
 from torch import Tensor
 
 from lift3d.model import Samples
+from lift3d.networks.fields import ellipsoid_sdf
 from lift3d.render.maps import Maps
 from lift3d.renderers import Renderer
 from lift3d.scene.cameras import Cameras, ViewPrior, pixel_grid
@@ -17,6 +18,7 @@ from lift3d.scene.geometry import normalize
 from lift3d.scene.lights import LightPrior, Lights
 from lift3d.scene.mesh import Mesh
 from lift3d.scene.shading import Material, shading
+from lift3d.scene.surface import Surface
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,14 @@ class Blobs:
         albedo = (0.5 + 0.4 * torch.sin(5 * points + code[3])).clamp(0, 1)
         return Material(albedo, 0.3 + 0.2 * points[..., :1], 30 + 20 * points[..., 1:2])
 
-    def mesh(self, code: Tensor, resolution: int = 128) -> Mesh:
+    def shown_surface(self, code: Tensor) -> Surface:
+        radii = self.radii(code)
+        return Surface(lambda x: (ellipsoid_sdf(x, radii), x), lambda x, n, feature: self.material(x, code))
+
+    def mesh(self, code: Tensor, resolution: int = 128, surface: Surface | None = None) -> Mesh:
         return self._painted(trimesh.creation.icosphere(subdivisions=2), code)
 
-    def simplify(self, mesh: Mesh, code: Tensor, n_faces: int) -> Mesh:
+    def simplify(self, mesh: Mesh, code: Tensor, n_faces: int, surface: Surface | None = None) -> Mesh:
         return mesh if n_faces >= len(mesh.faces) else self._painted(trimesh.creation.icosahedron(), code)
 
     def _painted(self, sphere: trimesh.Trimesh, code: Tensor) -> Mesh:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from lift3d.networks.softplus_mlp import SoftplusMLP, blocks, softplus_
+from lift3d.networks.softplus_mlp import LIMIT, SoftplusMLP, blocks, softplus_
 
 Linear = Callable[[Float[Tensor, "n d"]], Float[Tensor, "n h"]]
 _PACKS = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -70,7 +70,9 @@ class PackedSoftplus:
         """The output v."""
         parts = []
         for part in blocks(x):
-            h, _ = self._forward(padded(part))
+            h = x = padded(part)
+            for i in range(len(self.layers)):
+                h = F.softplus(self._layer(i, h, x), threshold=LIMIT)
             parts.append((h @ self.head)[: part.shape[:2].numel()].view(part.shape[:2]))
         return torch.cat(parts, 1)
 
@@ -89,11 +91,15 @@ class PackedSoftplus:
     def _forward(self, x: Float[Tensor, "n e"]) -> tuple[Float[Tensor, "n h"], list[Float[Tensor, "n h"]]]:
         """The last hidden layer and the derivatives of all softpluses."""
         h, slopes = x, []
-        for i, layer in enumerate(self.layers):
-            z = layer(h)
-            h, slope = softplus_(z.add_(self.seen(x)) if i == self.skip else z)
+        for i in range(len(self.layers)):
+            h, slope = softplus_(self._layer(i, h, x))
             slopes.append(slope)
         return h, slopes
+
+    def _layer(self, i: int, h: Float[Tensor, "n d"], x: Float[Tensor, "n e"]) -> Float[Tensor, "n h"]:
+        """What layer i gives to its softplus."""
+        z = self.layers[i](h)
+        return z.add_(self.seen(x)) if i == self.skip else z
 
     def _backward(self, slopes: list[Float[Tensor, "n h"]]) -> Float[Tensor, "n e"]:
         """dv/dx. ``slopes`` is used up."""

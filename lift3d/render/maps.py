@@ -73,9 +73,9 @@ def shade_maps(
     colors = (pixels.albedo * factors.diffuse + factors.specular).clamp(0.0, 1.0)
 
     def image(pixels: Float[Tensor, "k l c"], outside: Float[Tensor, " c"]) -> Float[Tensor, "v l h w c"]:
-        whole = outside.repeat(len(mask), pixels.shape[1], *mask.shape[1:], 1)
-        whole.movedim(1, 3)[seen] = pixels
-        return whole
+        whole = outside.repeat(*mask.shape, pixels.shape[1], 1)  # the lights of a pixel side by side
+        whole[seen] = pixels
+        return whole.movedim(3, 1)
 
     inside, black = mask[..., None], colors.new_zeros(1)
     return Maps(

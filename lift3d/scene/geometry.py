@@ -17,11 +17,6 @@ def normalize(v: Float[Tensor, "*#s 3"], eps: float = 1e-12) -> Float[Tensor, "*
     return v * torch.rsqrt(dot(v, v).clamp_min(eps * eps))
 
 
-def reflect(direction: Float[Tensor, "*#s 3"], normal: Float[Tensor, "*#s 3"]) -> Float[Tensor, "*s 3"]:
-    """Mirror image ``2 (n.l) n - l`` of a unit direction that points away from the surface."""
-    return 2.0 * dot(normal, direction) * normal - direction
-
-
 def visibility(
     normal: Float[Tensor, "*#s 3"], point: Float[Tensor, "*#s 3"], camera: Float[Tensor, "*#s 3"]
 ) -> Float[Tensor, "*s"]:

@@ -57,17 +57,20 @@ def sparse_grid(
 ) -> Grid:
     """Like ``dense_grid``, but evaluated only around the surface: same mesh, far fewer calls.
 
-    Each level is predicted from the one before, by trilinear interpolation. Evaluated are new nodes whose
-    prediction may have the wrong sign, for a function that changes by at most ``lipschitz`` per world unit
-    (an exact SDF: 1; learned ones are steeper in places, hence the margin), and then the corners of all cells
-    in which the sign changes, until there are no new ones: the surface is followed wherever it leads. A
-    feature that shows at none of these nodes may be cut off, but the mesh stays closed.
+    Each level is predicted from the one before, by trilinear interpolation. Evaluated are the ends of all
+    edges along which the sign changes, until there are no new ones: the surface is followed wherever it
+    leads. Before the last level, so are nodes whose prediction may have the wrong sign, for a function that
+    changes by at most ``lipschitz`` per world unit (an exact SDF: 1; learned ones are steeper in places,
+    hence the margin). A part that touches no other and shows at none of these nodes is left out; the mesh is
+    closed in any case.
     """
     levels = _levels(resolution)
     half = _half_width(resolution, radius)
 
     def evaluate(values: Float32[ndarray, "k k k"], wanted: Bool[ndarray, "k k k"]) -> None:
-        values[wanted] = _evaluate(sdf, np.argwhere(wanted), len(values) - 1, half, radius, batch, device)
+        index = np.flatnonzero(wanted)
+        nodes = np.stack(np.unravel_index(index, values.shape), -1)
+        values.flat[index] = _evaluate(sdf, nodes, len(values) - 1, half, radius, batch, device)
 
     values = np.empty((levels[0] + 1,) * 3, np.float32)
     known = np.ones(values.shape, bool)
@@ -77,12 +80,14 @@ def sparse_grid(
         coarse, values = known, _interpolated(values)
         known = np.zeros(values.shape, bool)
         known[::2, ::2, ::2] = coarse
-        wanted = ~known & (np.abs(values) <= MARGIN * lipschitz * 2 * half / level)
-        while wanted.any():
+        wanted = _ends_of_sign_changes(values)
+        if level < resolution:
+            wanted |= np.abs(values) <= MARGIN * lipschitz * 2 * half / level
+        while (wanted := wanted & ~known).any():
             evaluate(values, wanted)
             known |= wanted
             n_evaluated += int(wanted.sum())
-            wanted = _corners_of(_sign_changes(values)) & ~known
+            wanted = _ends_of_sign_changes(values)
     return Grid(values, half, n_evaluated)
 
 
@@ -104,9 +109,11 @@ def march(grid: Grid) -> Mesh:
             f"surface: the SDF runs from {low:.3g} to {high:.3g} in the grid, expected negative values "
             "inside an object; train longer, or raise the resolution if the object is thin"
         )
-    vertices, faces, _, _ = marching_cubes(grid.values, 0.0, gradient_direction="descent")
+    box, corner = _box(grid.values <= 0)
+    vertices, faces, _, _ = marching_cubes(grid.values[box], 0.0, gradient_direction="descent")
     cell = 2 * grid.half / (len(grid.values) - 1)
-    return Mesh((vertices.astype(np.float64) * cell - grid.half).astype(np.float32), faces.astype(np.int32))
+    vertices = (vertices.astype(np.float64) + corner) * cell - grid.half
+    return Mesh(vertices.astype(np.float32), faces.astype(np.int32))
 
 
 def project_to_surface(
@@ -157,7 +164,7 @@ def _half_width(resolution: int, radius: float) -> float:
 
 
 def _levels(resolution: int) -> list[int]:
-    """32, 64, ... resolution; a resolution of 32 or less is one level."""
+    """16, 32, ... resolution: the first is one of 16 to 32, or the resolution if that is less."""
     levels = [resolution]
     while levels[0] > COARSE and levels[0] % 2 == 0:
         levels.insert(0, levels[0] // 2)
@@ -183,7 +190,7 @@ def _evaluate(
         chunk = slice(start, start + batch)
         points = nodes[chunk] * (2 * half / resolution) - half
         with torch.no_grad():
-            found = sdf(torch.from_numpy(points.astype(np.float32)).to(device)).float().cpu().numpy()
+            found = sdf(torch.from_numpy(points.astype(np.float32, "C")).to(device)).float().cpu().numpy()
         values[chunk] = np.maximum(found, np.linalg.norm(points, axis=-1) - radius)
     if not np.isfinite(values).all():
         raise Lift3DError(
@@ -194,32 +201,30 @@ def _evaluate(
 
 def _interpolated(values: Float32[ndarray, "k k k"]) -> Float32[ndarray, "q q q"]:
     """Trilinear interpolation at the nodes of twice the resolution."""
+    fine = np.empty((2 * len(values) - 1,) * 3, np.float32)
+    fine[::2, ::2, ::2] = values
+    fine[1::2, ::2, ::2] = (values[:-1] + values[1:]) / 2
+    fine[:, 1::2, ::2] = (fine[:, :-1:2, ::2] + fine[:, 2::2, ::2]) / 2
+    fine[:, :, 1::2] = (fine[:, :, :-1:2] + fine[:, :, 2::2]) / 2
+    return fine
+
+
+def _box(inside: Bool[ndarray, "k k k"]) -> tuple[tuple[slice, ...], Int[ndarray, "3"]]:
+    """The smallest box of nodes with those inside and their neighbors, and its first node."""
+    rows = [np.flatnonzero(inside.any(axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    first = np.array([max(0, row[0] - 1) for row in rows])
+    return tuple(slice(a, row[-1] + 2) for a, row in zip(first, rows, strict=True)), first
+
+
+def _ends_of_sign_changes(values: Float32[ndarray, "k k k"]) -> Bool[ndarray, "k k k"]:
+    """Nodes with a neighbor along an axis on the other side of the surface."""
+    inside = values <= 0  # as marching cubes sees it
+    found = np.zeros(inside.shape, bool)
     for axis in range(3):
-        coarse = np.moveaxis(values, axis, 0)
-        fine = np.empty((2 * len(coarse) - 1, *coarse.shape[1:]), np.float32)
-        fine[::2] = coarse
-        fine[1::2] = (coarse[:-1] + coarse[1:]) / 2
-        values = np.moveaxis(fine, 0, axis)
-    return np.ascontiguousarray(values)
-
-
-def _sign_changes(values: Float32[ndarray, "k k k"]) -> Bool[ndarray, "j j j"]:
-    """Cells with corners inside and corners outside."""
-    some = every = values < 0
-    for axis in range(3):
-        (a, b), (c, d) = _ends(some, axis), _ends(every, axis)
-        some, every = a | b, c & d
-    return some & ~every
-
-
-def _corners_of(cells: Bool[ndarray, "j j j"]) -> Bool[ndarray, "k k k"]:
-    """Nodes at the corners of the marked cells."""
-    for axis in range(3):
-        nodes = np.zeros([n + (i == axis) for i, n in enumerate(cells.shape)], bool)
-        for end in _ends(nodes, axis):
-            end |= cells
-        cells = nodes
-    return cells
+        before, after = _ends(inside, axis)
+        for end in _ends(found, axis):
+            end |= before ^ after
+    return found
 
 
 def _ends(nodes: ndarray, axis: int) -> tuple[ndarray, ndarray]:

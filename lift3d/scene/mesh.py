@@ -6,6 +6,7 @@ function returns a new mesh; vertex attributes follow their vertices.
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int, Int32
@@ -15,6 +16,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from lift3d.errors import BackendUnavailable, ConfigError, Lift3DError
+
+_SIMPLIFY = Lock()  # fast_simplification has one mesh at a time, in global variables
 
 
 @dataclass(frozen=True, repr=False)
@@ -115,6 +118,8 @@ def drop_unreferenced(mesh: Mesh) -> Mesh:
 
 def keep_faces(mesh: Mesh, keep: Bool[ndarray, " m"]) -> Mesh:
     """The chosen faces and the vertices they name."""
+    if keep.all():
+        return mesh
     return drop_unreferenced(replace(mesh, faces=mesh.faces[keep]))
 
 
@@ -159,12 +164,12 @@ def consistent_winding(mesh: Mesh) -> Mesh:
 
 
 def clean(mesh: Mesh) -> Mesh:
-    """What export wants: no face that repeats a corner, the largest component, outward winding, normals."""
+    """What export wants: no face that repeats a corner, the largest component, outward winding."""
     mesh = keep_faces(mesh, ~_repeats_corner(mesh.faces))
     a, b, agree = _adjacent_faces(mesh.faces)
     if _components(len(mesh.faces), a, b).any() or not (agree.all() and face_volumes(mesh).sum() > 0):
         mesh = consistent_winding(largest_component(mesh))
-    return mesh if mesh.normals is not None else replace(mesh, normals=vertex_normals(mesh))
+    return mesh
 
 
 def report(mesh: Mesh) -> MeshReport:
@@ -200,7 +205,8 @@ def decimate(mesh: Mesh, n_faces: int) -> Mesh:
         raise BackendUnavailable(
             "decimating a mesh needs a package: pip install fast-simplification"
         ) from error
-    vertices, faces = simplify(mesh.vertices, mesh.faces, target_count=n_faces)
+    with _SIMPLIFY:
+        vertices, faces = simplify(mesh.vertices, mesh.faces, target_count=n_faces)
     small = drop_unreferenced(Mesh(np.asarray(vertices, np.float32), np.asarray(faces, np.int32)))
     return replace(small, **resample(mesh, small.vertices).attributes()) if mesh.attributes() else small
 
@@ -238,7 +244,8 @@ def _adjacent_faces(
     Faces that agree run through their common edge in opposite directions.
     """
     half = _half_edges(faces).astype(np.int64)
-    key = half.min(-1) * (int(faces.max(initial=0)) + 1) + half.max(-1)
+    one, other = half.T
+    key = np.minimum(one, other) * (int(faces.max(initial=0)) + 1) + np.maximum(one, other)
     order = np.argsort(key)
     start = np.flatnonzero(np.diff(key[order], prepend=-1))
     count = np.diff(start, append=len(key))

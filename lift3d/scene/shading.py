@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lift3d.scene.geometry import dot, reflect
+from lift3d.scene.geometry import dot
 from lift3d.scene.lights import Lights
 
 
@@ -42,7 +42,8 @@ def shading(
     ambient, diffuse, negative = (x[..., None] for x in (lights.ambient, lights.diffuse, lights.negative))
     cosine = dot(normal, direction)
     factor = ambient + diffuse * cosine.clamp_min(0.0) + negative * cosine.clamp_max(0.0)
-    lobe = dot(reflect(direction, normal), to_camera).clamp_min(1e-4) ** material.shininess
+    reflected = 2.0 * cosine * dot(normal, to_camera) - dot(direction, to_camera)  # r.o, without r
+    lobe = reflected.clamp_min(1e-4) ** material.shininess
     return Shading(factor, torch.where(cosine > 0, material.specular * diffuse * lobe, 0.0))
 
 

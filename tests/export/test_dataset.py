@@ -421,7 +421,7 @@ def test_impossible_plans(setting: dict[str, object], words: str) -> None:
 
 def test_a_mesh_without_material_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bare = Mesh(np.zeros((3, 3), np.float32), np.array([[0, 1, 2]], np.int32))
-    monkeypatch.setattr(Blobs, "mesh", lambda self, code, resolution=128: bare)
+    monkeypatch.setattr(Blobs, "mesh", lambda *_: bare)
     with pytest.raises(Lift3DError, match="the model's mesh lacks meshes/normals, meshes/albedo"):
         write_dataset(Blobs(), PLAN, tmp_path / "bare.h5")
 

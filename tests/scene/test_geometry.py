@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lift3d.scene.cameras import rotation
-from lift3d.scene.geometry import angle_deg, dot, normalize, ray_sphere, reflect, visibility
+from lift3d.scene.geometry import angle_deg, dot, normalize, ray_sphere, visibility
 
 
 def vectors(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -33,18 +33,6 @@ def test_normalize_has_the_gradient_of_finite_differences() -> None:
     v = vectors(4).requires_grad_(True)
     assert torch.autograd.gradcheck(normalize, v)
     assert torch.autograd.gradgradcheck(normalize, v)
-
-
-def test_reflection_is_an_involution_that_keeps_the_angle_to_the_normal() -> None:
-    direction, normal = normalize(vectors(9)), normalize(vectors(9, seed=1))
-    mirrored = reflect(direction, normal)
-    torch.testing.assert_close(reflect(mirrored, normal), direction)
-    torch.testing.assert_close(dot(mirrored, normal), dot(direction, normal))
-    torch.testing.assert_close(mirrored.norm(dim=-1), torch.ones(9, dtype=torch.float64))
-    torch.testing.assert_close(reflect(normal, normal), normal)
-    # direction, normal and mirror image lie in one plane
-    volume = dot(torch.linalg.cross(direction, normal), mirrored)
-    torch.testing.assert_close(volume, torch.zeros_like(volume), atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("degrees", [0.0, 1e-3, 30.0, 90.0, 179.999, 180.0])

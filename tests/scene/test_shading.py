@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lift3d.scene.geometry import normalize, reflect
+from lift3d.scene.geometry import normalize
 from lift3d.scene.lights import Lights
 from lift3d.scene.shading import Material, shade, shading
 
@@ -68,7 +68,7 @@ def test_a_highlight_has_its_peak_in_the_mirror_direction() -> None:
     lamp = light(0.0, 1.0, 0.0, 0.6, 0.2)
     normal = normalize(torch.tensor([0.2, 0.1, 1.0], dtype=torch.float64))
     m = Material(*(torch.tensor(x, dtype=torch.float64) for x in ([0.0, 0, 0], [0.7], [30.0])))
-    mirror = reflect(lamp.direction, normal)
+    mirror = 2 * (normal @ lamp.direction) * normal - lamp.direction
     assert shade(normal, mirror, m, lamp).tolist() == pytest.approx([0.7] * 3)
     side = normalize(torch.linalg.cross(mirror, normal))
     for degrees in (5.0, 20.0, 60.0):
