@@ -291,15 +291,15 @@ def computed(pid: int) -> float:
     return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def main(n: int, seed: int) -> dict:
-    """Reads n inputs, or as many as there are until Ctrl-C or SIGTERM."""
+def main(n: int, seed: int, first: int = 0) -> dict:
+    """Reads the inputs from ``first`` to before n, or as many as there are until Ctrl-C or SIGTERM."""
     counts: Counter[str] = Counter()
     failures, slowest, most = [], (0.0, -1), (0.0, -1)
     fork = multiprocessing.get_context("fork")
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
         files, path, child = originals(Path(folder)), Path(folder) / "file.h5", None
         assert all(outcome(file)[:2] == ["read", "read"] for file in files.values())
-        for i in stoppable(range(n)):
+        for i in stoppable(range(first, n)):
             what = mutate(i, seed, files, path)
             if child is None:
                 pipe, end = fork.Pipe()

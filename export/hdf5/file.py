@@ -36,6 +36,8 @@ SHARDS = "shards"  # root attribute of merged files: names of the shards, relati
 DEFLATE = 1032  # most bytes that a stored byte can stand for
 HEAD = 1 << 24  # bytes
 _HEAP = b"GCOL\1\0\0\0"  # a heap's signature and version
+_ONE_TEXT = bytes.fromhex("1901010010000000 1000000001000000 0000080000000000 0100000000000000")
+_TEXT = re.compile(_ONE_TEXT + b"(.{4})", re.DOTALL)  # an attribute's datatype, dataspace, length (IV.A.2)
 _SHOWN = 160  # characters of what HDF5 says
 
 
@@ -85,12 +87,16 @@ def open_h5(path: Path) -> h5py.File:
 
 def _check_heaps(path: Path) -> None:
     """Refuses heaps of texts in which the library would run in circles: it goes from object to object by the
-    sizes that stand there (HDF5 File Format Specification 3.0, III.E).
+    sizes that stand there (HDF5 File Format Specification 3.0, III.E). Refuses texts longer than the file,
+    too: the library would get memory for them.
 
     Attributes are defined before data is stored, so they stand in the first ``HEAD`` bytes.
     """
     with open(path, "rb") as file:
         data, length = file.read(HEAD), os.fstat(file.fileno()).st_size
+    damaged = CorruptFile(f"{path}: the heap of its attributes is damaged; write the file again")
+    if any(int.from_bytes(claimed, "little") > length for claimed in _TEXT.findall(data)):
+        raise damaged
     for found in re.finditer(re.escape(_HEAP), data):
         place = found.start() + 16
         end = found.start() + int.from_bytes(data[place - 8 : place], "little")
@@ -105,7 +111,7 @@ def _check_heaps(path: Path) -> None:
                 size if number == 0 else 16 + -(-size // 8) * 8
             )  # object 0 is the free space, header included
             if not 16 <= need <= end - place:
-                raise CorruptFile(f"{path}: the heap of its attributes is damaged; write the file again")
+                raise damaged
             place += need
 
 

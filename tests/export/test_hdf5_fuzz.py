@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+import struct
 import subprocess
 import sys
 import time
@@ -21,6 +23,7 @@ from lift3d.export.dataset import DatasetPlan, write_dataset
 from lift3d.export.hdf5.file import open_file, reading
 from lift3d.export.hdf5.probe import probe
 from lift3d.export.hdf5.reader import describe, open_dataset
+from lift3d.export.hdf5.schema import SPECS
 from lift3d.export.hdf5.verify import verify
 
 N = int(os.environ.get("LIFT3D_FUZZ", "60"))
@@ -186,6 +189,24 @@ def test_heaps_that_lead_in_circles(copy: Path, size: int) -> None:
             CorruptFile, match="copy.h5: the heap of its attributes is damaged; write the file"
         ):
             read(copy)
+
+
+def test_texts_longer_than_their_file(copy: Path) -> None:
+    """HDF5 gets memory for what a text claims, up to 4 GB: each attribute of each dataset in turn."""
+    data, claims = copy.read_bytes(), []
+    with h5py.File(copy) as h5:
+        items = [h5] + [h5[name] for name in SPECS if name in h5]
+        texts = sum(isinstance(value, str) for item in items for value in item.attrs.values())
+    for heap in re.finditer(b"GCOL", data):
+        for found in re.finditer(re.escape(struct.pack("<Q", heap.start())), data):
+            claims += [found.start() - 1] if data[found.start() - 12 :][:8] == b"\1" + 7 * b"\0" else []
+    assert len(claims) == texts > 20
+    for place in claims:  # of the most significant byte of a length
+        copy.write_bytes(data[:place] + b"\xff" + data[place + 1 :])
+        with pytest.raises(
+            CorruptFile, match="copy.h5: the heap of its attributes is damaged; write the file"
+        ):
+            verify(copy)
 
 
 def test_a_heap_larger_than_its_file(copy: Path) -> None:
