@@ -21,7 +21,9 @@ from lift3d.train.pixels import Smoothing
 from lift3d.train.ranks import ALONE, Ranks, divided_model, joined_ranks
 
 # without distillation, which starts where signed distances equal the anchors': rounding decides their signs
-SHORT = replace(PRESET, joint=replace(PRESET.joint, n_stages=1, latent=2, align=2, calibrate=2, distill=0))
+SHORT = replace(
+    PRESET, joint=replace(PRESET.joint, n_stages=1, latent=2, align=2, calibrate=2, distill=0, realign=2)
+)
 
 
 def losses(model: LiftedGAN, ranks: Ranks) -> dict[str, tuple]:

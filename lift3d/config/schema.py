@@ -89,6 +89,10 @@ class Schedule:
     distill: int = setting(
         0, 0, 10**9, "iterations after that, of E_I and the fields on the shading of unlabeled samples"
     )
+    distill_rounds: int = setting(
+        1, 1, 100, "times that happens, each time with another calibration after it"
+    )
+    realign: int = setting(0, 0, 10**9, "iterations of step 2 at the end, on renders of the final fields")
 
 
 @dataclass(frozen=True)
@@ -286,7 +290,7 @@ def _schedule_contradictions(name: str, schedule: Schedule, preset: Preset) -> I
         )
     if name == "joint" and schedule.size != preset.size:
         yield f"joint.size is {schedule.size}, expected size, {preset.size}"
-    for kind in ("latent", "calibrate", "distill"):
+    for kind in ("latent", "calibrate", "distill", "realign"):
         steps = getattr(schedule, kind)
         if steps and name != "joint":
             yield f"{name}.{kind} is {steps}, but one object has no unlabeled samples: set {name}.{kind} to 0"

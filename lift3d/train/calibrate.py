@@ -8,16 +8,22 @@ samples look more like such images, hold every view and light of the priors, and
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from lift3d.model import LiftedGAN
 from lift3d.observer import Observer
-from lift3d.pseudo_labels.labeler import new_labeler
+from lift3d.pseudo_labels.labeler import N_CELLS, new_labeler
+from lift3d.pseudo_labels.tilt import tilts, upright
+from lift3d.scene.images import to_float
 from lift3d.train.data import Photographs, PseudoLabels, Rerendered, SampleSet, rerender
 from lift3d.train.exploit import view_light_loss
 from lift3d.train.phase import Group, Losses
 from lift3d.train.ranks import ALONE, Ranks
 
-SHAPES_PER_SAMPLE = 5  # unlabeled samples that are re-rendered, for each sample that is lifted
+SHAPES_PER_SAMPLE = 5  # unlabeled images that are re-rendered, for each sample that is lifted
+READ = 0.2  # weight of the labeler beside E_v and E_l
+CHUNK = 64  # images at a time
 
 
 def calibrate_groups(model: LiftedGAN) -> list[Group]:
@@ -36,21 +42,43 @@ def rerender_unlabeled(
     ranks: Ranks = ALONE,
     photographs: Photographs | None = None,
 ) -> tuple[Rerendered, PseudoLabels]:
-    """m re-renderings of each of the first n unlabeled samples, and what the labeler reads of all samples and
-    ``photographs`` on the final shape. Own views and lights, from which residuals are transferred, are read
-    as well.
+    """m re-renderings of each of n unlabeled samples and ``photographs``, and their views and lights in the
+    frame of upright shapes (tilt.py): those of the re-renderings, and of clean images those of E_v and E_l,
+    with ``READ`` of what the labeler reads on the final shape.
     """
     clean = clean_images(unlabeled, photographs)
 
     def read() -> dict[str, torch.Tensor]:
         labeler = new_labeler(model, unlabeled.images, unlabeled.masks)
-        return dict(zip(("views", "lights"), labeler.label(clean.images, clean.masks), strict=True))
+        label = labeler.label(clean.images, clean.masks)
+        found = _predictions(model, clean.images)
+        views, lights = (a.lerp(b.to(a), READ) for a, b in zip(found[:2], label, strict=True))
+        mean = model.geometry(found[2].mean(0), N_CELLS)
+        return {"views": views, "lights": lights, "tilts": tilts(model.surface, mean, found[2]).cpu()}
 
-    views, lights = ranks.first(read).values()
-    w, images, masks = (x[:n] for x in (unlabeled.w, unlabeled.images, unlabeled.masks))
-    some = SampleSet(w, images, masks, unlabeled.first_seed, views[:n], lights[:n])
-    made = rerender(model, some, m, rng, observer, one_shape=False, predict=False, ranks=ranks)
-    return made, PseudoLabels(made.views, made.lights, clean, views, lights)
+    known = ranks.first(read)
+    some = torch.linspace(0, len(clean.images) - 1, min(n, len(clean.images))).long()
+    own = Photographs(clean.images[some], clean.masks[some], known["views"][some], known["lights"][some])
+    made = rerender(model, own, m, rng, observer, one_shape=False, predict=False, ranks=ranks)
+    pivot = model.config.view_prior.pivot
+    own_tilts = known["tilts"][some, None].expand(-1, m, -1)
+    return made, PseudoLabels(
+        *upright(made.views, made.lights, own_tilts, pivot), clean,
+        *upright(known["views"], known["lights"], known["tilts"], pivot),
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def _predictions(
+    model: LiftedGAN, images: UInt8[Tensor, "n 3 s s"]
+) -> tuple[Float[Tensor, "n 6"], Float[Tensor, "n 5"], Float[Tensor, "n c"]]:
+    """Views, lights and codes; views and lights on the images' device."""
+    parts = []
+    for x in (to_float(part.to(model.device)) for part in images.split(CHUNK)):
+        view, light = model.view_encoder(x), model.light_encoder(x)
+        parts.append((view.to(images.device), light.to(images.device), model.image_encoder(x)))
+    views, lights, codes = (torch.cat(part) for part in zip(*parts, strict=True))
+    return views, lights, codes
 
 
 def clean_images(unlabeled: SampleSet, photographs: Photographs | None) -> SampleSet | Photographs:

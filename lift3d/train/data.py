@@ -66,6 +66,8 @@ class Photographs:
 
     images: UInt8[Tensor, "n 3 s s"]
     masks: Bool[Tensor, "n s s"]
+    views: Float[Tensor, "n 6"] | None = None  # own, where they are known
+    lights: Float[Tensor, "n 5"] | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def _with_masks(
 @torch.no_grad()
 def rerender(
     model: LiftedGAN,
-    samples: SampleSet,
+    samples: SampleSet | Photographs,
     m: int,
     rng: torch.Generator,
     observer: Observer,
@@ -150,7 +152,7 @@ def rerender(
     ``one_shape``: all codes still have the prior's, whose mesh is found once and only repainted. ``predict``
     as in ``own_view_and_light``."""
     config = model.config
-    n = len(samples.w)
+    n = len(samples.images)
     inside = interior(samples.masks)
     views = config.view_prior.sample(n * m, rng).view(n, m, 6)
     lights = config.light_prior.sample(n * m, rng).view(n, m, 5)
@@ -182,7 +184,7 @@ def rerender(
 
 @torch.no_grad()
 def own_view_and_light(
-    model: LiftedGAN, samples: SampleSet, index: Int64[Tensor, " k"], predict: bool
+    model: LiftedGAN, samples: SampleSet | Photographs, index: Int64[Tensor, " k"], predict: bool
 ) -> tuple[Float[Tensor, "k 6"], Float[Tensor, "k 5"]]:
     """View and light of some samples' own images: what E_v and E_l ``predict``, or else those of ``samples``,
     or else the prior's means.

@@ -8,7 +8,7 @@ import torch
 from lift3d import pictures, plots
 from lift3d.model import LiftedGAN
 from lift3d.renderers import MeshRenderer
-from lift3d.scene.cameras import Cameras
+from lift3d.scene.cameras import Cameras, placed
 from lift3d.scene.images import to_float, to_picture
 from lift3d.scene.lights import Lights
 from lift3d.train.data import Rerendered, SampleSet
@@ -45,8 +45,10 @@ def intrinsics(model: LiftedGAN, samples: SampleSet, path: Path) -> None:
         left, right = light.clone(), light.clone()
         left[:, 1:4] = left.new_tensor([0.7, -1.0, 0.3])
         right[:, 1:4] = right.new_tensor([0.7, 1.0, 0.3])
-        turned = view.repeat(3, 1)
+        pivot = model.config.view_prior.pivot
+        turned = placed(view, [-p for p in pivot]).repeat(3, 1)
         turned[1, 1], turned[2, 1] = -0.5, 0.5
+        turned = placed(turned, pivot)
         lights = Lights.from_vector(torch.cat((light, left, right)))
         out = model.render(
             code, Cameras.from_view(turned), lights, model.config.size, MeshRenderer(resolution=64)

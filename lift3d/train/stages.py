@@ -1,6 +1,6 @@
 """What joint pre-training and fine-tuning consist of: stages of explore -> rerender -> align -> project ->
 exploit (method.md, section 3), as lists of phases for the runner; after the last one, the calibration of E_v
-and E_l and the distillation of shading into E_I and the fields."""
+and E_l and the distillation of shading into E_I and the fields, and a last step 2."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,6 +24,7 @@ from lift3d.train.runner import LOG
 
 LABELS = "pseudo_labels."  # what names of collected tensors start with: those of projections
 OWN = "own."  # and of the samples themselves
+CONSISTENCY = 1.0  # weight of what E_v and E_l see in projections, once they are calibrated
 GALLERY = "gallery."  # and what was read of images that shading is learned from
 AfterStage = Callable[[LiftedGAN, int], dict[str, float]]  # scalars for the log
 
@@ -185,19 +186,21 @@ def phases(lift: Lift, stage: Stage, after_stage: AfterStage | None = None) -> l
 
 def after_stages(lift: Lift) -> list[Phase]:
     """What follows the last stage, where the schedule says so: E_v and E_l are calibrated, shading is learned
-    at the views they tell, and they are calibrated on the better shape again.
+    at the views they tell, they are calibrated on the better shape again, and so on; at last E_w learns to
+    project renders of the final fields.
     """
     schedule = lift.schedule
-    first = schedule.n_stages
-    phases = calibration(lift, first) if schedule.calibrate else []
+    kinds = [calibration] if schedule.calibrate else []
     if schedule.distill:
-        phases += distillation(lift, first + 1)
-        phases += calibration(lift, first + 2) if schedule.calibrate else []
-    return phases
+        kinds += [distillation, *kinds] * schedule.distill_rounds
+    if schedule.realign:
+        kinds.append(realignment)
+    numbered = enumerate(kinds, schedule.n_stages)  # goes on counting after the stages
+    return [phase for number, kind in numbered for phase in kind(lift, number)]
 
 
 def calibration(lift: Lift, number: int) -> list[Phase]:
-    """E_v and E_l learn from re-renderings; ``number`` goes on counting after the stages."""
+    """E_v and E_l learn from re-renderings."""
     model, schedule = lift.model, lift.schedule
 
     def rerendered(state: State) -> dict[str, torch.Tensor]:
@@ -265,6 +268,34 @@ def distillation(lift: Lift, number: int) -> list[Phase]:
             model, "distillation", number, "distill", lift.schedule.distill, distill.distill_groups(model),
             learn, report=show,
             guard=lambda: require_object(model, lift.samples.images[:N_WATCHED], "distillation"),
+        ),
+    ]  # fmt: skip
+
+
+def realignment(lift: Lift, number: int) -> list[Phase]:
+    """E_w learns step 2 again, on renders of the final fields. E_v and E_l are to be trusted by now, so what
+    they see in projections counts as much as pixels and features.
+    """
+    model, schedule = lift.model, lift.schedule
+
+    def rerendered(state: State) -> dict[str, torch.Tensor]:
+        made = rerender(
+            model, lift.samples, schedule.n_rerendered, state.rng, lift.observer,
+            one_shape=False, predict=True, ranks=lift.ranks,
+        )  # fmt: skip
+        return {k: v for k, v in vars(made).items() if v is not None}
+
+    def learn(state: State) -> Step:
+        pseudo = _pseudo(state)
+        return lambda _: align.align_loss(
+            lift.divided, lift.samples, pseudo, lift.features, state.rng,
+            masked=model.config.background is None, consistency=CONSISTENCY, ranks=lift.ranks,
+        )  # fmt: skip
+
+    return [
+        _phase(model, "last alignment", number, "rerender", collect=rerendered),
+        _phase(
+            model, "last alignment", number, "realign", schedule.realign, align.align_groups(model), learn,
         ),
     ]  # fmt: skip
 

@@ -35,6 +35,7 @@ def test_every_phase_is_logged_and_drawn(finished):
         (2, "calibrate"),
         (3, "distill"),
         (4, "calibrate"),
+        (5, "realign"),
     ]
     assert {"l1", "eikonal", "mask"} <= entries[2].keys()
     assert "consistency" not in entries[1] and "consistency" in entries[4]  # E_v knows nothing before
@@ -65,7 +66,7 @@ def test_an_alias_free_gan_is_lifted_like_any_other(tmp_path):
     assert again.project(sample.w, sample.image[None]).shape == (1, 3, 16, 16)
 
 
-@pytest.mark.parametrize("reports", [1, 2, 3, 5, 6, 7])
+@pytest.mark.parametrize("reports", [1, 2, 3, 5, 6, 7, 10])
 def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(finished, tmp_path, reports):
     out, whole = finished
     with pytest.raises(Stop):
@@ -106,7 +107,10 @@ def test_stages_for_people_who_count_from_one(finished):
     found = stages(PRESET, PRESET.joint)
     assert [s.title for s in found] == ["stage 1 of 2", "stage 2 of 2"]
     assert [s.from_prior for s in found] == [True, False] and [s.n_latent for s in found] == [3, 0]
-    weight, no_latent = PRESET.weights.consistency, replace(PRESET.joint, latent=0, calibrate=0, distill=0)
+    weight, no_latent = (
+        PRESET.weights.consistency,
+        replace(PRESET.joint, latent=0, calibrate=0, distill=0, realign=0),
+    )
     assert [s.consistency for s in found] == [0.0, weight] and [s.masked for s in found] == [True, False]
     assert stages(replace(PRESET, background=None, masks="none", n_unlabeled=0, joint=no_latent), no_latent)[
         1
