@@ -101,7 +101,13 @@ def test_ranks_go_on_with_what_one_process_began(tmp_path: Path, alone: dict) ->
     assert [process.returncode for process in processes] == [0, 0], said
     assert_same_training(LiftedGAN.load(tmp_path / "run" / "model.safetensors").state_dict(), alone)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert list(dict.fromkeys(e["phase"] for e in lines)) == ["explore", "align", "exploit", "calibrate"]
+    assert list(dict.fromkeys(e["phase"] for e in lines)) == [
+        "explore",
+        "align",
+        "exploit",
+        "calibrate",
+        "realign",
+    ]
 
 
 def test_one_process_never_touches_torch_distributed() -> None:
