@@ -96,29 +96,6 @@ def smoothness(
     return total / count.clamp_min(1.0)
 
 
-def pair_smoothness(
-    material: Float[Tensor, "n p c"],
-    other: Float[Tensor, "n p c"],
-    color: Float[Tensor, "n p 3"],
-    other_color: Float[Tensor, "n p 3"],
-    mask: Bool[Tensor, "n p"],
-    beta: float = BETA,
-    edge: float = 0.0,
-) -> Float[Tensor, ""]:
-    """``smoothness`` of any pairs of pixels, near or far: mean of |a_i - a_j| over pairs and channels,
-    weighted by exp(-|chi_i - chi_j|^2 / beta) and ``mask``; where ``edge`` is not 0, also by
-    exp(-(d / edge)^2), with d the difference of the pixels' log brightness.
-
-    Unlike there, weights are normalized: an image of many colors has as much say as one of few.
-    """
-    difference = chromaticity(color) - chromaticity(other_color)
-    alike = torch.exp(-difference.square().sum(-1, keepdim=True) / beta)
-    if edge:
-        bright, dark = (torch.log(x.mean(-1, keepdim=True) + CHROMATICITY_EPS) for x in (color, other_color))
-        alike = alike * torch.exp(-((bright - dark) / edge).square())
-    return masked_mean((material - other).abs(), alike * mask[..., None])
-
-
 def features_l1(
     features: Features,
     predicted: Float[Tensor, "n 3 h w"],

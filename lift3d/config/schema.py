@@ -21,6 +21,7 @@ from lift3d.seeds import BLOCK
 from lift3d.settings import REQUIRED, check, setting, shown
 
 MASKS = ("none", "background", "files", "auto")
+RETIRED = ("edges", "seen", "unseen")  # settings of refinement in files of before its robust loss
 TOLERANCE = 2e-4  # of priors against what the encoders reach: numbers are written with four decimals
 
 
@@ -105,14 +106,12 @@ class Refinement:
     open_bands: tuple[float, float] = setting(
         (1.0, 1.0), 0, 1, "fraction of open encoding bands, at the start and the end"
     )
+    shape: float = setting(3.0, 0, 1e9, "robust loss of the albedo that the image implies, for F_s")
     smooth_albedo: float = setting(0.5, 0, 1e9, "smoothness of the albedo between neighbors, lambda_reg1")
     smooth_specular: float = setting(0.2, 0, 1e9, "smoothness of the specular intensity, lambda_reg2")
     smooth_far: float = setting(0.5, 0, 1e9, "smoothness of the albedo between any two pixels")
     beta: float = setting(3e-5, 0, 1e9, "scale of the chromaticity-based smoothness")
     n_pixels: int = setting(512, 2, 10**7, "pixels of an image in a step")
-    edges: tuple[float, float] = setting(
-        (0.0, 0.0), 0, 1e9, "differences of log brightness that end smoothness, near and far; 0: none does"
-    )
     fields: float = setting(5e-4, 0, 1.0, "learning rate of F_s")
     material: float = setting(5e-4, 0, 1.0, "learning rate of F_m")
     code: float = setting(1e-3, 0, 1.0, "learning rate of the code")
@@ -121,13 +120,16 @@ class Refinement:
     cooldown: float = setting(0.5, 0, 1, "last fraction of the steps, in which the rates fall linearly to 0")
     eikonal: float = setting(0.1, 0, 1e9, "(|grad F_s| - 1)^2")
     outline: float = setting(0.2, 0, 1e9, "silhouette around the outline, lambda_m")
-    seen: float = setting(2.0, 0, 1e9, "distance from the joint model's surface where the camera sees it")
-    unseen: float = setting(5.0, 0, 1e9, "and where it does not")
+    hold_seen: float = setting(
+        1.0, 0, 1e9, "distance from the surface it starts from, where the camera sees it"
+    )
+    hold_unseen: float = setting(4.0, 0, 1e9, "and where it does not")
     hold_view: float = setting(1.0, 0, 1e9, "squared distance from the view it starts from")
     hold_light: float = setting(0.1, 0, 1e9, "squared distance from the light it starts from")
     patience: int = setting(
         60, 1, 10**9, "iterations without gain on pixels that are held out, after which it stops"
     )
+    after_finetuning: bool = setting(True, None, None, "fine-tuning ends with it, on the sample's own image")
 
 
 @dataclass(frozen=True)
@@ -213,11 +215,15 @@ class Preset:
 
     @staticmethod
     def from_json(text: str) -> "Preset":
-        """Inverse of ``to_json``; unknown and missing keys and wrong types raise ``ConfigError``."""
+        """Inverse of ``to_json``, without settings that were retired; unknown and missing keys and wrong
+        types raise ``ConfigError``.
+        """
         try:
             value = json.loads(text)
         except (ValueError, RecursionError, TypeError) as error:
             raise ConfigError(f"preset is not JSON: {error}") from error
+        if isinstance(value, dict) and isinstance(value.get("refine"), dict):
+            value["refine"] = {k: v for k, v in value["refine"].items() if k not in RETIRED}
         return from_plain(Preset, value, "preset")
 
 

@@ -60,7 +60,8 @@ def finetune(
     masks: str | Path | None = None,
 ) -> Instances:
     """Trains one sample of ``gan``, of ``seed`` or of a ``latent`` w, by the preset's schedules per instance,
-    into the folder ``out``; ``start`` is a joint model, or a preset to begin from nothing.
+    into the folder ``out``; ``start`` is a joint model, or a preset to begin from nothing. Where the preset
+    says ``refine.after_finetuning``, shading-based refinement on the sample's own image follows the stages.
 
     Raises ``ConfigError`` for what ``check_instance_run`` refuses, and ``CheckpointError`` for a GAN that
     does not fit the preset, or is not the one that the model was lifted from."""
@@ -110,6 +111,9 @@ def finetune(
         joint.source, model = str((out / MODEL).resolve()), joint
     sample = model.lift(w[None], z, None if z is None else [seed]).to("cpu")
     found = Instances([model], [joint], sample)
+    if preset.refine.after_finetuning:
+        own = one_sample(model, w, seed, source)
+        found = refine_sample(found, sample, own.masks, seed=seed, observer=observer)
     found.save(out / FILE)
     return found
 

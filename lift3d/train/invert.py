@@ -17,9 +17,7 @@ from lift3d.renderers import MeshRenderer
 from lift3d.scene.images import images_to_colors
 from lift3d.train.instance import refine_sample
 
-EDGES = (0.15, 0.4)  # photographs have details of the albedo that a smooth one would turn into shape
-SMOOTH = 0.3  # of a preset's smoothness of the albedo is left for photographs, near and far
-FASTER = 4.0  # is the learning rate of F_m
+FASTER = 4.0  # is the learning rate of F_m for photographs: their textures are new to it
 RESOLUTION = 64  # grid cells a side of the meshes that errors are measured on
 UNEXPLAINED = 0.07  # mean absolute error of colors, of [0, 1], from which an image is not of the model's kind
 AT_LIMIT = 0.95  # tanh of a rotation that E_v cannot exceed much
@@ -61,14 +59,8 @@ def invert_photograph(
 
 
 def for_photographs(config: Refinement) -> Refinement:
-    """A refinement whose albedo may change with brightness, and quickly."""
-    return replace(
-        config,
-        smooth_albedo=SMOOTH * config.smooth_albedo,
-        smooth_far=SMOOTH * config.smooth_far,
-        edges=EDGES,
-        material=FASTER * config.material,
-    )
+    """A refinement whose F_m learns quickly."""
+    return replace(config, material=FASTER * config.material)
 
 
 @torch.no_grad()

@@ -2,8 +2,10 @@
 code, view and light, and all of them are then fitted to that image alone.
 
 b images of s x s pixels, r pixels of each. A pixel is shaded where its ray first hits the surface, one point
-a pixel, so that normals and material see many pixels in every step. Shading alone says nothing of the outline
-and of sides that are not seen: the mask and the joint model do. Colors are in [0, 1], channels last.
+a pixel, so that normals and material see many pixels in every step. As in distillation, shape learns from the
+albedo that the image implies (implied.py), and F_m from colors on a surface that is fixed. Shading alone says
+nothing of the outline and of sides that are not seen: the mask and the joint model do. Colors are in [0, 1],
+channels last.
 """
 
 import copy
@@ -22,9 +24,10 @@ from lift3d.observer import Observer, SilentObserver
 from lift3d.render.surface_hits import first_hits
 from lift3d.scene.images import images_to_colors
 from lift3d.scene.lights import Lights
-from lift3d.scene.shading import Material, shade
+from lift3d.scene.shading import Material, shade, shading
 from lift3d.scene.surface import Surface, sdf_and_gradient, smooth_normal
 from lift3d.train.anchors import Anchors, change, near_surface
+from lift3d.train.implied import implied_albedo, shape_loss, smoothness
 from lift3d.train.outline import around_outline, outline_loss
 from lift3d.train.phase import Group, Losses, Phase
 from lift3d.train.pixels import at, pick, pixel_rays, with_neighbors
@@ -32,6 +35,7 @@ from lift3d.train.runner import Runner
 
 N_ANCHORS, N_ANCHORS_A_STEP = 2000, 96  # points where the joint model's signed distances are remembered
 N_OUTLINE = 128  # pixels around the outline in a step
+SMOOTH = 0.05  # of the smoothness of the albedo is left beside the robust loss, which keeps its edges
 HELD_OUT = 15  # one pixel in so many says when to stop
 CHECK_EVERY = 10  # steps
 GAIN = 0.005  # of the error of these pixels, that counts as one
@@ -56,6 +60,10 @@ class Instance(nn.Module):
     def surface(self) -> Surface:
         """The refined fields, as callables."""
         return condition(self.shape, self.material, self.code, self.open_bands)
+
+    def lights(self) -> Lights:
+        """The lights, ready to broadcast against pixels."""
+        return Lights.from_vector(self.light)[:, None]
 
     def into(self, model: LiftedGAN) -> LiftedGAN:
         """A copy of ``model`` with these fields, without gradients; it shares all other networks."""
@@ -118,26 +126,20 @@ def refine_groups(instance: Instance, config: Refinement) -> list[Group]:
 
 
 def refine_loss(instance: Instance, target: Target, config: Refinement, rng: torch.Generator) -> Losses:
-    """One step: colors and smooth albedo of random pixels and their neighbors, the outline, and the joint
-    model's signed distances, most of all on the unseen side.
+    """One step: what random pixels and their neighbors imply, their colors and smooth material, the outline,
+    and the joint model's signed distances, most of all on the unseen side.
     """
     surface, size = instance.surface(), target.mask.shape[-1]
     pixels = with_neighbors(pick(target.inside, config.n_pixels // 2, rng), size, rng)
     observed, known = at(target.colors, pixels), at(target.inside, pixels)
-    colors, material, gradient, hit = _shaded(instance, surface, pixels, size)
-    counts = known & hit
-    half = pixels.shape[1] // 2
-    everywhere = torch.arange(2 * half, device=pixels.device)
-    near = everywhere[:half]
-    far = torch.randperm(2 * half, generator=rng).to(pixels.device)
+    seen = _seen(instance, surface, pixels, size)
+    counts, material = known & seen.hit, seen.material
+    held = Material(*(x.detach() for x in (material.albedo, material.specular, material.shininess)))
+    factors = shading(seen.normal, seen.to_camera, held, instance.lights())
+    implied = implied_albedo(observed, factors, counts, rng)
 
-    def smooth(
-        map_: Float[Tensor, "b p c"], i: Int64[Tensor, " q"], j: Int64[Tensor, " q"], edge: float
-    ) -> Float[Tensor, ""]:
-        seen = counts[:, i] & counts[:, j]
-        return losses.pair_smoothness(
-            map_[:, i], map_[:, j], observed[:, i], observed[:, j], seen, config.beta, edge
-        )
+    def smooth(values: Float[Tensor, "b p c"], pairs: Int64[Tensor, "2 q"]) -> Float[Tensor, ""]:
+        return smoothness(implied, values, pairs, config.beta)
 
     k = torch.randint(N_ANCHORS, (N_ANCHORS_A_STEP,), generator=rng).to(pixels.device)
     some = Anchors(*(x[:, k] for x in (target.anchors.points, target.anchors.sdf, target.anchors.seen)))
@@ -146,14 +148,16 @@ def refine_loss(instance: Instance, target: Target, config: Refinement, rng: tor
         for now, then in ((instance.view, target.view), (instance.light, target.light))
     ]
     terms = {
-        "l1": losses.l1(colors, observed, counts[..., None]),
-        "near": config.smooth_albedo * smooth(material.albedo, near, near + half, config.edges[0]),
-        "far": config.smooth_far * smooth(material.albedo, everywhere, far, config.edges[1]),
-        "specular": config.smooth_specular * smooth(material.specular, near, near + half, config.edges[0]),
-        "eikonal": config.eikonal * losses.eikonal(gradient),
+        "shape": config.shape * shape_loss(implied),
+        "l1": losses.l1(seen.colors(instance.lights()), observed, counts[..., None]),
+        "near": SMOOTH * config.smooth_albedo * smooth(material.albedo, implied.near),
+        "far": SMOOTH * config.smooth_far * smooth(material.albedo, implied.far),
+        "specular": config.smooth_specular
+        * (smooth(material.specular, implied.near) + smooth(material.specular, implied.far)),
+        "eikonal": config.eikonal * losses.eikonal(seen.gradient),
         "outline": config.outline
         * outline_loss(surface, instance.view, target.outline, target.mask, N_OUTLINE, rng),
-        "joint": change(surface, some, config.seen, config.unseen),
+        "joint": change(surface, some, config.hold_seen, config.hold_unseen),
         "prior": config.hold_view * away[0] + config.hold_light * away[1],
     }
     return {"total": sum(terms.values()), **terms}
@@ -212,10 +216,10 @@ class Watch:
     @torch.no_grad()
     def error(self) -> float:
         """Mean absolute error of the held-out pixels' colors."""
-        size = self.target.mask.shape[-1]
-        colors, _, _, hit = _shaded(self.instance, self.instance.surface(), self.pixels, size)
-        seen = hit & at(self.target.held_out, self.pixels)
-        return losses.l1(colors, at(self.target.colors, self.pixels), seen[..., None]).item()
+        seen = _seen(self.instance, self.instance.surface(), self.pixels, self.target.mask.shape[-1])
+        counts = seen.hit & at(self.target.held_out, self.pixels)
+        colors = seen.colors(self.instance.lights())
+        return losses.l1(colors, at(self.target.colors, self.pixels), counts[..., None]).item()
 
     def __call__(self, step: int) -> bool:
         """After a step: whether it is enough."""
@@ -233,15 +237,29 @@ class Watch:
         self.instance.load_state_dict(state)
 
 
-def _shaded(
-    instance: Instance, surface: Surface, pixels: Int64[Tensor, "b n"], size: int
-) -> tuple[Float[Tensor, "b n 3"], Material, Float[Tensor, "b n 3"], Bool[Tensor, "b n"]]:
-    """Colors, material and gradient where the pixels' rays first hit the surface, and which do."""
+@dataclass(frozen=True)
+class Seen:
+    """The surface where the rays of n pixels of each image first hit it. The material is that of a fixed
+    surface: no gradient of it reaches the shape.
+    """
+
+    normal: Float[Tensor, "b n 3"]  # unit
+    gradient: Float[Tensor, "b n 3"]
+    to_camera: Float[Tensor, "b n 3"]  # unit
+    material: Material
+    hit: Bool[Tensor, "b n"]
+
+    def colors(self, lights: Lights) -> Float[Tensor, "b n 3"]:
+        """As F_m has them; the shape is fixed."""
+        return shade(self.normal.detach(), self.to_camera, self.material, lights)
+
+
+def _seen(instance: Instance, surface: Surface, pixels: Int64[Tensor, "b n"], size: int) -> Seen:
+    """What pixels show."""
     origins, directions = pixel_rays(instance.view, pixels, size)
     t, hit = first_hits(surface, origins, directions)
     points = origins + t[..., None] * directions
     _, feature, gradient = sdf_and_gradient(surface, points, create_graph=torch.is_grad_enabled())
     normal = smooth_normal(gradient)
-    material = surface.material(points, normal, feature)
-    lights = Lights.from_vector(instance.light)[:, None]
-    return shade(normal, -directions, material, lights), material, gradient, hit
+    material = surface.material(points, normal.detach(), feature.detach())
+    return Seen(normal, gradient, -directions, material, hit)

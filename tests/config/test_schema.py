@@ -49,6 +49,13 @@ def test_defaults_fill_in_what_has_one() -> None:
     assert Preset.from_json(without(asdict(DEMO), "weights", "beta")).weights.beta == 3e-5
 
 
+def test_retired_settings_of_older_files_are_left_out() -> None:
+    old = asdict(DEMO.refine) | {"edges": [0.1, 0.2], "seen": 2.0, "unseen": 5.0}
+    assert Preset.from_json(changed(refine=old)) == DEMO
+    with pytest.raises(ConfigError, match="refine: unknown setting 'edge', known are iterations"):
+        Preset.from_json(changed(refine={"edge": 1.0}))
+
+
 def test_null_is_welcome_only_where_it_means_something() -> None:
     assert Preset.from_json(changed(joint=None, background=None, masks="none", n_unlabeled=0)).joint is None
     with pytest.raises(ConfigError, match="preset.size is None, expected int"):

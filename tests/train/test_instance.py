@@ -14,18 +14,21 @@ from tiny_gan import PRESET, other_gan, tiny_gan
 
 from lift3d.cli.main import main
 from lift3d.config.presets import PRESETS, with_few_steps
-from lift3d.config.schema import Preset, Schedule
+from lift3d.config.schema import Preset, Refinement, Schedule
 from lift3d.errors import CheckpointError, ConfigError
 from lift3d.gan.files.load import save_gan
 from lift3d.instance import Instances, load
 from lift3d.model import LiftedGAN
 from lift3d.train import align, exploit, explore
 from lift3d.train import instance as module
+from lift3d.train.data import one_sample
 from lift3d.train.instance import finetune, refine_sample
 from lift3d.train.runner import Runner
 
 SCHEDULE = Schedule(16, 1, 3, 2, 3, 2, 2, 3, (0.8, 1.0), 0.2, 0.1)
-TOY = replace(PRESET, instance=(SCHEDULE,))
+TOY = replace(
+    PRESET, instance=(SCHEDULE,), refine=Refinement(iterations=20, n_pixels=16, material=2e-2, light=3e-2)
+)
 STEPS = {"n_rerendered": 2, "explore_first": 3, "explore": 2, "align": 1, "exploit": 2}
 
 
@@ -34,7 +37,7 @@ def shrunk(name: str) -> Preset:
     preset = PRESETS[name]
     schedules = tuple(replace(s, size=s.size // 8, **STEPS) for s in preset.instance)
     joint = None if preset.joint is None else replace(preset.joint, size=preset.size // 8)
-    changes = SMALL | {"encoder_width": 1 / 16}
+    changes = SMALL | {"encoder_width": 1 / 16, "refine": replace(preset.refine, iterations=4)}
     return replace(preset, size=preset.size // 8, instance=schedules, joint=joint, **changes)
 
 
@@ -91,6 +94,12 @@ def test_the_published_schedules_step_by_step(
     assert not any(r["mirror_shapes"] for r in runs if r["kind"] == "exploit")  # only joint training does
     predicted = [r["predict"] for r in runs if r["kind"] == "explore"]
     assert predicted == [not (cars and i < 3) for i in range(len(predicted))]
+    published = PRESETS[name].refine
+    assert (published.iterations, published.open_bands) == (1000, (1.0, 1.0))
+    assert (published.smooth_albedo, published.smooth_specular) == (0.5, 0.2)
+    (refinement,) = spied[1]
+    assert (refinement.kind, refinement.n_steps) == ("refine", 4)
+    assert [g.rate for g in refinement.groups] == [5e-4, 5e-4, 1e-3, 1e-3, 3e-3]
     made = load(tmp_path / "out")
     assert made.config.size == preset.size and made.samples.seed.tolist() == [3]
     assert (tmp_path / "out" / "model.safetensors").exists() == cars
@@ -140,6 +149,22 @@ def test_the_joint_model_stays_and_its_copy_learns(
     for name in ("stage-0-projections.png", "stage-1-intrinsics.png", "curves-exploit.png", "log.jsonl"):
         assert (out / name).stat().st_size > 0
     assert not list(out.glob("model*"))
+
+
+def test_fine_tuning_ends_with_the_refinement_of_its_image(
+    joint: LiftedGAN, finished: tuple[Path, Instances], tmp_path: Path
+) -> None:
+    _, found = finished
+    plain = load(joint.source)
+    plain.config = replace(TOY, refine=replace(TOY.refine, after_finetuning=False))
+    stages = finetune(plain, tiny_gan(), tmp_path / "stages", 7)
+    sample = stages.sample([0])
+    masks = one_sample(stages, sample.w[0], 7).masks
+    refined = refine_sample(stages, sample, masks, TOY.refine, seed=7)
+    assert torch.equal(refined.samples.light, found.samples.light)
+    assert not torch.equal(stages.samples.light, found.samples.light)
+    for name, tensor in refined.members[0].state_dict().items():
+        assert torch.equal(tensor, found.members[0].state_dict()[name]), name
 
 
 def test_the_file_is_the_returned_instance(joint: LiftedGAN, finished: tuple[Path, Instances]) -> None:

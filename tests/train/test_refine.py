@@ -6,7 +6,6 @@ import pytest
 import torch
 from tiny_gan import PRESET, tiny_gan
 
-from lift3d import losses
 from lift3d.config.schema import FieldConfig, Refinement
 from lift3d.model import LiftedGAN
 from lift3d.networks.fields import condition
@@ -90,7 +89,7 @@ def test_a_stronger_tie_keeps_the_unseen_side_closer(model, image, mask):
     assert (behind[..., 2] < 0.3).all()  # the view is frontal
 
     def moved(unseen: float) -> float:
-        instance = refine(model, image, mask, replace(CONFIG, unseen=unseen, seen=0.0))
+        instance = refine(model, image, mask, replace(CONFIG, hold_unseen=unseen, hold_seen=0.0))
         with torch.no_grad():
             return (instance.surface().sdf(behind)[0] - start.surface().sdf(behind)[0]).abs().mean().item()
 
@@ -117,6 +116,19 @@ def test_everything_trains_and_nothing_else(model, image, mask):
         assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in group.parameters)
 
 
+def test_shape_learns_from_what_is_implied_and_material_from_colors(model, image, mask):
+    start = joint(model, image)
+    target = new_target(start, image, mask, torch.Generator().manual_seed(1))
+    for term in ("shape", "eikonal", "l1", "near", "far", "specular"):
+        start.zero_grad()
+        refine_loss(start, target, CONFIG, torch.Generator().manual_seed(2))[term].backward()
+        trained = [
+            any(p.grad is not None and p.grad.abs().sum() > 0 for p in field.parameters())
+            for field in (start.shape, start.material)
+        ]
+        assert trained == ([True, False] if term in ("shape", "eikonal") else [False, True]), term
+
+
 def test_refined_fields_in_a_model(model, image, refined):
     inside = refined.into(model)
     points = torch.rand(1, 20, 3, generator=torch.Generator().manual_seed(3)) - 0.5
@@ -127,24 +139,6 @@ def test_refined_fields_in_a_model(model, image, refined):
         model.surface(refined.code).sdf(points)[0],
     )
     assert torch.equal(inside.view_encoder(image), model.view_encoder(image))
-
-
-def test_pairs_of_neighbors_are_the_smoothness_of_a_patch_but_for_its_normalization():
-    rng = torch.Generator().manual_seed(0)
-    material, image = torch.rand(1, 1, 2, 3, generator=rng), torch.rand(1, 1, 2, 3, generator=rng)
-    beta, everywhere = 0.1, torch.ones(1, 1, dtype=torch.bool)
-    chi = losses.chromaticity(image)
-    weight = torch.exp(-(chi[..., 0, :] - chi[..., 1, :]).square().sum() / beta)
-    pair = losses.pair_smoothness(
-        material[:, :, 0], material[:, :, 1], image[:, :, 0], image[:, :, 1], everywhere, beta
-    )
-    torch.testing.assert_close(weight * pair, losses.smoothness(material, image, beta=beta))
-    assert (
-        losses.pair_smoothness(
-            material[:, :, 0], material[:, :, 1], image[:, :, 0], image[:, :, 1], ~everywhere, beta
-        )
-        == 0.0
-    )
 
 
 def test_refinement_stops_by_itself_and_keeps_its_best_state(model, image, mask):
@@ -188,15 +182,3 @@ def test_open_bands_go_from_sigma_min_to_sigma_max(model, image, mask, monkeypat
     assert seen == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9])
     assert float(instance.into(model).open_bands) == pytest.approx(instance.open_bands)
     assert float(model.open_bands) == 1.0
-
-
-def test_an_edge_of_brightness_ends_smoothness():
-    rng = torch.Generator().manual_seed(0)
-    a, b, color = (torch.rand(1, 4, 3, generator=rng) for _ in range(3))
-    everywhere, darker = (
-        torch.ones(1, 4, dtype=torch.bool),
-        color * torch.tensor([1.0, 1.0, 1e-3, 1e-3])[:, None],
-    )
-    gated = losses.pair_smoothness(a, b, color, darker, everywhere, 1e9, edge=0.1)
-    torch.testing.assert_close(gated, (a - b).abs()[:, :2].mean())
-    assert not torch.isclose(gated, losses.pair_smoothness(a, b, color, darker, everywhere, 1e9))
