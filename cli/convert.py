@@ -14,13 +14,7 @@ from lift3d.errors import ConfigError
 @click.argument("dataset", type=options.PATH)
 @click.option("--to", "kind", required=True, metavar="|".join(defaults.LAYOUTS), help="Layout to write.")
 @click.option("--out", type=options.PATH, required=True, help="Folder to write; it appears whole.")
-@click.option(
-    "--samples",
-    type=options.NumberList("all"),
-    default="all",
-    show_default=True,
-    help='"3", "0-9,12" or "all".',
-)
+@click.option("--samples", type=options.NumberList("all"), default="all", help='"3", "0-9,12" or "all".')
 @click.option("--split", metavar="train|val|test", help="Only the samples of one part of the split.")
 @options.overwrite
 def convert(

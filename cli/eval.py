@@ -17,13 +17,7 @@ Value = str | int | float | None
 @options.models
 @click.option("--heads", type=int, help="Use the first heads of the benchmark only.  [default: all]")
 @options.json_output
-@click.option(
-    "--relight",
-    type=int,
-    default=0,
-    show_default=True,
-    help="Also relight this many GAN samples: do their projections follow?",
-)
+@click.option("--relight", default=0, help="Also relight this many GAN samples: do their projections follow?")
 @options.threads
 def eval_command(
     models: tuple[str, ...], heads: int | None, as_json: bool, relight: int, threads: int | None

@@ -53,34 +53,19 @@ SUFFIXES = (*TEXTURED, ".ply", ".stl", ".html")
     help="File (.glb, .obj, .ply, .stl, .blend, .html), or a folder.",
 )
 @click.option(
-    "--format",
-    "kind",
-    default=defaults.EXPORT_FORMAT,
-    show_default=True,
-    metavar="NAME",
-    help="Of the files in a folder.",
+    "--format", "kind", default=defaults.EXPORT_FORMAT, metavar="NAME", help="Of the files in a folder."
 )
 @click.option(
     "--vertex-colors", is_flag=True, help="Colors at the vertices instead of textures (.glb, .obj, .blend)."
 )
-@click.option(
-    "--texture-size",
-    type=int,
-    default=defaults.TEXTURE_SIZE,
-    show_default=True,
-    metavar="TEXELS",
-    help="Side of a texture.",
-)
+@click.option("--texture-size", default=defaults.TEXTURE_SIZE, metavar="TEXELS", help="Side of a texture.")
 @click.option("--normal-map", is_flag=True, help="A texture of normals, too (.glb, .blend).")
 @click.option("--decimate", type=int, metavar="FACES", help="Faces at most.  [default: 20000 with textures]")
-@click.option(
-    "--material", default="exact", show_default=True, metavar="exact|pbr", help="Material of a .blend file."
-)
-@click.option("--scale", type=float, default=1.0, show_default=True, help="Meters per unit in a .blend file.")
+@click.option("--material", default="exact", metavar="exact|pbr", help="Material of a .blend file.")
+@click.option("--scale", default=1.0, help="Meters per unit in a .blend file.")
 @click.option(
     "--up",
     default=defaults.UP,
-    show_default=True,
     metavar="y|z",
     help="Axis that points up in .obj, .ply and .stl files; y in .glb, z in .blend files, always.",
 )

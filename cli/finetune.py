@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 @click.option(
     "--profile",
     default="full",
-    show_default=True,
     metavar="quick|full|paper",
     help="quick: every step, as a toy; paper: the preset as published.",
 )

@@ -33,14 +33,11 @@ def gan() -> None:
 @gan.command()
 @click.argument("images", type=options.PATH)
 @click.option("--out", type=options.PATH, required=True, help="Directory of the run.")
-@click.option(
-    "--resolution", type=int, default=64, show_default=True, help="Pixels per side, a power of two."
-)
+@click.option("--resolution", default=64, help="Pixels per side, a power of two.")
 @click.option(
     "--channels",
     type=(int, int),
     default=(1024, 128),
-    show_default=True,
     metavar="BASE MAX",
     help="A layer of r pixels has min(BASE / r, MAX) channels.",
 )
@@ -50,38 +47,29 @@ def gan() -> None:
     metavar="BASE MAX",
     help="The same for the discriminator.  [default: --channels]",
 )
-@click.option("--latent", type=int, default=128, show_default=True, help="Width of z and w.")
-@click.option("--mapping-layers", type=int, default=4, show_default=True)
+@click.option("--latent", default=128, help="Width of z and w.")
+@click.option("--mapping-layers", default=4)
 @click.option("--noise", is_flag=True, help="Give the generator noise inputs.")
 @click.option(
     "--alias-free", is_flag=True, help="Train a StyleGAN3 (configuration T): many times as slow on a CPU."
 )
 @click.option("--kimg", type=float, help="Stop after this many thousand images in all.")
 @click.option("--hours", type=float, help="Stop after this time; --resume goes on.")
-@click.option("--batch", type=int, default=32, show_default=True, help="Images per iteration.")
-@click.option("--lr", type=float, default=0.0025, show_default=True, help="Learning rate of both networks.")
+@click.option("--batch", default=32, help="Images per iteration.")
+@click.option("--lr", default=0.0025, help="Learning rate of both networks.")
 @click.option(
     "--gamma", type=float, help="Weight of R1.  [default: 0.1 at 64 pixels, growing with their number]"
 )
-@click.option("--ema-kimg", type=float, default=10.0, show_default=True, help="Half-life of the average.")
-@click.option(
-    "--mirror/--no-mirror", default=True, show_default=True, help="Flip half of the real images left-right."
-)
+@click.option("--ema-kimg", default=10.0, help="Half-life of the average.")
+@click.option("--mirror/--no-mirror", default=True, help="Flip half of the real images left-right.")
 @click.option(
     "--augment",
     type=click.Choice(["none", "ada"]),
     default="ada",
-    show_default=True,
     help="Augment what the discriminator sees, as much as it overfits; for small sets of images.",
 )
 @click.option("--grow-from", type=options.PATH, help="Run or GAN file to start from.")
-@click.option(
-    "--checkpoint-kimg",
-    type=float,
-    default=20.0,
-    show_default=True,
-    help="Thousand images between checkpoints.",
-)
+@click.option("--checkpoint-kimg", default=20.0, help="Thousand images between checkpoints.")
 @options.seed
 @options.overwrite
 @options.resume
@@ -203,17 +191,10 @@ def convert(file: Path, out: Path, half: bool, raw: bool, overwrite: bool) -> No
     "--seeds",
     type=options.NumberList(at_most=MAX_SEEDS),
     default="0-63",
-    show_default=True,
     help="One sample per seed, like 0-15,20.",
 )
-@click.option("--columns", type=int, default=8, show_default=True, help="Samples per row.")
-@click.option(
-    "--trunc",
-    type=float,
-    default=defaults.GAN_TRUNCATION,
-    show_default=True,
-    help="Truncation, 0 (the mean) to 1 (none).",
-)
+@click.option("--columns", default=8, help="Samples per row.")
+@click.option("--trunc", default=defaults.GAN_TRUNCATION, help="Truncation, 0 (the mean) to 1 (none).")
 @click.option("--class", "label", type=int, help="Class to draw, where the GAN has classes.")
 @click.option(
     "--translate",

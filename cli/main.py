@@ -88,7 +88,7 @@ def _sentence(error: OSError) -> str:
     return f"{where}{error.strerror or error}"
 
 
-@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="lift3d")
 def main() -> None:
     """Lift a pretrained 2D GAN to 3D; write multi-view, multi-light datasets and meshes from it."""

@@ -69,11 +69,7 @@ def refuse_without_effect(names: Collection[str], why: str) -> None:
 
 
 one_model = click.option(
-    "--model",
-    default="demo",
-    show_default=True,
-    metavar="NAME|FILE",
-    help="Bundled model, lifted checkpoint or instance.",
+    "--model", default="demo", metavar="NAME|FILE", help="Bundled model, lifted checkpoint or instance."
 )
 models = click.option(
     "--model",
@@ -93,9 +89,7 @@ def _seed(_: click.Context, __: click.Parameter, value: int) -> int:
     return value
 
 
-seed = click.option(
-    "--seed", type=int, callback=_seed, default=0, show_default=True, help="Seed of every random choice."
-)
+seed = click.option("--seed", callback=_seed, default=0, help="Seed of every random choice.")
 overwrite = click.option("--overwrite", is_flag=True, help="Replace what is already there.")
 resume = click.option("--resume", is_flag=True, help="Continue what an earlier, interrupted run left.")
 json_output = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -109,9 +103,7 @@ tensorboard = click.option(
 )
 steps = click.option("--steps", type=int, help="Steps at most.  [default: the preset's]")
 threads = click.option("--threads", type=int, help="CPU threads.  [default: all cores]")
-device = click.option(
-    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where to compute."
-)
+device = click.option("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="Where to compute.")
 
 
 def gan(command: Command) -> Command:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 @click.option(
     "--dataset",
     default="demo",
-    show_default=True,
     metavar="NAME|FILE.toml",
     help="Preset: domain and schedule; or a category of your own.",
 )
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 @click.option(
     "--profile",
     default="full",
-    show_default=True,
     metavar="quick|full|paper",
     help="quick: every step, as a toy; paper: the preset as published; what FILE.toml says stays.",
 )

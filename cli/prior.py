@@ -16,7 +16,7 @@ def prior() -> None:
 
 @prior.command()
 @options.one_model
-@click.option("--n", type=int, default=200, show_default=True, help="GAN samples to look at.")
+@click.option("--n", default=200, help="GAN samples to look at.")
 @options.seed
 @options.json_output
 @options.compute

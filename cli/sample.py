@@ -49,15 +49,9 @@ def _list_maps(context: click.Context, _: click.Parameter, value: str | None) ->
     "--latents", type=options.PATH, metavar="FILE", help="Latents: .npy of w [n, length], .npz of w or z."
 )
 @click.option("--interpolate", metavar="A:B:STEPS", help="From seed A to seed B, in W.")
-@click.option("--views", default=str(defaults.VIEWS), show_default=True, metavar="PLAN", help=VIEWS)
-@click.option("--lights", default=str(defaults.LIGHTS), show_default=True, metavar="PLAN", help=LIGHTS)
-@click.option(
-    "--size",
-    type=int,
-    default=defaults.IMAGE_SIZE,
-    show_default=True,
-    help="Pixels per side, a power of two.",
-)
+@click.option("--views", default=str(defaults.VIEWS), metavar="PLAN", help=VIEWS)
+@click.option("--lights", default=str(defaults.LIGHTS), metavar="PLAN", help=LIGHTS)
+@click.option("--size", default=defaults.IMAGE_SIZE, help="Pixels per side, a power of two.")
 @click.option("--trunc", type=float, help="Truncation of the GAN's latents, 0 to 1.  [default: the model's]")
 @click.option(
     "--maps",
@@ -66,11 +60,7 @@ def _list_maps(context: click.Context, _: click.Parameter, value: str | None) ->
     help='Intrinsic maps to store, separated by commas; "list" shows them.  [default: all]',
 )
 @click.option(
-    "--meshes",
-    default=str(defaults.MESH_FACES),
-    show_default=True,
-    metavar="none|full|FACES",
-    help="Meshes to store.",
+    "--meshes", default=str(defaults.MESH_FACES), metavar="none|full|FACES", help="Meshes to store."
 )
 @click.option("--split", metavar="SHARES", help="Training, validation and test samples, such as 0.8/0.1/0.1.")
 @click.option("--shard", metavar="I/K", help="Only the I-th of K runs of samples, for lift3d merge.")
@@ -78,7 +68,6 @@ def _list_maps(context: click.Context, _: click.Parameter, value: str | None) ->
     "--engine",
     type=click.Choice(("local", "ray")),
     default="local",
-    show_default=True,
     help="This process, or the shards as tasks of a Ray cluster, merged at the end.",
 )
 @click.option("--shards", type=int, metavar="K", help="Tasks of --engine ray.  [default: 64 at most]")
@@ -90,17 +79,10 @@ def _list_maps(context: click.Context, _: click.Parameter, value: str | None) ->
 @click.option(
     "--renderer",
     default=defaults.RENDERERS[0],
-    show_default=True,
     metavar="|".join(defaults.RENDERERS),
     help="How images are made.",
 )
-@click.option(
-    "--mesh-resolution",
-    type=int,
-    default=defaults.MESH_RESOLUTION,
-    show_default=True,
-    help="Grid cells per side of a mesh.",
-)
+@click.option("--mesh-resolution", default=defaults.MESH_RESOLUTION, help="Grid cells per side of a mesh.")
 @click.option("--contact-sheet", type=options.PATH, help="Also draw an overview of the file, a PNG.")
 @click.option(
     "--no-card", is_flag=True, help="Write no card (faces.card.md and its pictures) beside the file."

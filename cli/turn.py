@@ -15,7 +15,6 @@ from lift3d.cli.progress import RichObserver
     "seeds",
     type=options.NumberList(below=2**32),
     default="0",
-    show_default=True,
     help="Seed; two or more, such as 3,7, to morph.",
 )
 @click.option("--trunc", type=float, help="Truncation of the GAN's latents, 0 to 1.  [default: the model's]")
@@ -23,13 +22,12 @@ from lift3d.cli.progress import RichObserver
 @click.option(
     "--path",
     default="both",
-    show_default=True,
     metavar="turntable|swing|light|both|morph",
     help="What moves: a full turn, a swinging head, the light, head and light; or one head becomes another.",
 )
-@click.option("--size", type=int, default=256, show_default=True, help="Pixels per side.")
-@click.option("--fps", type=float, default=20.0, show_default=True, help="Frames per second.")
-@click.option("--seconds", type=float, default=4.0, show_default=True, help="Length.")
+@click.option("--size", default=256, help="Pixels per side.")
+@click.option("--fps", default=20.0, help="Frames per second.")
+@click.option("--seconds", default=4.0, help="Length.")
 @click.option("--with-gan", is_flag=True, help="Show the projection through the 2D GAN beside the render.")
 @options.overwrite
 @options.compute

@@ -19,12 +19,10 @@ from lift3d.errors import ConfigError
     metavar="NAME|FILE",
     help="Look at this model, or at these instances, instead.  [default: demo]",
 )
-@click.option("--port", type=int, default=8013, show_default=True, help="On 127.0.0.1; 0 takes a free one.")
+@click.option("--port", default=8013, help="On 127.0.0.1; 0 takes a free one.")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
-@click.option("--size", type=int, default=256, show_default=True, help="Pixels per side of the picture.")
-@click.option(
-    "--resolution", type=int, default=128, show_default=True, help="Grid cells per side of the model's mesh."
-)
+@click.option("--size", default=256, help="Pixels per side of the picture.")
+@click.option("--resolution", default=128, help="Grid cells per side of the model's mesh.")
 @options.device
 @click.option(
     "--threads", type=int, help="CPU threads.  [default: all cores but one, which is left to the browser]"
