@@ -21,7 +21,7 @@ from numpy import ndarray
 import lift3d
 from lift3d.export.blender.blend import MATERIALS, render_blend, write_blend
 from lift3d.export.objects import BUDGET, Finished, finish, from_model
-from lift3d.pictures import contact_sheet, grid, save_png
+from lift3d.pictures import contact_sheet, grid, save_image
 from lift3d.renderers import MeshRenderer
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import to_uint8
@@ -85,8 +85,8 @@ def main() -> None:
         heads[0], Cameras.from_view(TURN), Lights.from_vector(SUNS), "pbr", given.size, given.samples
     )
     names = ("lift3d", "Blender, exact", "Blender, pbr")
-    save_png(given.out / "blender-match.png", contact_sheet(rows, column_labels=names))
-    save_png(given.out / "blender-turn.png", grid([[over_white(image) for image in turn]]))
+    save_image(given.out / "blender-match.png", contact_sheet(rows, column_labels=names))
+    save_image(given.out / "blender-turn.png", grid([[over_white(image) for image in turn]]))
 
 
 if __name__ == "__main__":

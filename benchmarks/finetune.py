@@ -107,7 +107,7 @@ def main() -> None:
     photometric, bumps = torch.tensor(changes).mean(0).tolist()
     print(f"mean: photometric error {photometric - 1:+.0%}, relief x {bumps:.2f}")
     if args.pictures:
-        pictures.save_png(args.pictures, pictures.grid(rows))
+        pictures.save_image(args.pictures, pictures.grid(rows))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from lift3d.gan.files.load import load
 from lift3d.gan.latents import sample_images, sample_z
 from lift3d.gan.stylegan2 import Discriminator
 from lift3d.gan.training.feature_distance import fitted, frechet_distance, random_features
-from lift3d.pictures import grid, save_png
+from lift3d.pictures import grid, save_image
 from lift3d.plots import curves
 from lift3d.scene.images import to_float
 
@@ -83,7 +83,7 @@ def main() -> None:
             (5, "r_v: share of the margin that held-out images lose"),
         )
     ]
-    save_png(args.out / "overfitting.png", grid([[picture] for picture in pictures]))
+    save_image(args.out / "overfitting.png", grid([[picture] for picture in pictures]))
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def sheet(path: str, heads: Renders, columns: list[Renders]) -> None:
             row.append(pictures.normals_to_rgb(maps.normals.numpy(), maps.mask.numpy()))
             row.append(to_bytes(torch.where(maps.mask[..., None], maps.albedo, 1.0) * 2 - 1).numpy())
         rows.append(row)
-    pictures.save_png(path, pictures.grid(rows))
+    pictures.save_image(path, pictures.grid(rows))
 
 
 def main() -> None:

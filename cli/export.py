@@ -38,9 +38,7 @@ SUFFIXES = (*TEXTURED, ".ply", ".stl", ".html")
     type=options.NumberList(below=2**32),
     help='Seeds of the model\'s samples: "7", "0-9,12".  [default: 0]',
 )
-@click.option(
-    "--trunc", type=float, help="Truncation of the model's latents, 0 to 1.  [default: the model's]"
-)
+@options.truncation
 @click.option(
     "--resolution",
     type=int,
@@ -74,12 +72,6 @@ SUFFIXES = (*TEXTURED, ".ply", ".stl", ".html")
 @options.resume
 @options.threads
 def export(
-    dataset: Path | None,
-    sample: str | list[int] | None,
-    models: tuple[str, ...],
-    seed: list[int] | None,
-    trunc: float | None,
-    resolution: int | None,
     out: Path,
     kind: str,
     vertex_colors: bool,
@@ -93,6 +85,7 @@ def export(
     overwrite: bool,
     resume: bool,
     threads: int | None,
+    **source: object,
 ) -> None:
     """Write the meshes of a DATASET's samples, or of a model's, in the format that --out is named for."""
     options.require_one(overwrite, resume)
@@ -106,26 +99,25 @@ def export(
         raise ConfigError(
             "--normal-map is for .glb and .blend files with textures; leave it out, or write such a file"
         )
-    _refuse_without_effect(suffix, folder, textured)
+    _refuse_without_effect(suffix, out, folder, textured)
     if up not in ("y", "z"):
         raise ConfigError(f"--up is {up!r}, expected y or z")
     if not (folder or resume):
         options.require_new(out, overwrite)
     options.use_device("cpu", threads)
-    if suffix == ".html":
-        return _share(dataset, sample, models, seed, trunc, decimate, out, folder)
+    from lift3d.export.blender.blend import check_setting, find_blender, write_blend
     from lift3d.export.meshes.texture import check_size
     from lift3d.export.meshes.write import write_mesh
     from lift3d.export.objects import BUDGET, finish
 
     if suffix == ".blend":  # what would fail after minutes of work
-        from lift3d.export.blender.blend import check_setting, find_blender
-
         check_setting(material, scale)
         find_blender(blender)
     texels = check_size(texture_size) if textured else None
     n_faces = decimate if decimate is not None else BUDGET if textured else None
-    instances = _instances(dataset, sample, models, seed, trunc, resolution, textured)
+    instances = _instances(textured, **source)
+    if suffix == ".html":
+        return _share(instances, out, decimate, **source)
     paths = _paths(out, folder, suffix, instances.numbers)
     for path in paths.values():
         if not resume:
@@ -141,8 +133,6 @@ def export(
                 notes.add(instance.note)
                 observer.message(instance.note)
             if suffix == ".blend":
-                from lift3d.export.blender.blend import write_blend
-
                 scene = instance.cameras, instance.lights, instance.size, material, scale
                 write_blend(finished.mesh, path, *scene, finished.textures, blender)
             else:
@@ -153,28 +143,22 @@ def export(
 
 
 def _share(
-    dataset: Path | None,
-    sample: str | list[int] | None,
-    models: tuple[str, ...],
-    seed: list[int] | None,
-    trunc: float | None,
-    decimate: int | None,
+    instances: "Instances",
     out: Path,
-    folder: bool,
+    decimate: int | None,
+    dataset: Path | None,
+    models: tuple[str, ...],
+    truncation: float | None,
+    **_: object,
 ) -> None:
     """One page with all instances in it."""
-    if folder:
-        raise ConfigError(f"a page holds all instances: give a file such as {out / 'page.html'} as --out")
-    from lift3d import load
+    from lift3d import load, open_dataset
     from lift3d.export.viewer import share
 
-    instances = _instances(dataset, sample, models, seed, trunc, None, False)
     faces, numbers = share.FACES if decimate is None else decimate, instances.numbers
     if dataset is None:
-        page = share.from_model(load(*models), numbers, trunc, faces=faces, name=", ".join(models))
+        page = share.from_model(load(*models), numbers, truncation, faces=faces, name=", ".join(models))
     else:
-        from lift3d import open_dataset
-
         chosen = open_dataset(dataset)
         places = [chosen.indices.tolist().index(n) for n in numbers]
         meshes = lambda place: instances.instance(int(chosen.indices[place])).mesh  # noqa: E731
@@ -183,7 +167,7 @@ def _share(
     click.echo(f"{out}: {len(numbers)} instances, {len(page.text) / 1000:.0f} kB")
 
 
-def _refuse_without_effect(suffix: str, folder: bool, textured: bool) -> None:
+def _refuse_without_effect(suffix: str, out: Path, folder: bool, textured: bool) -> None:
     """Options that change nothing in a file of this kind."""
     if not folder:
         options.refuse_without_effect(["kind"], "on a single file, whose name decides")
@@ -196,22 +180,24 @@ def _refuse_without_effect(suffix: str, folder: bool, textured: bool) -> None:
     if not textured:
         options.refuse_without_effect(["texture_size"], "without textures")
     if suffix == ".html":
+        if folder:
+            raise ConfigError(f"a page holds all instances: give a file such as {out / 'page.html'} as --out")
         options.refuse_without_effect(["resolution", "resume"], "on a page")
 
 
 def _instances(
+    textured: bool,
     dataset: Path | None,
     sample: str | list[int] | None,
     models: tuple[str, ...],
     seed: list[int] | None,
-    trunc: float | None,
+    truncation: float | None,
     resolution: int | None,
-    textured: bool,
 ) -> "Instances":
     """Which instances the options name."""
     if dataset is None and not models:
         raise ConfigError("give a dataset (faces.h5 --sample 0) or a model (--model demo --seed 7)")
-    ours = {"--seed": seed, "--trunc": trunc, "--resolution": resolution}
+    ours = {"--seed": seed, "--trunc": truncation, "--resolution": resolution}
     for name, value in ({"--sample": sample} if dataset is None else ours).items():
         if value is not None:
             what = "model alone" if dataset is None else "dataset"
@@ -221,12 +207,11 @@ def _instances(
     from lift3d import load
     from lift3d.export.objects import from_dataset, from_model
 
-    one = models[0] if models else None
-
     if dataset is None:
         cells = defaults.MESH_RESOLUTION if resolution is None else resolution
-        return from_model(load(*models), _once(seed), trunc, cells)
-    return from_dataset(dataset, None if sample == "all" else _once(sample), one, textured)
+        return from_model(load(*models), _once(seed), truncation, cells)
+    numbers, model = None if sample == "all" else _once(sample), models[0] if models else None
+    return from_dataset(dataset, numbers, model, textured)
 
 
 def _once(numbers: list[int] | None) -> list[int]:

@@ -19,18 +19,13 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--model", metavar="NAME|FILE", help="Joint model to start from.  [default: demo]")
 @click.option("--dataset", metavar="NAME|FILE.toml", help="Start from nothing, by this preset, instead.")
-@click.option(
-    "--profile",
-    default="full",
-    metavar="quick|full|paper",
-    help="quick: every step, as a toy; paper: the preset as published.",
-)
+@options.profile
 @options.gan
 @click.option("--latent", type=options.PATH, help="The sample of this w, a .npy file, instead of the seed's.")
 @click.option("--out", type=options.PATH, required=True, help="Directory of the run.")
 @options.masks
 @options.tensorboard
-@click.option("--dry-run", is_flag=True, help="Print the resolved settings as a file for --dataset and stop.")
+@options.dry_run
 @options.seed
 @options.overwrite
 @options.resume
@@ -54,7 +49,6 @@ def finetune(
 ) -> None:
     """Train one sample of a GAN, stage by stage, into an instance that all commands take as --model."""
     from lift3d.config.toml import to_toml
-    from lift3d.gan.published import find_gan
     from lift3d.masks.sources import with_masks
     from lift3d.train.instance import check_instance_run
     from lift3d.train.instance import finetune as run
@@ -62,27 +56,14 @@ def finetune(
     options.require_one(overwrite, resume)
     start, preset = _start(model, dataset, profile)
     if dry_run:
-        click.echo(to_toml(with_masks(preset, masks)), nl=False)
-        return
+        return click.echo(to_toml(with_masks(preset, masks)), nl=False)
     where = options.use_device(device, threads)
     check_instance_run(preset, out, resume, overwrite)
     w = None if latent is None else _latent(latent)
-    accepted = accept_license or (gan is None and options.accepts(preset))
     with RichObserver() as progress:
         observer = progress if tensorboard is None else TensorBoardObserver(progress, tensorboard)
-        loaded = options.load_gan(lambda: find_gan(preset, gan, accepted, observer), observer.message)
-        run(
-            start,
-            loaded,
-            out,
-            seed,
-            w,
-            observer,
-            resume=resume,
-            overwrite=overwrite,
-            device=where,
-            masks=masks,
-        )
+        loaded = options.find_gan(preset, gan, accept_license, observer)
+        run(start, loaded, out, seed, w, observer, resume, overwrite, device=where, masks=masks)
     click.echo(f"{out / 'instance.lift'}: done")
 
 

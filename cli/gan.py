@@ -55,7 +55,7 @@ def gan() -> None:
 )
 @click.option("--kimg", type=float, help="Stop after this many thousand images in all.")
 @click.option("--hours", type=float, help="Stop after this time; --resume goes on.")
-@click.option("--batch", default=32, help="Images per iteration.")
+@click.option("--batch", "batch_size", default=32, help="Images per iteration.")
 @click.option("--lr", default=0.0025, help="Learning rate of both networks.")
 @click.option(
     "--gamma", type=float, help="Weight of R1.  [default: 0.1 at 64 pixels, growing with their number]"
@@ -86,19 +86,16 @@ def train(
     alias_free: bool,
     kimg: float | None,
     hours: float | None,
-    batch: int,
     lr: float,
     gamma: float | None,
     ema_kimg: float,
-    mirror: bool,
-    augment: str,
     grow_from: Path | None,
     checkpoint_kimg: float,
-    seed: int,
     overwrite: bool,
     resume: bool,
     device: str,
     threads: int | None,
+    **settings: object,
 ) -> None:
     """Train on IMAGES: a folder of PNG, JPEG or WebP files, or a .npy file of uint8 [count, side, side, 3].
 
@@ -123,16 +120,13 @@ def train(
     config = GanTrainConfig(
         generator,
         DiscriminatorConfig(channels_for(resolution, *(d_channels or channels))),
-        batch_size=batch,
         g_lr=lr,
         d_lr=lr,
         r1_gamma=0.1 * (resolution / 64) ** 2 if gamma is None else gamma,
         ema_images=ema_kimg * 1000,
         style_mixing=0.0 if alias_free else 0.9,
-        mirror=mirror,
-        augment=augment,
         checkpoint_every=max(round(checkpoint_kimg * 1000), 1),
-        seed=seed,
+        **settings,
     )
     if grow_from is not None and grow_from.is_dir():
         grow_from = grow_from / CHECKPOINT
@@ -186,7 +180,7 @@ def convert(file: Path, out: Path, half: bool, raw: bool, overwrite: bool) -> No
 
 @gan.command()
 @click.argument("file", type=options.PATH)
-@click.option("--out", type=options.PATH, required=True, help="PNG to write.")
+@click.option("--out", type=options.PATH, required=True, help="Picture to write.")
 @click.option(
     "--seeds",
     type=options.NumberList(at_most=MAX_SEEDS),
@@ -220,13 +214,14 @@ def sample(
     import torch
 
     from lift3d.gan.latents import sample_images, sample_z
-    from lift3d.pictures import grid, save_png
+    from lift3d.pictures import grid, image_kind, save_image
     from lift3d.scene.images import images_to_colors, to_picture
 
     if columns < 1:
         raise ConfigError(f"--columns is {columns}, expected at least 1")
     if not math.isfinite(trunc):
         raise ConfigError(f"--trunc is {trunc}, expected a number, 0 to 1")
+    image_kind(out)
     options.require_new(out, overwrite)
     generator = _load(file, raw).generator
     condition = _condition(generator.config.c_dim, label)
@@ -237,7 +232,7 @@ def sample(
         c = None if condition is None else torch.tensor(condition).expand(len(z), -1)
         images = sample_images(generator, z, trunc, c, **motion).expand(-1, 3, -1, -1)
         pictures += list(to_picture(images_to_colors(images)))
-    save_png(out, grid([pictures[i : i + columns] for i in range(0, len(pictures), columns)]))
+    save_image(out, grid([pictures[i : i + columns] for i in range(0, len(pictures), columns)]))
     click.echo(f"{out}: {len(pictures)} samples")
 
 

@@ -22,7 +22,7 @@ RUN = ("instance.lift", "model.safetensors", "state.safetensors", "checkpoint.sa
 
 @click.command()
 @click.argument("file", type=options.PATH)
-@click.option("--contact-sheet", type=options.PATH, help="Also draw an overview of a dataset, a PNG.")
+@click.option("--contact-sheet", type=options.PATH, help="Also draw an overview of a dataset, a picture.")
 @options.overwrite
 @options.json_output
 def info(file: Path, contact_sheet: Path | None, overwrite: bool, as_json: bool) -> None:

@@ -17,28 +17,18 @@ from lift3d.errors import ConfigError
 @options.steps
 @options.overwrite
 @options.compute
-def invert(
-    photo: Path,
-    model: str,
-    box: tuple[float, ...] | None,
-    masks: str | None,
-    out: Path,
-    steps: int | None,
-    overwrite: bool,
-    device: str,
-    threads: int | None,
-) -> None:
+def invert(photo: Path, out: Path, overwrite: bool, **settings: object) -> None:
     """Make an object of a PHOTO of the model's kind: an instance, maps, views, lights, and a mesh."""
     options.require_new(out, overwrite)
-    invert_into(photo, model, box, masks, out, steps, device, threads, mesh=True)
+    invert_into(out, photo, **settings, mesh=True)
 
 
 def invert_into(
+    out: Path,
     photo: Path,
     model: str,
     box: tuple[float, ...] | None,
     masks: str | None,
-    out: Path,
     steps: int | None,
     device: str,
     threads: int | None,

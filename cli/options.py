@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lift3d.errors import BackendUnavailable, ConfigError
+from lift3d.observer import Observer
 from lift3d.settings import shown
 
 if TYPE_CHECKING:
@@ -100,6 +101,18 @@ masks = click.option(
 )
 tensorboard = click.option(
     "--tensorboard", type=PATH, help="Also write the losses for TensorBoard into this directory."
+)
+truncation = click.option(
+    "--trunc", "truncation", type=float, help="Truncation of the latents, 0 to 1.  [default: the model's]"
+)
+profile = click.option(
+    "--profile",
+    default="full",
+    metavar="quick|full|paper",
+    help="quick: every step, as a toy; paper: the preset as published; what FILE.toml says stays.",
+)
+dry_run = click.option(
+    "--dry-run", is_flag=True, help="Print the resolved settings as a file for --dataset and stop."
 )
 steps = click.option("--steps", type=int, help="Steps at most.  [default: the preset's]")
 threads = click.option("--threads", type=int, help="CPU threads.  [default: all cores]")
@@ -193,6 +206,14 @@ def load_gan(load: "Callable[[], LoadedGan]", say: Callable[[str], None]) -> "Lo
     return loaded
 
 
+def find_gan(preset: "Preset", gan: str | None, accept_license: bool, observer: Observer) -> "LoadedGan":
+    """The 2D GAN that a command lifts, by its options."""
+    from lift3d.gan.published import find_gan
+
+    accepted = accept_license or (gan is None and _accepts(preset))
+    return load_gan(lambda: find_gan(preset, gan, accepted, observer), observer.message)
+
+
 def require_one(overwrite: bool, resume: bool) -> None:
     """--overwrite and --resume contradict each other."""
     if overwrite and resume:
@@ -207,7 +228,7 @@ def require_new(path: Path, replace: bool) -> None:
         raise ConfigError(f"{path.parent} is no folder; make it, or choose another path")
 
 
-def accepts(preset: "Preset") -> bool:
+def _accepts(preset: "Preset") -> bool:
     """Asks whether the terms of a GAN that must be downloaded are accepted, where there is someone to ask."""
     from lift3d.gan.published import published_gan
 

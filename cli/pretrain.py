@@ -13,7 +13,7 @@ from lift3d.cli.table import table
 if TYPE_CHECKING:
     import torch
 
-    from lift3d.config.schema import Preset
+    from lift3d.train.estimate import Estimate
 
 
 @click.command()
@@ -24,12 +24,7 @@ if TYPE_CHECKING:
     help="Preset: domain and schedule; or a category of your own.",
 )
 @click.option("--out", type=options.PATH, required=True, help="Directory of the run.")
-@click.option(
-    "--profile",
-    default="full",
-    metavar="quick|full|paper",
-    help="quick: every step, as a toy; paper: the preset as published; what FILE.toml says stays.",
-)
+@options.profile
 @options.gan
 @options.masks
 @click.option(
@@ -38,7 +33,7 @@ if TYPE_CHECKING:
     help="Pictures framed like the GAN's (a folder or .npy) that E_I learns from, too.",
 )
 @options.tensorboard
-@click.option("--dry-run", is_flag=True, help="Print the resolved settings as a file for --dataset and stop.")
+@options.dry_run
 @click.option(
     "--estimate",
     "as_estimate",
@@ -68,9 +63,9 @@ def pretrain(
 ) -> None:
     """Train shape, material and encoders on a GAN's samples, stage by stage."""
     from lift3d.config.toml import open_preset, to_toml
-    from lift3d.gan.published import find_gan
     from lift3d.masks.sources import with_masks
     from lift3d.observer import SilentObserver
+    from lift3d.train.estimate import estimate
     from lift3d.train.joint import check_run
     from lift3d.train.joint import pretrain as run
     from lift3d.train.ranks import joined_ranks
@@ -78,20 +73,19 @@ def pretrain(
     options.require_one(overwrite, resume)
     preset = open_preset(dataset, profile)
     if dry_run:
-        click.echo(to_toml(with_masks(preset, masks)), nl=False)
-        return
+        return click.echo(to_toml(with_masks(preset, masks)), nl=False)
     where = options.use_device(device, threads)
     if as_estimate:
-        _estimate(preset, gan, accept_license, masks, where, out)
-        return
+        with RichObserver() as observer:
+            loaded = options.find_gan(preset, gan, accept_license, observer)
+            return click.echo(_described(estimate(preset, loaded, where, masks, observer), where, out))
     check_run(preset, out, resume, overwrite)
     with joined_ranks(where) as ranks, RichObserver() as progress:
         observer = progress if ranks.is_first else SilentObserver()
         if tensorboard is not None and ranks.is_first:
             observer = TensorBoardObserver(progress, tensorboard)
         with ranks.first_alone():  # who may download what the others then find
-            accepted = accept_license or (gan is None and options.accepts(preset))
-            loaded = options.load_gan(lambda: find_gan(preset, gan, accepted, observer), observer.message)
+            loaded = options.find_gan(preset, gan, accept_license, observer)
         run(
             preset,
             loaded,
@@ -109,29 +103,15 @@ def pretrain(
         click.echo(f"{out}: done")
 
 
-def _estimate(
-    preset: "Preset",
-    gan: str | None,
-    accept_license: bool,
-    masks: str | None,
-    device: "torch.device",
-    out: Path,
-) -> None:
-    """Runs the trial and prints what the training would take."""
-    from lift3d.gan.published import find_gan
-    from lift3d.train.estimate import estimate
-
-    with RichObserver() as observer:
-        accepted = accept_license or (gan is None and options.accepts(preset))
-        loaded = options.load_gan(lambda: find_gan(preset, gan, accepted, observer), observer.message)
-        found = estimate(preset, loaded, device, masks, observer)
+def _described(found: "Estimate", device: "torch.device", out: Path) -> str:
+    """What the training would take."""
     header = ("phase", "times", "seconds each", "hours")
     rows = [(c.kind, str(c.count), f"{c.each:.3g}", f"{c.seconds / 3600:.2f}") for c in found.costs]
     total = ("all", "", "", f"{found.seconds / 3600:.2f}")
-    click.echo(table([header, *rows, total]))
     at = out if out.exists() else next(parent for parent in out.absolute().parents if parent.exists())
     device_memory = f", of {device} {found.device_bytes / 1e9:.1f} GB" if found.device_bytes else ""
-    click.echo(
-        f"\nmemory {found.host_bytes / 1e9:.1f} GB{device_memory}; disk {found.disk_bytes / 1e9:.1f} GB, "
+    return (
+        f"{table([header, *rows, total])}\n\n"
+        f"memory {found.host_bytes / 1e9:.1f} GB{device_memory}; disk {found.disk_bytes / 1e9:.1f} GB, "
         f"{shutil.disk_usage(at).free / 1e9:.1f} GB are free; pseudo-labels come on top of the time"
     )

@@ -19,23 +19,27 @@ from lift3d.cli.progress import RichObserver
 @options.overwrite
 @options.compute
 def refine(
-    model: str,
+    out: Path,
     image: Path | None,
     box: tuple[float, ...] | None,
     masks: str | None,
-    out: Path,
-    steps: int | None,
     seed: int,
     overwrite: bool,
-    device: str,
-    threads: int | None,
+    **settings: object,
 ) -> None:
     """Refine a sample of a model, an instance, or an image, by its shading: shape, material, view, light."""
     options.require_new(out, overwrite)
     if image is not None:
         options.refuse_without_effect(["seed"], "with --image")
-        return invert_into(image, model, box, masks, out, steps, device, threads, mesh=False)
+        return invert_into(out, image, box=box, masks=masks, **settings, mesh=False)
     options.refuse_without_effect(["box", "masks"], "without --image")
+    _refine_sample(out, seed, **settings)
+
+
+def _refine_sample(
+    out: Path, seed: int, model: str, steps: int | None, device: str, threads: int | None
+) -> None:
+    """Refines the model's sample of a seed, or an instance, and writes its folder."""
     from lift3d import load
     from lift3d.export.inversion import write_inversion
     from lift3d.instance import FILE

@@ -29,14 +29,22 @@ LIGHTS = (
 )
 
 
-def _list_maps(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
-    """``--maps list`` needs no other option, and ends the command."""
-    if value == "list":
-        from lift3d.export.hdf5.schema import MAPS, SPECS
+def _maps(context: click.Context, _: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """Names between commas; "list" needs no other option, and ends the command."""
+    from lift3d.export.hdf5.schema import MAPS, SPECS
 
+    if value == "list":
         click.echo("\n".join(f"{name:<17} {SPECS[name].description}" for name in MAPS))
         context.exit()
-    return value
+    return MAPS if value is None else tuple(name.strip() for name in value.split(","))
+
+
+def _shares(_: click.Context, __: click.Parameter, value: str | None) -> tuple[float, ...]:
+    """Numbers between slashes."""
+    try:
+        return () if value is None else tuple(float(part) for part in value.split("/"))
+    except ValueError as error:
+        raise ConfigError(f"--split is {shown(value)}, expected three numbers such as 0.8/0.1/0.1") from error
 
 
 @click.command()
@@ -52,18 +60,23 @@ def _list_maps(context: click.Context, _: click.Parameter, value: str | None) ->
 @click.option("--views", default=str(defaults.VIEWS), metavar="PLAN", help=VIEWS)
 @click.option("--lights", default=str(defaults.LIGHTS), metavar="PLAN", help=LIGHTS)
 @click.option("--size", default=defaults.IMAGE_SIZE, help="Pixels per side, a power of two.")
-@click.option("--trunc", type=float, help="Truncation of the GAN's latents, 0 to 1.  [default: the model's]")
+@options.truncation
 @click.option(
     "--maps",
     is_eager=True,
-    callback=_list_maps,
+    callback=_maps,
     help='Intrinsic maps to store, separated by commas; "list" shows them.  [default: all]',
 )
 @click.option(
     "--meshes", default=str(defaults.MESH_FACES), metavar="none|full|FACES", help="Meshes to store."
 )
-@click.option("--split", metavar="SHARES", help="Training, validation and test samples, such as 0.8/0.1/0.1.")
-@click.option("--shard", metavar="I/K", help="Only the I-th of K runs of samples, for lift3d merge.")
+@click.option(
+    "--split",
+    callback=_shares,
+    metavar="SHARES",
+    help="Training, validation and test samples, such as 0.8/0.1/0.1.",
+)
+@click.option("--shard", default="1/1", metavar="I/K", help="Only the I-th of K runs of samples, for merge.")
 @click.option(
     "--engine",
     type=click.Choice(("local", "ray")),
@@ -83,7 +96,7 @@ def _list_maps(context: click.Context, _: click.Parameter, value: str | None) ->
     help="How images are made.",
 )
 @click.option("--mesh-resolution", default=defaults.MESH_RESOLUTION, help="Grid cells per side of a mesh.")
-@click.option("--contact-sheet", type=options.PATH, help="Also draw an overview of the file, a PNG.")
+@click.option("--contact-sheet", type=options.PATH, help="Also draw an overview of the file, a picture.")
 @click.option(
     "--no-card", is_flag=True, help="Write no card (faces.card.md and its pictures) beside the file."
 )
@@ -93,28 +106,16 @@ def _list_maps(context: click.Context, _: click.Parameter, value: str | None) ->
 @options.resume
 @options.compute
 def sample(
-    n: int | None,
     out: Path,
     models: tuple[str, ...],
-    seed: int,
+    n: int | None,
     seeds: list[int] | None,
     latents: Path | None,
     interpolate: str | None,
-    views: str,
-    lights: str,
-    size: int,
-    trunc: float | None,
-    maps: str | None,
-    meshes: str,
-    split: str | None,
-    shard: str | None,
     engine: str,
     shards: int | None,
     ray_address: str | None,
     num_gpus_per_task: float | None,
-    gan: bool,
-    renderer: str,
-    mesh_resolution: int,
     contact_sheet: Path | None,
     no_card: bool,
     dry_run: bool,
@@ -123,47 +124,33 @@ def sample(
     resume: bool,
     device: str,
     threads: int | None,
+    **settings: object,
 ) -> None:
     """Write multi-view, multi-light images with their intrinsic maps and meshes.
 
     Files of views and lights are described in docs/plans.md.
     """
     from lift3d import load
-    from lift3d.export.dataset import MAPS, DatasetPlan, write_dataset
+    from lift3d.export.dataset import DatasetPlan, write_dataset
+    from lift3d.export.estimate import estimate, require_room
+    from lift3d.pictures import image_kind
 
     instances = _instances(seeds, latents, interpolate)
-    plan = DatasetPlan(
-        n=N if n is None and instances.n is None else n,
-        seed=seed,
-        latents=instances,
-        views=views,
-        lights=lights,
-        size=size,
-        truncation=trunc,
-        maps=MAPS if maps is None else tuple(name.strip() for name in maps.split(",")),
-        meshes=meshes,
-        split=() if split is None else _shares(split),
-        shard="1/1" if shard is None else shard,
-        gan=gan,
-        renderer=renderer,
-        mesh_resolution=mesh_resolution,
-        model=", ".join(Path(name).name for name in models),
-    )
+    n = N if n is None and instances.n is None else n
+    names = ", ".join(Path(name).name for name in models)
+    plan = DatasetPlan(n, latents=instances, model=names, **settings)
     if engine != "ray":
         options.refuse_without_effect(("shards", "ray_address", "num_gpus_per_task"), "without --engine ray")
     if contact_sheet is not None:
+        image_kind(contact_sheet)
         options.require_new(contact_sheet, overwrite or resume)
     if not no_card:
         options.require_new(out.with_suffix(".card.md"), overwrite or resume or out.exists())
     lifted = load(*models).to(options.use_device(device, threads))
     if dry_run:
-        from lift3d.export.estimate import estimate
-
         plan = plan.resolved(lifted.config.truncation)
         return click.echo(_described(plan, out, estimate(lifted, plan, out, resume)))
     if not force:
-        from lift3d.export.estimate import require_room
-
         require_room(lifted, plan, out, resume)
     with RichObserver(images=plan.views.n * plan.lights.n) as observer:
         if engine == "ray":
@@ -219,11 +206,3 @@ def _instances(seeds: list[int] | None, latents: Path | None, interpolate: str |
     if latents is not None:
         return LatentPlan.read(latents)
     return LatentPlan() if interpolate is None else LatentPlan.interpolate(interpolate)
-
-
-def _shares(text: str) -> tuple[float, ...]:
-    """Numbers between slashes."""
-    try:
-        return tuple(float(part) for part in text.split("/"))
-    except ValueError as error:
-        raise ConfigError(f"--split is {shown(text)}, expected three numbers such as 0.8/0.1/0.1") from error

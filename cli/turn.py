@@ -17,7 +17,7 @@ from lift3d.cli.progress import RichObserver
     default="0",
     help="Seed; two or more, such as 3,7, to morph.",
 )
-@click.option("--trunc", type=float, help="Truncation of the GAN's latents, 0 to 1.  [default: the model's]")
+@options.truncation
 @click.option("--out", type=options.PATH, required=True, help="A .gif, .mp4, or .png strip.")
 @click.option(
     "--path",
@@ -34,7 +34,7 @@ from lift3d.cli.progress import RichObserver
 def turn(
     models: tuple[str, ...],
     seeds: list[int],
-    trunc: float | None,
+    truncation: float | None,
     out: Path,
     path: str,
     size: int,
@@ -53,7 +53,7 @@ def turn(
     options.require_new(out, overwrite)
     lifted = load(*models).to(options.use_device(device, threads))
     with RichObserver() as observer:
-        samples = lifted.sample(seeds, trunc)
+        samples = lifted.sample(seeds, truncation)
         frames = list(film(lifted, samples, path, round(fps * seconds), size, with_gan, observer))
     write_film(out, frames, fps)
     click.echo(f"{out}: {len(frames)} frames, {out.stat().st_size / 1e6:.1f} MB")

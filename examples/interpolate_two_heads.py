@@ -5,7 +5,7 @@ import sys
 import torch
 
 import lift3d
-from lift3d.pictures import grid, save_png
+from lift3d.pictures import grid, save_image
 from lift3d.scene.images import to_picture
 
 model = lift3d.load("demo")
@@ -17,4 +17,4 @@ steps = []
 for t in torch.linspace(0.0, 1.0, 6):
     maps = model.render(first.code.lerp(last.code, t), camera, light, size=128)
     steps.append(to_picture(maps.colors[0, 0]))
-save_png(sys.argv[1] if len(sys.argv) > 1 else "walk.png", grid([steps]))
+save_image(sys.argv[1] if len(sys.argv) > 1 else "walk.png", grid([steps]))

@@ -5,7 +5,7 @@ import sys
 import torch
 
 import lift3d
-from lift3d.pictures import grid, save_png
+from lift3d.pictures import grid, save_image
 from lift3d.scene.images import to_picture
 
 model = lift3d.load("demo")
@@ -18,4 +18,4 @@ lights = lift3d.Lights.from_direction(torch.tensor([[-1.0, 0.3, 1.0], [1.0, 0.3,
 
 maps = model.render(head.code, cameras, lights, size=128)
 rows = [[to_picture(maps.colors[v, l]) for v in range(4)] for l in range(2)]  # noqa: E741
-save_png(sys.argv[1] if len(sys.argv) > 1 else "views.png", grid(rows))
+save_image(sys.argv[1] if len(sys.argv) > 1 else "views.png", grid(rows))

@@ -24,7 +24,7 @@ from lift3d.export.contact_sheet import contact_sheet
 from lift3d.export.hdf5.reader import FileInfo, LiftedDataset, describe, open_dataset
 from lift3d.export.hdf5.schema import SPECS
 from lift3d.export.whole_file import write_whole
-from lift3d.pictures import save_png
+from lift3d.pictures import save_image
 from lift3d.plots import histograms
 
 LOOKED_AT = 256  # samples
@@ -61,8 +61,8 @@ def write_card(path: Path | str) -> Card:
     measured = measure(
         open_dataset(path, maps=[name for name in ("albedo", "specular", "mask") if _has(about, name)])
     )
-    save_png(card.sheet, contact_sheet(path, ROWS))
-    save_png(card.histograms, histograms(_panels(measured)))
+    save_image(card.sheet, contact_sheet(path, ROWS))
+    save_image(card.histograms, histograms(_panels(measured)))
     write_whole(card.text, text(about, measured, card).encode())
     return card
 

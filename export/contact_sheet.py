@@ -21,7 +21,7 @@ from lift3d.pictures import (
     image_to_rgb,
     label,
     normals_to_rgb,
-    save_png,
+    save_image,
     scalar_to_rgb,
 )
 from lift3d.pictures import contact_sheet as arrange
@@ -49,8 +49,8 @@ def contact_sheet(path: Path | str, n: int = ROWS) -> Picture:
 
 
 def write_contact_sheet(path: Path | str, out: Path | str, n: int = ROWS) -> int:
-    """``contact_sheet`` as a PNG; returns how many samples it shows."""
-    save_png(out, contact_sheet(path, n))
+    """``contact_sheet`` as an image file; returns how many samples it shows."""
+    save_image(out, contact_sheet(path, n))
     return min(n, len(open_dataset(path, maps=())))
 
 

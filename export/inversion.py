@@ -43,19 +43,19 @@ def write_inversion(
     sheet = pictures.contact_sheet(
         [[image, *row.values()] for row in rows], ["before", "after"], ["image", *rows[0]]
     )
-    pictures.save_png(folder / "before-after.png", sheet)
-    pictures.save_png(folder / "image.png", image)
+    pictures.save_image(folder / "before-after.png", sheet)
+    pictures.save_image(folder / "image.png", image)
     views = refined.view.new_zeros(len(YAWS), 6)
     views[:, 1] = views.new_tensor(YAWS)
     turned = _render(found, refined, Cameras.from_view(views), refined.lights, renderer)
-    pictures.save_png(folder / "views.png", pictures.grid([list(to_picture(turned.colors[:, 0]))]))
+    pictures.save_image(folder / "views.png", pictures.grid([list(to_picture(turned.colors[:, 0]))]))
     lights = refined.light.repeat(len(LIGHTS), 1)
     lights[:, 2:4] = lights.new_tensor(LIGHTS)
     lit = _render(found, refined, refined.cameras, Lights.from_vector(lights), renderer)
-    pictures.save_png(folder / "lights.png", pictures.grid([list(to_picture(lit.colors[0]))]))
+    pictures.save_image(folder / "lights.png", pictures.grid([list(to_picture(lit.colors[0]))]))
     own = _render(found, refined, refined.cameras, refined.lights, renderer)
     for name, picture in _maps(own).items():
-        pictures.save_png(folder / "maps" / f"{name}.png", picture)
+        pictures.save_image(folder / "maps" / f"{name}.png", picture)
     if mesh:
         finished = finish(from_model(found, [0]).instance(0), TEXELS, FACES)
         write_mesh(folder / "object.glb", finished.mesh, finished.textures)

@@ -21,7 +21,7 @@ from torch import Tensor
 from lift3d.config.schema import Preset
 from lift3d.errors import ConfigError, CorruptFile
 from lift3d.masks.background import background_masks
-from lift3d.pictures import save_png
+from lift3d.pictures import save_image
 
 MaskSource = Callable[[UInt8[Tensor, "n 3 s s"], Sequence[str]], Bool[Tensor, "n s s"]]
 RUN = "run:"  # before a command that makes masks
@@ -95,7 +95,7 @@ class MaskCommand:
             made.mkdir()
             files = [f"{i:07d}.png" for i in range(len(images))]
             for name, image in zip(files, images, strict=True):
-                save_png(given / name, image.permute(1, 2, 0).contiguous().cpu().numpy())
+                save_image(given / name, image.permute(1, 2, 0).contiguous().cpu().numpy())
             try:
                 done = subprocess.run(
                     [*shlex.split(self.command), given, made], capture_output=True, text=True
@@ -135,7 +135,7 @@ class MaskFolder:
         for i in missing:
             target = self.wanted / f"{names[i]}.png"
             target.parent.mkdir(parents=True, exist_ok=True)
-            save_png(target, images[i].permute(1, 2, 0).contiguous().numpy())
+            save_image(target, images[i].permute(1, 2, 0).contiguous().numpy())
         if missing:
             raise ConfigError(
                 f"{len(missing)} of {len(paths)} masks are missing, the first is {paths[missing[0]]}: draw "

@@ -26,7 +26,7 @@ def projections(model: LiftedGAN, samples: SampleSet, rerendered: Rerendered, pa
         count = min(9, rerendered.pseudo.shape[1])
         for images in (rerendered.pseudo, rerendered.projected):
             rows.append([picture(samples.images[i]), *(picture(images[i, j]) for j in range(count))])
-    pictures.save_png(path, pictures.grid(rows))
+    pictures.save_image(path, pictures.grid(rows))
 
 
 @torch.no_grad()
@@ -68,7 +68,7 @@ def intrinsics(model: LiftedGAN, samples: SampleSet, path: Path) -> None:
                 colors[2, 0],
             ]
         )
-    pictures.save_png(path, pictures.grid(rows))
+    pictures.save_image(path, pictures.grid(rows))
 
 
 def curves(log: Path, folder: Path) -> None:
@@ -88,4 +88,4 @@ def curves(log: Path, folder: Path) -> None:
                 phases.setdefault(phase, {}).setdefault(name, []).append((x, value))
     for phase, series in phases.items():
         picture = plots.curves(series, (900, 480), phase, log_y=True)
-        pictures.save_png(folder / f"curves-{phase}.png", picture)
+        pictures.save_image(folder / f"curves-{phase}.png", picture)

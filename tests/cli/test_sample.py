@@ -169,7 +169,7 @@ def test_every_default_is_said_in_one_place() -> None:
     assert (given["views"], given["lights"]) == (str(plan.views), str(plan.lights))
     assert (given["size"], given["meshes"]) == (plan.size, str(plan.meshes))
     assert (given["renderer"], given["mesh_resolution"]) == (plan.renderer, plan.mesh_resolution)
-    assert given["trunc"] is plan.truncation is None  # the model's
+    assert given["truncation"] is plan.truncation is None  # the model's
     assert next(p for p in sample_command.params if p.name == "renderer").metavar == "|".join(RENDERERS)
 
 

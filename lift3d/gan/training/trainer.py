@@ -38,7 +38,7 @@ from lift3d.gan.training.state import (
     save_state,
 )
 from lift3d.observer import Observer, SilentObserver
-from lift3d.pictures import grid, save_png
+from lift3d.pictures import grid, save_image
 from lift3d.scene.images import images_to_colors, to_float, to_picture
 from lift3d.whole_file import replacing
 
@@ -318,7 +318,7 @@ def save_run(out_dir: Path, state: GanTrainState, reference: Gaussian, observer:
     z = sample_z(state.generator_ema, 64, state.config.seed)
     rows = torch.cat([sample_images(state.generator_ema, z, psi) for psi in (0.7, 1.0)]).split(16)
     pictures = [list(to_picture(images_to_colors(row))) for row in rows]
-    save_png(out_dir / f"samples-{kimg}.png", grid(pictures, pad=0))
+    save_image(out_dir / f"samples-{kimg}.png", grid(pictures, pad=0))
     distance = frechet_distance(reference, _samples(state))
     _log(out_dir, observer, state, {"feature_distance": distance})
     save_state(out_dir / CHECKPOINT, state)
