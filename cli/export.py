@@ -10,6 +10,7 @@ from lift3d import defaults
 from lift3d.cli import options
 from lift3d.cli.progress import RichObserver
 from lift3d.errors import ConfigError
+from lift3d.observer import observed
 
 if TYPE_CHECKING:
     from lift3d.export.objects import Finished, Instances
@@ -125,8 +126,7 @@ def export(
     left = {number: path for number, path in paths.items() if not (resume and path.exists())}
     notes: set[str] = set()  # given already
     with RichObserver() as observer:
-        observer.start("exporting", len(left))
-        for number, path in left.items():
+        for number, path in observed(observer, "exporting", left.items()):
             start, instance = time.perf_counter(), instances.instance(number)
             finished = finish(instance, texels, n_faces, normal_map)
             if instance.note and instance.note not in notes:
@@ -137,9 +137,7 @@ def export(
                 write_blend(finished.mesh, path, *scene, finished.textures, blender)
             else:
                 write_mesh(path, finished.mesh, finished.textures, up)
-            observer.advance()
             click.echo(f"{path}: {_described(finished)}, in {time.perf_counter() - start:.1f} s")
-        observer.finish()
 
 
 def _share(

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from lift3d.errors import BackendUnavailable
+from lift3d.errors import optional
 from lift3d.observer import Observer
 
 LOG_SECONDS = 30.0  # between two lines where stderr is no terminal
@@ -90,11 +90,9 @@ class TensorBoardObserver:
     """Passes everything on to ``inner`` and writes the values as curves over the task's units."""
 
     def __init__(self, inner: Observer, directory: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise BackendUnavailable("--tensorboard needs a package: pip install tensorboard") from error
-        self.inner, self.writer, self.task, self.done = inner, SummaryWriter(directory), "", 0
+        remedy = "--tensorboard needs a package: pip install tensorboard"
+        writer = optional("torch.utils.tensorboard", remedy).SummaryWriter(directory)
+        self.inner, self.writer, self.task, self.done = inner, writer, "", 0
 
     def start(self, task: str, total: int | None) -> None:
         """See ``Observer``."""

@@ -18,7 +18,7 @@ from types import ModuleType
 
 import torch
 
-from lift3d.errors import BackendUnavailable, ConfigError, Lift3DError
+from lift3d.errors import ConfigError, Lift3DError, optional
 from lift3d.export.dataset import Model, PhaseSeconds, WriteReport, write_dataset
 from lift3d.export.hdf5.merge import merge
 from lift3d.export.hdf5.reader import describe
@@ -154,10 +154,7 @@ def _finished(plan: DatasetPlan, path: Path) -> WriteReport:
 @contextmanager
 def _cluster(address: str | None) -> Iterator[ModuleType]:
     """Ray, connected in the block."""
-    try:
-        import ray
-    except ImportError as error:
-        raise BackendUnavailable("--engine ray needs a package: pip install 'lift3d[ray]'") from error
+    ray = optional("ray", "--engine ray needs a package: pip install 'lift3d[ray]'")
     ours = not ray.is_initialized()
     if ours:
         terminate = signal.getsignal(signal.SIGTERM)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -16,10 +17,10 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from lift3d.errors import BackendUnavailable, ConfigError
+from lift3d.errors import ConfigError, optional
 from lift3d.export.whole_file import write_whole
 from lift3d.model import LiftedGAN, Samples
-from lift3d.observer import Observer, SilentObserver
+from lift3d.observer import Observer, observed
 from lift3d.pictures import grid
 from lift3d.renderers import MeshRenderer
 from lift3d.scene.cameras import Cameras
@@ -78,7 +79,7 @@ def film(
         raise ConfigError(f"{n_frames} frames of {size} pixels, expected at least 1 of 16 or more")
     if (path == "morph") != (len(samples) > 1):
         raise ConfigError(f"{len(samples)} seeds for path {path!r}: morph takes two or more, others one")
-    return _frames(model, samples, path, n_frames, size, with_gan, observer or SilentObserver())
+    return _frames(model, samples, path, n_frames, size, with_gan, observer)
 
 
 def _frames(
@@ -88,11 +89,10 @@ def _frames(
     n_frames: int,
     size: int,
     with_gan: bool,
-    observer: Observer,
+    observer: Observer | None,
 ) -> Iterator[Picture]:
     renderer = MeshRenderer(model.mesh(samples.code[0], max(128, size // 2)))
-    observer.start("frames", n_frames)
-    for i in range(n_frames):
+    for i in observed(observer, "frames", range(n_frames)):
         t = i / n_frames
         code, w = samples.code[0], samples.w[0]
         if path == "morph":
@@ -105,9 +105,7 @@ def _frames(
         shown = [to_picture(colors[0])]
         if with_gan:
             shown.append(to_picture(_projected(model, w, colors, size)))
-        observer.advance()
         yield np.concatenate(shown, 1)
-    observer.finish()
 
 
 def scene_at(model: LiftedGAN, samples: Samples, path: Path3D, t: float) -> tuple[Cameras, Lights]:
@@ -187,11 +185,7 @@ def _mp4(frames: Sequence[Picture], fps: float | int) -> bytes:
         return target.read_bytes()
 
 
-def _ffmpeg() -> object:
-    try:
-        import imageio_ffmpeg
-    except ImportError as error:
-        raise BackendUnavailable(
-            ".mp4 films need an encoder: pip install imageio-ffmpeg, or write a .gif"
-        ) from error
-    return imageio_ffmpeg
+def _ffmpeg() -> ModuleType:
+    return optional(
+        "imageio_ffmpeg", ".mp4 films need an encoder: pip install imageio-ffmpeg, or write a .gif"
+    )

@@ -3,6 +3,9 @@
 The command line maps ``Lift3DError`` to exit code 1 in one place, ``cli/main.py``.
 """
 
+from importlib import import_module
+from types import ModuleType
+
 
 class Lift3DError(Exception):
     """Base of all errors a user can cause and repair."""
@@ -30,3 +33,11 @@ class RankLost(Lift3DError):
 
 class TrainingDiverged(Lift3DError):
     """A loss or a gradient became non-finite or dead; the last good checkpoint was kept."""
+
+
+def optional(module: str, remedy: str) -> ModuleType:
+    """A module of a package that may not be there: ``BackendUnavailable`` then says the ``remedy``."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise BackendUnavailable(remedy) from error

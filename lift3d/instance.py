@@ -20,10 +20,6 @@ from lift3d.checkpoint import copy_tensors, read_tensors, require_format, write_
 from lift3d.errors import CheckpointError, ConfigError, CorruptFile
 from lift3d.gan.generator import Liftable
 from lift3d.model import LiftedGAN, Samples
-from lift3d.render.maps import Maps
-from lift3d.renderers import Renderer
-from lift3d.scene.cameras import Cameras
-from lift3d.scene.lights import Lights
 from lift3d.scene.surface import Surface
 from lift3d.seeds import seed_list
 
@@ -84,18 +80,6 @@ class Instances(LiftedGAN):
     def surface(self, code: Float[Tensor, "b c"], mirror: Float[Tensor, " b"] | None = None) -> Surface:
         """Fields of the instance, as callables; all codes are of the same one."""
         return self.member(code[0]).surface(code, mirror)
-
-    def render(
-        self,
-        code: Float[Tensor, " c"],
-        cameras: Cameras,
-        lights: Lights,
-        size: int,
-        renderer: Renderer | None = None,
-    ) -> Maps:
-        """As ``LiftedGAN.render``, by the fields of the instance."""
-        self._check_render(code, cameras, lights, size, renderer)
-        return self.member(code).render(code, cameras, lights, size, renderer)
 
     def project(self, w: Float[Tensor, " w"], images: Float[Tensor, "k 3 h h"]) -> Float[Tensor, "k 3 H H"]:
         """As ``LiftedGAN.project``, by the E_w of the instance."""

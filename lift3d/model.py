@@ -28,7 +28,7 @@ from lift3d.gan.latents import sample_z
 from lift3d.networks.encoders import LightEncoder, ViewEncoder, image_encoder
 from lift3d.networks.fields import MaterialField, SDFField, condition
 from lift3d.render.maps import Maps
-from lift3d.renderers import MeshRenderer, Renderer
+from lift3d.renderers import Code, MeshRenderer, Renderer
 from lift3d.scene.batch import Batch
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import resize
@@ -146,12 +146,18 @@ class LiftedGAN(nn.Module):
         _require_length("w", w, len(self.generator.w_avg))
         w = w.to(self.generator.w_avg)
         image = self.images(w)
-        code, view, light = self.image_encoder(image), self.view_encoder(image), self.light_encoder(image)
         z = w.new_zeros(len(w), self.generator.z_dim) if z is None else z.to(w)
         seed = torch.tensor(
             [-1] * len(w) if seeds is None else [int(s) for s in seeds], dtype=torch.int64, device=w.device
         )
+        code, view, light = self.encode(image)
         return Samples(seed, z, w, code, image, view, light)
+
+    def encode(
+        self, images: Float[Tensor, "n 3 h h"]
+    ) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n 6"], Float[Tensor, "n 5"]]:
+        """Code, view and light of images in [-1, 1] of working size, by E_I, E_v and E_l."""
+        return self.image_encoder(images), self.view_encoder(images), self.light_encoder(images)
 
     @torch.no_grad()
     def invert(self, images: Float[Tensor, "n 3 h w"]) -> Samples:
@@ -163,7 +169,7 @@ class LiftedGAN(nn.Module):
         images = resize(images.to(self.device), self.config.size)
         mean = self.generator.w_avg.expand(len(images), -1)
         w = mean + self.offset(images, self.images(mean[:1]).expand_as(images))
-        code, view, light = self.image_encoder(images), self.view_encoder(images), self.light_encoder(images)
+        code, view, light = self.encode(images)
         seed = torch.full((len(images),), -1, device=self.device)
         return Samples(seed, w.new_zeros(len(w), self.generator.z_dim), w, code, images, view, light)
 
@@ -221,6 +227,10 @@ class LiftedGAN(nn.Module):
         from lift3d import show
 
         return show(self, *seeds)
+
+    def member(self, code: Float[Tensor, " c"]) -> "LiftedGAN":
+        """Whose fields show the object of this code: here those that all codes share."""
+        return self
 
     def surface(self, code: Float[Tensor, "b c"], mirror: Float[Tensor, " b"] | None = None) -> Surface:
         """Fields of each code, as callables."""
@@ -291,12 +301,7 @@ class LiftedGAN(nn.Module):
 
     @torch.no_grad()
     def render(
-        self,
-        code: Float[Tensor, " c"],
-        cameras: Cameras,
-        lights: Lights,
-        size: int,
-        renderer: Renderer | None = None,
+        self, code: Code, cameras: Cameras, lights: Lights, size: int, renderer: Renderer | None = None
     ) -> Maps:
         """Maps of one instance from v cameras, and its images under lights [l], or [v, l] of each view's own.
 
@@ -307,7 +312,7 @@ class LiftedGAN(nn.Module):
         cameras = cameras if cameras.batch_shape else cameras[None]
         lights = lights if lights.batch_shape else lights[None]
         renderer = MeshRenderer() if renderer is None else renderer
-        return renderer(self, code, cameras.to(self.device), lights.to(self.device), size)
+        return renderer(self.member(code), code, cameras.to(self.device), lights.to(self.device), size)
 
     def _check_render(
         self, code: object, cameras: object, lights: object, size: object, renderer: object

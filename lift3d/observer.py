@@ -3,7 +3,10 @@
 Rich progress bars and TensorBoard live behind this protocol in ``cli/``; the core never prints.
 """
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Collection, Iterator
+from typing import Protocol, TypeVar, runtime_checkable
+
+Item = TypeVar("Item")
 
 
 @runtime_checkable
@@ -33,3 +36,15 @@ class SilentObserver:
     def finish(self) -> None: ...
 
     def message(self, text: str) -> None: ...
+
+
+def observed(
+    observer: Observer | None, task: str, items: Collection[Item], units: Callable[[Item], int] = lambda _: 1
+) -> Iterator[Item]:
+    """The items one by one, as a task of the observer; ``units`` says how much an item counts."""
+    observer = observer or SilentObserver()
+    observer.start(task, sum(map(units, items)))
+    for item in items:
+        yield item
+        observer.advance(units(item))
+    observer.finish()

@@ -23,18 +23,15 @@ from lift3d.scene.mesh import Mesh
 if TYPE_CHECKING:
     import lift3d.model
 
+Code = Float[Tensor, " c"]  # of one instance
+
 
 @runtime_checkable
 class Renderer(Protocol):
     """Draws one instance of a lifted GAN: ``MeshRenderer`` or ``VolumeRenderer``."""
 
     def __call__(
-        self,
-        model: "lift3d.model.LiftedGAN",
-        code: Float[Tensor, " c"],
-        cameras: Cameras,
-        lights: Lights,
-        size: int,
+        self, model: "lift3d.model.LiftedGAN", code: Code, cameras: Cameras, lights: Lights, size: int
     ) -> Maps:
         """Maps of v views of size x size pixels, under lights [l] or [v, l]."""
 
@@ -47,12 +44,7 @@ class MeshRenderer:
     resolution: int = defaults.MESH_RESOLUTION  # grid cells a side of an extracted mesh
 
     def __call__(
-        self,
-        model: "lift3d.model.LiftedGAN",
-        code: Float[Tensor, " c"],
-        cameras: Cameras,
-        lights: Lights,
-        size: int,
+        self, model: "lift3d.model.LiftedGAN", code: Code, cameras: Cameras, lights: Lights, size: int
     ) -> Maps:
         """See ``Renderer``."""
         if self.mesh is None:
@@ -76,12 +68,7 @@ class VolumeRenderer:
     mesh: Mesh | None = None  # of the instance: rays are sampled only around it, in a seventh of the time
 
     def __call__(
-        self,
-        model: "lift3d.model.LiftedGAN",
-        code: Float[Tensor, " c"],
-        cameras: Cameras,
-        lights: Lights,
-        size: int,
+        self, model: "lift3d.model.LiftedGAN", code: Code, cameras: Cameras, lights: Lights, size: int
     ) -> Maps:
         """See ``Renderer``."""
         surface, sampling = model.shown_surface(code), self.sampling or model.config.sampling

@@ -58,7 +58,9 @@ MODULES = dict(modules())
 
 
 def imports(path: Path) -> Iterator[tuple[str, int]]:
-    """Modules imported anywhere in a file, and the line; ``from a import b`` is a.b where a.b is a module."""
+    """Modules imported anywhere in a file, and the line; ``from a import b`` is a.b where that is a module, and
+    ``optional("a", ...)`` is a.
+    """
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
@@ -67,6 +69,8 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
                 yield (full if full in MODULES else node.module), node.lineno
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "optional":
+            yield node.args[0].value, node.lineno
 
 
 def within(module: str, part: str) -> bool:

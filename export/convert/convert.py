@@ -4,7 +4,7 @@ The folder appears whole or not at all. ``lift3d.json`` in it says what it is, a
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from lift3d.errors import ConfigError
 from lift3d.export.convert import blenderproc, eg3d, nerf, png, usd, webdataset
 from lift3d.export.convert.sample import IMAGES, Sample
 from lift3d.export.hdf5.reader import LiftedDataset, describe, open_dataset
-from lift3d.observer import Observer, SilentObserver
+from lift3d.observer import Observer, observed
 from lift3d.whole_file import replacing_folder
 
 ABOUT, WRITTEN = "lift3d.json", "lift3d convert"
@@ -68,7 +68,7 @@ def convert(
     """
     if kind not in FORMATS:
         raise ConfigError(f"format is {kind!r}, expected one of {', '.join(FORMATS)}")
-    format_, about, observer = FORMATS[kind], describe(Path(path)), observer or SilentObserver()
+    format_, about = FORMATS[kind], describe(Path(path))
     present = {info.name for info in about.datasets}
     faces = open_dataset(path, maps=[name for name in format_.maps if name in present], split=split)
     places = chosen(faces, numbers, about.planned)
@@ -84,11 +84,10 @@ def convert(
     if not overwrite and Path(out).is_dir() and any(Path(out).iterdir()):
         raise ConfigError(f"{out} exists; --overwrite replaces it")
     with replacing_folder(out, lambda folder: overwrite and _ours(folder)) as folder:
-        observer.start(f"converting to {kind}", len(places))
-        format_.write(folder, _samples(faces, places, observer))
+        samples = observed(observer, f"converting to {kind}", places)
+        format_.write(folder, (Sample.of(faces[i], partial(faces.mesh, i)) for i in samples))
         (folder / ABOUT).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
         sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
-        observer.finish()
     unfinished = about.planned - about.done if numbers is None else 0
     return ConvertReport(len(places), unfinished, len(sizes), sum(sizes))
 
@@ -107,12 +106,6 @@ def chosen(faces: LiftedDataset, numbers: Sequence[int] | None, planned: int) ->
                 "asked for; lift3d sample --resume finishes it"
             )
     return list(place.values()) if numbers is None else [place[number] for number in dict.fromkeys(numbers)]
-
-
-def _samples(faces: LiftedDataset, places: Iterable[int], observer: Observer) -> Iterator[Sample]:
-    for place in places:
-        yield Sample.of(faces[place], partial(faces.mesh, place))
-        observer.advance()
 
 
 def _ours(folder: Path) -> bool:

@@ -16,7 +16,7 @@ from lift3d.export.hdf5.checks import GROUND, SHADING, VALUES, Arrays, Problems
 from lift3d.export.hdf5.file import dataset_names, open_file, parsed, read_array, reading, schema_problems
 from lift3d.export.hdf5.schema import SPECS, UNCHECKED, checksum
 from lift3d.export.hdf5.surface_checks import SHARP, UNSHARP, check_surface
-from lift3d.observer import Observer, SilentObserver
+from lift3d.observer import Observer, observed
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class VerifyReport:
 
 def verify(path: Path | str, observer: Observer | None = None, quick: bool = False) -> VerifyReport:
     """Check the file and all its done samples; ``quick``: schema, attributes and checksums only."""
-    observer, findings = observer or SilentObserver(), []
+    findings = []
     with open_file(Path(path), checked=False) as h5:
         with reading(f"{path}: its header"):
             findings += [Finding(name, None, problem) for name, problem in schema_problems(h5)]
@@ -54,16 +54,13 @@ def verify(path: Path | str, observer: Observer | None = None, quick: bool = Fal
             plan = parsed(path, h5.attrs["config"]).get("plan")
             volume = isinstance(plan, dict) and plan.get("renderer") == "neus"
             tolerance = UNSHARP if volume else SHARP
-        observer.start("samples", len(indices))
-        for i in indices:
+        for i in observed(observer, "samples", indices.tolist()):
             try:
-                arrays = {name: read_array(h5, name, int(i)) for name in names}
+                arrays = {name: read_array(h5, name, i) for name in names}
                 found = [*_bytes(arrays), *([] if quick else check_values(arrays, tolerance))]
             except CorruptFile as error:
                 found = [("checksum", str(error))]
-            findings += [Finding(name, int(i), problem) for name, problem in found]
-            observer.advance()
-        observer.finish()
+            findings += [Finding(name, i, problem) for name, problem in found]
     return VerifyReport(Path(path), len(indices), tuple(findings))
 
 

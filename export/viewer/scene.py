@@ -7,14 +7,13 @@ a light is (k_a, k_d, k_n, x, y, z) with a unit direction, in the world frame.
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lift3d.errors import ConfigError
@@ -27,8 +26,8 @@ from lift3d.instance import Instances
 from lift3d.model import LiftedGAN, Samples
 from lift3d.render.maps import Maps
 from lift3d.renderers import MeshRenderer, VolumeRenderer
-from lift3d.scene.cameras import Cameras
-from lift3d.scene.images import to_uint8
+from lift3d.scene.cameras import Cameras, pixel_grid
+from lift3d.scene.images import colors_to_images, images_to_colors, to_picture, to_uint8
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
 from lift3d.scene.shading import Material, shade
@@ -121,11 +120,8 @@ def shaded(
     that the page computes.
     """
     size = maps.mask.shape[-1]
-    x = (torch.arange(size, device=maps.mask.device) + 0.5) / size * 2 - 1
-    tangent = math.tan(math.radians(cameras.fov_deg) / 2)
-    grid = torch.stack(torch.meshgrid(-x, x, indexing="ij"), -1).flip(-1) * tangent
-    rays = torch.cat((-grid, torch.ones_like(grid[..., :1])), -1)
-    to_camera = torch.nn.functional.normalize(rays @ cameras.rotation[0], dim=-1)
+    _, rays = cameras[0].rays(pixel_grid(size, maps.mask.device), size)
+    to_camera = -rays.view(size, size, 3)
     material = Material(
         maps.albedo[0], maps.specular[0, ..., None] * gains[0], maps.shininess[0, ..., None] * gains[1]
     )
@@ -133,11 +129,6 @@ def shaded(
     lights = Lights(torch.nn.functional.normalize(lamp[3:], dim=0), lamp[0], lamp[1], lamp[2])
     colors = shade(maps.normals[0], to_camera, material, lights.per_point(2)).clamp(0.0, 1.0)
     return torch.where(maps.mask[0, ..., None], colors, colors.new_tensor(background))
-
-
-def _pixels(images: Tensor) -> NDArray[np.uint8]:
-    """[n 3 h w] in [-1, 1] -> [n h w 3]."""
-    return to_uint8(images.permute(0, 2, 3, 1).cpu().numpy() / 2 + 0.5)
 
 
 class ModelScene:
@@ -171,7 +162,7 @@ class ModelScene:
         """The mesh, the GAN's own image, and where it seems to be seen from and lit."""
         one, mesh = self._lift(self._choice(question)), self._drawn(question).mesh
         about = {"camera": camera_facts(one.cameras)[0], "light": light_facts(one.lights)[0]}
-        return pack(about, mesh_arrays(mesh) | {"image": _pixels(one.image)[0]})
+        return pack(about, mesh_arrays(mesh) | {"image": to_picture(images_to_colors(one.image[0]))})
 
     def picture(self, question: dict) -> bytes:
         """The maps of a view."""
@@ -184,14 +175,15 @@ class ModelScene:
         maps, cameras = self._maps(question | {"size": self.model.config.size, "renderer": "mesh"})
         colors = shaded(maps, cameras, light, gains, self.model.background[0])
         w = self._lift(self._choice(question)).w[0]
-        return pack({}, {"image": _pixels(self.model.project(w, colors.permute(2, 0, 1)[None] * 2 - 1))[0]})
+        image = self.model.project(w, colors_to_images(colors[None]))[0]
+        return pack({}, {"image": to_picture(images_to_colors(image))})
 
     def thumbnails(self, question: dict) -> bytes:
         """The GAN's images of consecutive seeds."""
         first, count = self._seed(question, "first"), int(number(question, "count", 1, THUMBNAILS))
         seeds = [seed % 2**32 for seed in range(first, first + count)]
         images = self.model.sample(seeds, number(question, "truncation", 0.0, 1.0)).image
-        return pack({"seeds": seeds}, {"images": _pixels(images)})
+        return pack({"seeds": seeds}, {"images": to_picture(images_to_colors(images))})
 
     def glb(self, question: dict) -> bytes:
         """The mesh as a glTF binary with vertex colors."""
@@ -216,14 +208,7 @@ class ModelScene:
         if not choice.mix:
             return one
         w = one.w.lerp(model.sample([choice.other], choice.truncation).w, choice.mix)
-        with torch.no_grad():
-            image = model.images(w)
-            code, view, light = (
-                model.image_encoder(image),
-                model.view_encoder(image),
-                model.light_encoder(image),
-            )
-        return replace(one, w=w, image=image, code=code, view=view, light=light)
+        return model.lift(w)
 
     def _drawn(self, question: dict) -> MeshRenderer:
         """The mesh of an instance, ready to be rendered."""

@@ -20,7 +20,7 @@ from lift3d.evaluation import metrics
 from lift3d.evaluation.specular import SpecularRow, specular_rows
 from lift3d.model import LiftedGAN
 from lift3d.networks.fields import ellipsoid_sdf
-from lift3d.observer import Observer, SilentObserver
+from lift3d.observer import Observer, observed
 from lift3d.render.maps import Renders
 from lift3d.render.mesh import render_mesh
 from lift3d.renderers import MeshRenderer
@@ -60,34 +60,24 @@ class Row:
 Predictor = Callable[[int, Renders], Renders]  # number of an image, its render (honest ones use ``image``)
 
 
-def benchmark_renders(n_heads: int = N_HEADS) -> Renders:
+def benchmark_renders(n_heads: int = N_HEADS, observer: Observer | None = None) -> Renders:
     """The images of the benchmark split, ``VIEWS_PER_HEAD`` a head; the first n heads."""
-    return stack([render for head in range(n_heads) for render in render_head(SPLIT, head, SIZE)])
+    heads = observed(observer, "rendering the benchmark", range(n_heads))
+    return stack([render for head in heads for render in render_head(SPLIT, head, SIZE)])
 
 
 def evaluate(model: LiftedGAN, n_heads: int = N_HEADS, observer: Observer | None = None) -> list[Row]:
     """All rows of the benchmark, "lifted" first."""
     if not 1 <= n_heads <= N_HEADS:
         raise ConfigError(f"number of benchmark heads is {n_heads}, expected 1..{N_HEADS}")
-    observer = observer or SilentObserver()
-    observer.start("rendering the benchmark", n_heads * VIEWS_PER_HEAD)
-    renders = benchmark_renders(n_heads)
-    observer.advance(len(renders))
-    observer.finish()
+    renders = benchmark_renders(n_heads, observer)
     predictors = {"lifted": lifted(model)} | baselines()
     return [measure(name, predictor, renders, observer) for name, predictor in predictors.items()]
 
 
 def measure(name: str, predictor: Predictor, renders: Renders, observer: Observer | None = None) -> Row:
     """Mean errors of one predictor over renders."""
-    observer = observer or SilentObserver()
-    observer.start(name, len(renders))
-    predictions = []
-    for i, render in enumerate(renders):
-        predictions.append(predictor(i, render))
-        observer.advance()
-    observer.finish()
-    found = stack(predictions)
+    found = stack([predictor(i, render) for i, render in enumerate(observed(observer, name, renders))])
     maps, true = found.maps, renders.maps
     shape = metrics.geometry_errors(
         maps.depth, maps.normals_in_camera(found.cameras), maps.mask,
@@ -120,11 +110,7 @@ def lifted(model: LiftedGAN, resolution: int = MESH_RESOLUTION) -> Predictor:
     @torch.no_grad()
     def predict(_: int, render: Renders) -> Renders:
         image = resize(colors_to_images(render.image[None]), model.config.size)
-        code, view, light = (
-            model.image_encoder(image)[0],
-            model.view_encoder(image),
-            model.light_encoder(image),
-        )
+        (code,), view, light = model.encode(image)
         cameras, lights = Cameras.from_view(view), Lights.from_vector(light)
         maps = model.render(code, cameras, lights, SIZE, MeshRenderer(resolution=resolution))
         return Renders(maps, view, light)[0]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from lift3d.errors import ConfigError
 from lift3d.model import LiftedGAN
-from lift3d.observer import Observer, SilentObserver
+from lift3d.observer import Observer, observed
 from lift3d.renderers import MeshRenderer
 from lift3d.scene.images import colors_to_images, resize
 from lift3d.scene.lights import Lights
@@ -35,11 +35,9 @@ def relighting(
     """
     if n < 2:
         raise ConfigError(f"number of relit samples is {n}, expected at least 2 for a correlation")
-    observer = observer or SilentObserver()
     lights = model.config.light_prior.sample(n, torch.Generator().manual_seed(seed))
     read = []
-    observer.start("relighting", n)
-    for i in range(n):
+    for i in observed(observer, "relighting", range(n)):
         lifted_one = model.sample([seed + i])
         mesh = model.mesh(lifted_one.code[0], 64)
         lamp = Lights.from_vector(lights[i : i + 1])
@@ -48,8 +46,6 @@ def relighting(
         )
         projection = model.project(lifted_one.w[0], colors_to_images(render.colors[0]))
         read.append(model.light_encoder(resize(projection, model.config.size))[0])
-        observer.advance()
-    observer.finish()
     pairs = torch.stack((lights, torch.stack(read)))[..., 2:4]
     directions = F.normalize(F.pad(pairs, (0, 1), value=1.0), dim=-1)
     directions = (directions - directions.mean(1, keepdim=True)).flatten(1)

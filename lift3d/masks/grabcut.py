@@ -17,7 +17,7 @@ from jaxtyping import Bool, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lift3d.errors import BackendUnavailable
+from lift3d.errors import optional
 
 GRID = 128  # pixels per side that are segmented: finer ones lose eyes and mouths, and take four times longer
 EDGE = 0.04  # of the side: this close to an edge there is no object
@@ -76,10 +76,5 @@ class GrabCut:
 def get_segmenter(radii: tuple[float, float, float], bars: float = 0.0) -> GrabCut:
     """The segmenter for objects about as large as this ellipsoid; ``BackendUnavailable`` says what to
     install."""
-    try:
-        import cv2
-    except ImportError as error:
-        raise BackendUnavailable(
-            "--masks auto needs OpenCV: pip install opencv-python-headless; or pass --masks DIR"
-        ) from error
-    return GrabCut(cv2, radii, bars)
+    remedy = "--masks auto needs OpenCV: pip install opencv-python-headless; or pass --masks DIR"
+    return GrabCut(optional("cv2", remedy), radii, bars)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lift3d.errors import ConfigError
 from lift3d.model import LiftedGAN
-from lift3d.observer import Observer, SilentObserver
+from lift3d.observer import Observer, observed
 from lift3d.scene.cameras import ViewPrior, placed
 from lift3d.scene.lights import LightPrior
 from lift3d.seeds import BLOCK, priors_seed
@@ -43,16 +43,12 @@ def fit(model: LiftedGAN, n: int = 200, seed: int = 0, observer: Observer | None
     """Priors from n samples, those that seeds.py deals out for ``seed``, at the preset's truncation."""
     if not MIN_SAMPLES <= n <= BLOCK:
         raise ConfigError(f"the number of samples is {n}, expected {MIN_SAMPLES} to {BLOCK}")
-    first_seed = priors_seed(seed)
-    observer = observer or SilentObserver()
-    observer.start("predicting views and lights", n)
-    views, lights = [], []
-    for start in range(first_seed, first_seed + n, BATCH):
-        batch = model.sample(range(start, min(start + BATCH, first_seed + n)))
+    first, views, lights = priors_seed(seed), [], []
+    batches = [range(i, min(i + BATCH, first + n)) for i in range(first, first + n, BATCH)]
+    for seeds in observed(observer, "predicting views and lights", batches, len):
+        batch = model.sample(seeds)
         views.append(batch.view.cpu())
         lights.append(batch.light.cpu())
-        observer.advance(len(batch.view))
-    observer.finish()
     reach = model.view_encoder.range.scale.cpu()
     pivot = model.config.view_prior.pivot
     return Priors(fit_views(torch.cat(views), reach, pivot), fit_lights(torch.cat(lights)))

@@ -15,7 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from lift3d.errors import BackendUnavailable, ConfigError, Lift3DError
+from lift3d.errors import ConfigError, Lift3DError, optional
 
 _SIMPLIFY = Lock()  # fast_simplification has one mesh at a time, in global variables
 
@@ -199,14 +199,11 @@ def decimate(mesh: Mesh, n_faces: int) -> Mesh:
         raise ConfigError(f"decimate: {n_faces} faces asked for, expected at least 4")
     if n_faces >= len(mesh.faces):
         return mesh
-    try:
-        from fast_simplification import simplify
-    except ImportError as error:
-        raise BackendUnavailable(
-            "decimating a mesh needs a package: pip install fast-simplification"
-        ) from error
+    package = optional(
+        "fast_simplification", "decimating a mesh needs a package: pip install fast-simplification"
+    )
     with _SIMPLIFY:
-        vertices, faces = simplify(mesh.vertices, mesh.faces, target_count=n_faces)
+        vertices, faces = package.simplify(mesh.vertices, mesh.faces, target_count=n_faces)
     small = drop_unreferenced(Mesh(np.asarray(vertices, np.float32), np.asarray(faces, np.int32)))
     return replace(small, **resample(mesh, small.vertices).attributes()) if mesh.attributes() else small
 

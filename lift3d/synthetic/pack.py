@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lift3d.observer import Observer, SilentObserver
 from lift3d.scene.images import to_uint8
 from lift3d.synthetic.render import VIEWS_PER_HEAD, render_head
 from lift3d.whole_file import replacing
@@ -23,17 +22,13 @@ def head_images(split: str, head: int, size: int) -> NDArray[np.uint8]:
     return np.stack([to_uint8(render.image.numpy()) for render in render_head(split, head, size)])
 
 
-def pack_images(
-    path: Path, split: str, n_heads: int, size: int, workers: int = 4, observer: Observer | None = None
-) -> NDArray[np.uint8]:
+def pack_images(path: Path, split: str, n_heads: int, size: int, workers: int = 4) -> NDArray[np.uint8]:
     """Renders heads 0..n_heads-1 of a split into ``path`` (.npy): [n_heads * VIEWS_PER_HEAD, size, size, 3].
 
     The file gets its name when it is complete.
     """
-    observer = observer or SilentObserver()
     path.parent.mkdir(parents=True, exist_ok=True)
     header = {"descr": "|u1", "fortran_order": False, "shape": (n_heads * VIEWS_PER_HEAD, size, size, 3)}
-    observer.start("heads", n_heads)
     context = get_context("spawn")
     with (
         replacing(path) as file,
@@ -43,8 +38,6 @@ def pack_images(
         jobs = pool.map(head_images, [split] * n_heads, range(n_heads), [size] * n_heads, chunksize=16)
         for renders in jobs:
             file.write(renders.tobytes())
-            observer.advance()
-    observer.finish()
     return np.load(path, mmap_mode="r")
 
 

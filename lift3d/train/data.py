@@ -18,7 +18,7 @@ from lift3d.gan.training.images import open_images, packed_images
 from lift3d.masks.background import interior
 from lift3d.masks.sources import MaskSource, mask_source
 from lift3d.model import LiftedGAN
-from lift3d.observer import Observer
+from lift3d.observer import Observer, observed
 from lift3d.pseudo_labels.labeler import new_labeler
 from lift3d.render.maps import Maps, shade_maps
 from lift3d.render.mesh import gbuffer, prepare, render_mesh
@@ -161,8 +161,7 @@ def rerender(
         geometry, shape = None, (len(index), m, config.size, config.size)
         pseudo = torch.empty(*shape[:2], 3, *shape[2:], dtype=torch.uint8)
         masks = torch.empty(shape, dtype=torch.bool)
-        observer.start("re-rendering", len(index))
-        for k, i in enumerate(index.tolist()):
+        for k, i in enumerate(observed(observer, "re-rendering", index.tolist())):
             code = model.image_encoder(to_float(samples.images[i : i + 1].to(model.device)))[0]
             if geometry is None or not one_shape:
                 geometry = model.geometry(code, TRAINING_MESH)
@@ -175,8 +174,6 @@ def rerender(
                 found = residual(mesh, image, inside[i].to(model.device), view[0], light[0])
             out = render_detailed(mesh, found, cameras, lamps, config.size, model.background)
             pseudo[k], masks[k] = to_bytes(colors_to_images(out.colors[:, 0])), out.mask
-            observer.advance()
-        observer.finish()
         return pseudo, masks
 
     return Rerendered(views, lights, *ranks.divided(draw)(torch.arange(n)))
@@ -278,20 +275,14 @@ def project(
     """
 
     def draw(index: Int64[Tensor, " k"]) -> UInt8[Tensor, "k m 3 s s"]:
-        observer.start("projecting", len(index))
         projected = torch.empty(len(index), *rerendered.pseudo.shape[1:], dtype=torch.uint8)
-        for k, i in enumerate(index.tolist()):
-            w, original, parts = (
-                samples.w[i].to(model.device),
-                to_float(samples.images[i].to(model.device)),
-                [],
-            )
+        for k, i in enumerate(observed(observer, "projecting", index.tolist())):
+            w, original = samples.w[i].to(model.device), to_float(samples.images[i].to(model.device))
+            parts = []
             for part in to_float(rerendered.pseudo[i].to(model.device)).split(SYNTHESIS_BATCH):
                 images = model.synthesize(w + model.offset(part, original.expand(len(part), -1, -1, -1)))
                 parts.append(to_bytes(resize(images, model.config.size)).cpu())
             projected[k] = torch.cat(parts)
-            observer.advance()
-        observer.finish()
         return projected
 
     images = ranks.divided(draw)(torch.arange(len(samples.w)))

@@ -19,7 +19,7 @@ from lift3d.gan.files.load import LoadedGan
 from lift3d.gan.generator import Liftable
 from lift3d.gan.latents import sample_w
 from lift3d.networks.perceptual import FeatureDistance, Features, get_perceptual, pretrained_trunk
-from lift3d.observer import Observer
+from lift3d.observer import Observer, observed
 from lift3d.scene.images import resize
 from lift3d.seeds import STREAMS
 
@@ -109,13 +109,10 @@ def _train(
 ) -> None:
     observer.message(f"Features to compare images by are learned from {N_IMAGES} samples.")
     w = sample_w(generator, N_IMAGES, rng, psi=1.0)
-    observer.start("drawing samples for features", N_IMAGES)
     images = []
-    for part in w.split(DRAWN):
+    for part in observed(observer, "drawing samples for features", w.split(DRAWN), len):
         with torch.no_grad():
             images.append(resize(generator.to_image(part).clamp(-1, 1), size))
-        observer.advance(len(part))
-    observer.finish()
     images, target = torch.cat(images), (w - w.mean(0)) / w.std(0).clamp_min(1e-6)
     optimizer = torch.optim.Adam(reader.parameters(), RATE)
     observer.start("learning features", N_STEPS)

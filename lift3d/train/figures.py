@@ -37,11 +37,7 @@ def intrinsics(model: LiftedGAN, samples: SampleSet, path: Path) -> None:
     rows = []
     for i in range(min(N_OBJECTS, len(samples.w))):
         image = to_float(samples.images[i : i + 1].to(model.device))
-        code, view, light = (
-            model.image_encoder(image)[0],
-            model.view_encoder(image),
-            model.light_encoder(image),
-        )
+        (code,), view, light = model.encode(image)
         left, right = light.clone(), light.clone()
         left[:, 1:4] = left.new_tensor([0.7, -1.0, 0.3])
         right[:, 1:4] = right.new_tensor([0.7, 1.0, 0.3])
@@ -55,19 +51,13 @@ def intrinsics(model: LiftedGAN, samples: SampleSet, path: Path) -> None:
         ).to("cpu")
         colors = to_picture(out.colors)
         mask = out.mask[0].numpy()
-        rows.append(
-            [
-                samples.images[i].permute(1, 2, 0).numpy(),
-                colors[0, 0],
-                pictures.normals_to_rgb(out.normals[0].numpy(), mask),
-                to_picture(torch.where(out.mask[0][..., None], out.albedo[0], torch.ones(3))),
-                pictures.gray_to_rgb(out.specular[0].numpy(), mask),
-                colors[0, 1],
-                colors[0, 2],
-                colors[1, 0],
-                colors[2, 0],
-            ]
+        maps = (
+            pictures.normals_to_rgb(out.normals[0].numpy(), mask),
+            pictures.image_to_rgb(out.albedo[0].numpy(), mask),
+            pictures.gray_to_rgb(out.specular[0].numpy(), mask),
         )
+        turned_and_lit = (colors[0, 1], colors[0, 2], colors[1, 0], colors[2, 0])
+        rows.append([samples.images[i].permute(1, 2, 0).numpy(), colors[0, 0], *maps, *turned_and_lit])
     pictures.save_image(path, pictures.grid(rows))
 
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lift3d.errors import BackendUnavailable
+from lift3d.errors import optional
 from lift3d.render.rasterize.fragments import Fragments, intersect
 from lift3d.scene.cameras import Cameras, pixel_grid
 
@@ -58,12 +58,7 @@ class EmbreeRasterizer:
     name = "embree"
 
     def __init__(self) -> None:
-        try:
-            import embreex  # noqa: F401
-        except ImportError as error:
-            raise BackendUnavailable(
-                "rasterizer 'embree' needs the package embreex: pip install embreex"
-            ) from error
+        optional("embreex", "rasterizer 'embree' needs the package embreex: pip install embreex")
 
     def prepare(self, vertices: Float[Tensor, "n 3"], faces: Int[Tensor, "m 3"]) -> EmbreeScene:
         """See ``Rasterizer``; builds the acceleration tree."""

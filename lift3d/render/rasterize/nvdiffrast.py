@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lift3d.errors import BackendUnavailable, ConfigError
+from lift3d.errors import BackendUnavailable, ConfigError, optional
 from lift3d.render.rasterize.fragments import Fragments
 from lift3d.scene.cameras import Cameras
 
@@ -80,13 +80,11 @@ class NvdiffrastRasterizer:
     name = "nvdiffrast"
 
     def __init__(self, device: torch.device | str = "cuda") -> None:
-        try:
-            import nvdiffrast.torch  # noqa: F401
-        except ImportError as error:
-            raise BackendUnavailable(
-                "rasterizer 'nvdiffrast' is not installed: it needs CUDA and "
-                "pip install git+https://github.com/NVlabs/nvdiffrast (or choose rasterizer 'embree')"
-            ) from error
+        optional(
+            "nvdiffrast.torch",
+            "rasterizer 'nvdiffrast' is not installed: it needs CUDA and "
+            "pip install git+https://github.com/NVlabs/nvdiffrast (or choose rasterizer 'embree')",
+        )
         if torch.device(device).type != "cuda" or not torch.cuda.is_available():
             raise BackendUnavailable(
                 f"rasterizer 'nvdiffrast' needs a CUDA device, got {device}; choose 'embree'"
