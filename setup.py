@@ -1,15 +1,15 @@
 """Packaging of lift3d: three source folders, one installed package.
 
-``cli/`` and ``export/`` install as ``lift3d.cli`` and ``lift3d.export``. The packages are listed one by one,
-because ``find_packages()`` would install top-level packages called ``cli`` and ``export``.
+``cli/`` and ``export/`` install as ``lift3d.cli`` and ``lift3d.export``.
 """
 
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
+FOLDERS = find_packages(str(ROOT), include=["lift3d*", "cli*", "export*"])
 
 setup(
     name="lift3d",
@@ -21,31 +21,7 @@ setup(
     license_files=["LICENSE", "NOTICE"],
     python_requires=">=3.11",
     package_dir={"lift3d": "lift3d", "lift3d.cli": "cli", "lift3d.export": "export"},
-    packages=[
-        "lift3d",
-        "lift3d.cli",
-        "lift3d.config",
-        "lift3d.evaluation",
-        "lift3d.export",
-        "lift3d.export.blender",
-        "lift3d.export.convert",
-        "lift3d.export.hdf5",
-        "lift3d.export.plan",
-        "lift3d.export.meshes",
-        "lift3d.export.viewer",
-        "lift3d.gan",
-        "lift3d.gan.files",
-        "lift3d.gan.pickle",
-        "lift3d.gan.training",
-        "lift3d.masks",
-        "lift3d.networks",
-        "lift3d.pseudo_labels",
-        "lift3d.render",
-        "lift3d.render.rasterize",
-        "lift3d.scene",
-        "lift3d.synthetic",
-        "lift3d.train",
-    ],
+    packages=[name if name.startswith("lift3d") else f"lift3d.{name}" for name in FOLDERS],
     package_data={"lift3d": ["py.typed", "assets/*"], "lift3d.export.viewer": ["page/*"]},
     entry_points={"console_scripts": ["lift3d = lift3d.cli.main:main"]},
     install_requires=[

@@ -23,9 +23,9 @@ from lift3d.errors import ConfigError
 from lift3d.export.contact_sheet import contact_sheet
 from lift3d.export.hdf5.reader import FileInfo, LiftedDataset, describe, open_dataset
 from lift3d.export.hdf5.schema import SPECS
-from lift3d.export.whole_file import write_whole
 from lift3d.pictures import save_image
 from lift3d.plots import histograms
+from lift3d.whole_file import write_whole
 
 LOOKED_AT = 256  # samples
 MATT = 0.02  # mean specular intensity below which highlights are not seen

@@ -18,7 +18,6 @@ from PIL import Image
 from torch import Tensor
 
 from lift3d.errors import ConfigError, optional
-from lift3d.export.whole_file import write_whole
 from lift3d.model import LiftedGAN, Samples
 from lift3d.observer import Observer, observed
 from lift3d.pictures import grid
@@ -26,6 +25,7 @@ from lift3d.renderers import MeshRenderer
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import colors_to_images, images_to_colors, resize, to_picture
 from lift3d.scene.lights import Lights
+from lift3d.whole_file import write_whole
 
 Picture = UInt8[np.ndarray, "h w 3"]
 SUFFIXES = (".gif", ".mp4", ".png")

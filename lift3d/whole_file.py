@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from lift3d.errors import ConfigError
+from lift3d.errors import ConfigError, Lift3DError
 
 
 @contextmanager
@@ -39,6 +39,22 @@ def replacing(path: Path | str, overwrite: bool = True, folder: Path | None = No
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+def write_whole(path: Path | str, data: bytes) -> None:
+    """Write a file in one rename; what was there is replaced."""
+    try:
+        with replacing(path) as file:
+            file.write(data)
+    except OSError as error:
+        raise Lift3DError(f"cannot write {path}: {error.strerror}") from error
+
+
+def require_suffix(path: Path | str, suffix: str) -> Path:
+    """The path, if its name says what will be in it."""
+    if Path(path).suffix.lower() != suffix:
+        raise ConfigError(f"{path} does not end in {suffix}; give a name that does")
+    return Path(path)
 
 
 def move_into_place(partial: Path, path: Path | str) -> None:

@@ -2,10 +2,12 @@
 
 import ast
 import importlib
+import json
 import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,13 +28,11 @@ def run_python(code: str) -> str:
     return done.stdout
 
 
-def setup_argument(name: str) -> object:
-    """A literal argument of ``setup()``."""
-    tree = ast.parse((ROOT / "setup.py").read_text())
-    (call,) = [
-        node.value for node in tree.body if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
-    ]
-    return ast.literal_eval(next(keyword.value for keyword in call.keywords if keyword.arg == name))
+@cache
+def setup_arguments() -> dict[str, object]:
+    """The arguments of ``setup()``."""
+    code = "import json, runpy, setuptools; setuptools.setup = lambda **given: print(json.dumps(given))\n"
+    return json.loads(run_python(f"{code}runpy.run_path({str(ROOT / 'setup.py')!r})"))
 
 
 def requirement_name(requirement: str) -> str:
@@ -73,13 +73,13 @@ def test_benchmarks_import_what_is_there(path: Path) -> None:
 
 
 def test_packaging_lists_every_package_and_installs_no_other_top_level_one() -> None:
-    mapping = setup_argument("package_dir")
+    mapping = setup_arguments()["package_dir"]
     found = {
         ".".join([package, *init.parent.relative_to(ROOT / folder).parts])
         for package, folder in mapping.items()
         for init in (ROOT / folder).rglob("__init__.py")
     }
-    packages = setup_argument("packages")
+    packages = setup_arguments()["packages"]
     assert set(packages) == found
     assert {name.split(".")[0] for name in packages} == {"lift3d"}
     for package, folder in mapping.items():
@@ -95,7 +95,7 @@ def test_every_dependency_is_pinned_for_make() -> None:
         for line in (ROOT / "constraints.txt").read_text().splitlines()
         if not line.startswith("#")
     )
-    required = [*setup_argument("install_requires"), *setup_argument("extras_require")["dev"]]
+    required = [*setup_arguments()["install_requires"], *setup_arguments()["extras_require"]["dev"]]
     missing = {requirement_name(r) for r in required} - {name.lower() for name in pins}
     assert not missing
 

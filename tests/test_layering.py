@@ -58,8 +58,8 @@ MODULES = dict(modules())
 
 
 def imports(path: Path) -> Iterator[tuple[str, int]]:
-    """Modules imported anywhere in a file, and the line; ``from a import b`` is a.b where that is a module, and
-    ``optional("a", ...)`` is a.
+    """Modules imported anywhere in a file, and the line; ``from a import b`` is a.b where a.b is a module.
+    ``optional("a", ...)`` counts as an import of a.
     """
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

@@ -28,10 +28,10 @@ from torch import Tensor
 from lift3d.errors import BackendUnavailable, ConfigError, Lift3DError
 from lift3d.export.meshes.pbr import roughness
 from lift3d.export.meshes.texture import Textures, png
-from lift3d.export.whole_file import require_suffix, write_whole
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh, drop_unreferenced, vertex_normals
+from lift3d.whole_file import require_suffix, write_whole
 
 MATERIALS = ("pbr", "exact")  # Principled BSDF; a lobe of Phong's shape
 VARIABLE = "LIFT3D_BLENDER"

@@ -27,9 +27,9 @@ from lift3d.errors import ConfigError, CorruptFile
 from lift3d.export.meshes.pbr import DIELECTRIC, exponent, intensity, mean_lobe, reflectance, roughness
 from lift3d.export.meshes.tangent_space import tangents
 from lift3d.export.meshes.texture import Textures, png
-from lift3d.export.whole_file import require_suffix, write_whole
 from lift3d.scene.color import linear_to_srgb, srgb_to_linear
 from lift3d.scene.mesh import Mesh, drop_unreferenced
+from lift3d.whole_file import require_suffix, write_whole
 
 MAGIC, VERSION, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
 FLOAT, UINT32 = 5126, 5125  # component types

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from lift3d import __version__
 from lift3d.export.meshes.pbr import mean_lobe
 from lift3d.export.meshes.texture import Textures, png
-from lift3d.export.whole_file import require_suffix, write_whole
 from lift3d.scene.color import srgb_to_linear
 from lift3d.scene.mesh import Mesh
+from lift3d.whole_file import require_suffix, write_whole
 
 
 def write_obj(mesh: Mesh, path: Path | str, textures: Textures | None = None) -> None:

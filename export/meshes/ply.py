@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lift3d import __version__
-from lift3d.export.whole_file import require_suffix, write_whole
 from lift3d.scene.images import to_uint8
 from lift3d.scene.mesh import Mesh
+from lift3d.whole_file import require_suffix, write_whole
 
 _PLY_NAMES = {"<f4": "float", "|u1": "uchar", "<i4": "int"}
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import trimesh
 
-from lift3d.export.whole_file import require_suffix, write_whole
 from lift3d.scene.mesh import Mesh
+from lift3d.whole_file import require_suffix, write_whole
 
 
 def write_stl(mesh: Mesh, path: Path | str) -> None:

@@ -24,7 +24,7 @@ from lift3d.renderers import RENDERERS
 from lift3d.scene.cameras import Cameras, ViewPrior
 from lift3d.scene.lights import LightPrior, Lights
 from lift3d.seeds import dataset_seed
-from lift3d.settings import shown
+from lift3d.settings import check, setting, shown
 
 SIZES = (16, 32, 64, 128, 256, 512, 1024)  # pixels
 _STEP = (math.sqrt(5) - 1) / 2  # multiples of it, modulo 1, lie evenly in [0, 1), however many there are
@@ -35,16 +35,16 @@ class DatasetPlan:
     """What a dataset contains."""
 
     n: int | None = None  # samples: instances; None: as many as ``latents`` has
-    seed: int = 0  # 0..2^32-1
+    seed: int = setting(0, 0, 2**32 - 1, "of every random choice")
     views: ViewPlan | str | int = defaults.VIEWS  # a plan, its text, or a number; a plan from here on
     lights: LightPlan | str | int = defaults.LIGHTS  # likewise
     size: int = defaults.IMAGE_SIZE  # pixels, one of SIZES
-    truncation: float | None = None  # of the 2D GAN's latents, 0..1; None: that of the model's preset
+    truncation: float | None = setting(None, 0, 1, "of the 2D GAN's latents; None: that of the model")
     maps: tuple[str, ...] | str = MAPS  # intrinsic maps to store; a string is refused
     gan: bool = False  # also store the renders projected through the 2D GAN
     meshes: str | int = defaults.MESH_FACES  # "none", "full", or how many faces a stored mesh has at most
-    renderer: str = defaults.RENDERERS[0]  # one of RENDERERS
-    mesh_resolution: int = defaults.MESH_RESOLUTION  # cells per axis of the marching cubes, 16..1024
+    renderer: str = setting(defaults.RENDERERS[0], None, None, "how images are made", "", tuple(RENDERERS))
+    mesh_resolution: int = setting(defaults.MESH_RESOLUTION, 16, 1024, "cells per axis of the marching cubes")
     latents: LatentPlan = LatentPlan()  # which instances
     split: tuple[float, ...] = ()  # shares of training, validation and test samples; (): no split
     shard: Shard | str = Shard()  # which of the samples stand in this file
@@ -57,16 +57,9 @@ class DatasetPlan:
         object.__setattr__(self, "n", _count(self.n, self.latents))
         object.__setattr__(self, "meshes", _faces(self.meshes))
         self.shard.of(self.n)  # refuses empty ones
+        check(self)
         if self.size not in SIZES:
             raise ConfigError(f"size is {self.size}, expected one of {', '.join(map(str, SIZES))}")
-        if not 0 <= self.seed < 2**32:
-            raise ConfigError(f"seed is {self.seed}, expected 0 to 2^32 - 1")
-        if self.truncation is not None and not 0.0 <= self.truncation <= 1.0:
-            raise ConfigError(f"truncation is {self.truncation}, expected 0 (always the mean) to 1 (none)")
-        if self.renderer not in RENDERERS:
-            raise ConfigError(f"renderer is {self.renderer!r}, expected one of {', '.join(RENDERERS)}")
-        if not 16 <= self.mesh_resolution <= 1024:
-            raise ConfigError(f"mesh_resolution is {self.mesh_resolution}, expected 16 to 1024")
         if isinstance(self.maps, str):
             raise ConfigError(f"maps is {self.maps!r}, expected a sequence of names: maps=({self.maps!r},)")
         if unknown := sorted(set(self.maps) - set(MAPS)):

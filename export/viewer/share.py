@@ -17,10 +17,10 @@ from lift3d.errors import ConfigError
 from lift3d.export.hdf5.reader import LiftedDataset
 from lift3d.export.viewer.pack import pack
 from lift3d.export.viewer.scene import camera_facts, light_facts, map_arrays, mesh_arrays
-from lift3d.export.whole_file import write_whole
 from lift3d.model import LiftedGAN
 from lift3d.renderers import MeshRenderer
 from lift3d.scene.mesh import Mesh, decimate
+from lift3d.whole_file import write_whole
 
 BYTES = 400_000
 FACES = 8_000

@@ -53,9 +53,11 @@ def read_category(path: str | Path, profile: str = "full") -> Preset:
     return preset
 
 
-def to_toml(preset: Preset) -> str:
-    """A preset as a whole TOML file, with what each setting means; ``read_category`` gives it back."""
-    return "\n".join(_lines(preset, "")) + "\n"
+def to_toml(config: object) -> str:
+    """A preset, or another dataclass of settings, as TOML, with what each setting means; ``read_category``
+    gives a preset back.
+    """
+    return "\n".join(_lines(config, "")).lstrip() + "\n"
 
 
 def _read(path: str | Path) -> dict[str, object]:

@@ -4,12 +4,13 @@ Numbers are rounded to ``DIGITS`` decimals. A range that is uniform up to outlie
 and 98 % quantiles, extended by what they leave out.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lift3d.config.toml import to_toml
 from lift3d.errors import ConfigError
 from lift3d.model import LiftedGAN
 from lift3d.observer import Observer, observed
@@ -32,11 +33,7 @@ class Priors:
 
     def to_toml(self) -> str:
         """The tables [view_prior] and [light_prior] of a category's file."""
-        tables = ((name, asdict(getattr(self, name))) for name in ("view_prior", "light_prior"))
-        return "\n".join(
-            "\n".join([f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items()), ""])
-            for name, table in tables
-        )
+        return to_toml(self)
 
 
 def fit(model: LiftedGAN, n: int = 200, seed: int = 0, observer: Observer | None = None) -> Priors:
@@ -91,7 +88,3 @@ def _range(values: Float[Tensor, " n"]) -> tuple[float, float]:
 
 def _rounded(values: Float[Tensor, " k"]) -> tuple[float, ...]:
     return tuple(round(v, DIGITS) + 0.0 for v in values.tolist())  # + 0.0: no -0.0
-
-
-def _toml(value: float | tuple[float, ...]) -> str:
-    return f"[{', '.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
