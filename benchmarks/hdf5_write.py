@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def _write(path: Path, lengths: Dimensions, samples: list[dict[str, NDArray]]) -> None:
-    create(path, SPECS, lengths, ATTRIBUTES, (1.0, 1.0, 1.0))
+    os.close(create(path, SPECS, lengths, ATTRIBUTES, (1.0, 1.0, 1.0)))
     with DatasetWriter(path) as writer:
         for i, arrays in enumerate(samples):
             writer.write(i, arrays)

@@ -34,7 +34,7 @@ from lift3d.errors import ConfigError, Lift3DError
 from lift3d.export.hdf5.merge import require_unmerged
 from lift3d.export.hdf5.reader import describe
 from lift3d.export.hdf5.schema import MAPS, MESH_ARRAYS, SPECS, DatasetSpec, Dimensions, stored
-from lift3d.export.hdf5.writer import DatasetWriter, create_locked
+from lift3d.export.hdf5.writer import DatasetWriter, create
 from lift3d.export.plan.dataset import DatasetPlan
 from lift3d.export.plan.latents import LatentModel
 from lift3d.interrupts import uninterrupted
@@ -340,7 +340,7 @@ def _create(model: Model, plan: DatasetPlan, path: Path, overwrite: bool) -> int
         "license": model.config.license,
     }
     dimensions = dimensions_of(model, plan)
-    return create_locked(path, specs_of(plan), dimensions, attributes, model.background, overwrite)
+    return create(path, specs_of(plan), dimensions, attributes, model.background, overwrite)
 
 
 def specs_of(plan: DatasetPlan) -> tuple[DatasetSpec, ...]:

@@ -35,9 +35,7 @@ class Estimate:
     samples: int
     images: int
     nbytes: int  # that the file still grows by
-    peak: (
-        int  # bytes that the disk must have free meanwhile: samples wait in parts until one file has them all
-    )
+    peak: int  # bytes that must be free meanwhile: samples wait in parts until one file has them all
     free: int  # bytes on its disk
     memory: int  # bytes that this process has needed at most, with the trial
     sample_seconds: float

@@ -3,7 +3,7 @@
 Rich progress bars and TensorBoard live behind this protocol in ``cli/``; the core never prints.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar, runtime_checkable
 
 Item = TypeVar("Item")
@@ -39,9 +39,11 @@ class SilentObserver:
 
 
 def observed(
-    observer: Observer | None, task: str, items: Collection[Item], units: Callable[[Item], int] = lambda _: 1
+    observer: Observer | None, task: str, items: Iterable[Item], units: Callable[[Item], int] = lambda _: 1
 ) -> Iterator[Item]:
-    """The items one by one, as a task of the observer; ``units`` says how much an item counts."""
+    """The items, which can be gone through twice, one by one as a task of the observer; ``units`` says how much
+    an item counts.
+    """
     observer = observer or SilentObserver()
     observer.start(task, sum(map(units, items)))
     for item in items:

@@ -15,6 +15,7 @@ from lift3d.export.hdf5.schema import SPECS
 UNIT_LENGTH = 2e-3  # float16 components: 2^-11 each
 COLOR = 0.5 / 255 + 1e-5  # colors are rounded to 8 bits, everything else in the identity is exact
 HALF = 2.0**-11  # relative rounding of float16
+MESH = ("meshes/faces", "meshes/vertices", "meshes/normals")
 MASKED = ("albedo", "specular", "shininess", "diffuse_shading", "specular_shading", "depth", "normals")
 
 Arrays = dict[str, NDArray]  # of one sample, by dataset name
@@ -85,16 +86,13 @@ def _ranges(arrays: Arrays) -> Problems:
 def _identity(arrays: Arrays) -> Problems:
     """colors / 255 = clip(albedo / 255 * diffuse_shading + specular_shading, 0, 1)."""
     if {"mask", "albedo", "diffuse_shading", "specular_shading"} <= arrays.keys():
-        diffuse, specular = (
-            arrays[f"{n}_shading"].astype(np.float32)[..., None] for n in ("diffuse", "specular")
-        )
+        shading = (arrays[f"{name}_shading"] for name in ("diffuse", "specular"))
+        diffuse, specular = (array.astype(np.float32)[..., None] for array in shading)
         predicted = np.clip(arrays["albedo"][:, None].astype(np.float32) / 255 * diffuse + specular, 0, 1)
         error = np.abs(predicted - arrays["colors"].astype(np.float32) / 255)[inside("colors", arrays)]
         if not error.max(initial=0) <= COLOR:
-            yield (
-                "colors",
-                f"are {255 * error.max():.2g} code values off albedo and shading, expected 0.5",
-            )
+            off = f"{255 * error.max():.2g} code values off"
+            yield "colors", f"are {off} albedo and shading, expected 0.5"
 
 
 def _diffuse(arrays: Arrays) -> Problems:
@@ -124,16 +122,7 @@ def _specular(arrays: Arrays) -> Problems:
     yield from _beyond("specular_shading", "light_dir, normals and material", error, limit, arrays)
 
 
-GROUND = (
-    "cam2world",
-    "cam_K",
-    "light_dir",
-    "depth",
-    "normals",
-    "meshes/faces",
-    "meshes/vertices",
-    "meshes/normals",
-)
+GROUND = ("cam2world", "cam_K", "light_dir", "depth", "normals", *MESH)
 VALUES: Sequence[Check] = (_finite, _background, _unit_vectors, _cameras, _ranges)
 SHADING: Sequence[Check] = (_identity, _diffuse, _specular)
 

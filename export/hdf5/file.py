@@ -107,9 +107,7 @@ def _check_heaps(path: Path) -> None:
         end = end if end <= len(data) else place  # not all of it is here
         while place + 16 <= end:
             number, size = struct.unpack_from("<H6xQ", data, place)
-            need = (
-                size if number == 0 else 16 + -(-size // 8) * 8
-            )  # object 0 is the free space, header included
+            need = size if number == 0 else 16 + -(-size // 8) * 8  # 0 is the free space, header included
             if not 16 <= need <= end - place:
                 raise damaged
             place += need

@@ -17,13 +17,10 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 from lift3d.export.hdf5 import reader
 from lift3d.export.hdf5.file import reading
 from lift3d.export.hdf5.schema import SPECS
-from lift3d.scene.batch import Batch
-from lift3d.scene.cameras import Cameras
-from lift3d.scene.lights import Lights
 
 
 @dataclass(frozen=True, repr=False)
-class DatasetImage(Batch):
+class DatasetImage(reader.Stored):
     """One image, or a batch of them ("*b"). Maps not asked for are None."""
 
     index: Int64[Tensor, "*b"]  # number of the sample in the file
@@ -46,16 +43,6 @@ class DatasetImage(Batch):
     light_ambient: Float32[Tensor, "*b"]
     light_diffuse: Float32[Tensor, "*b"]
     light_negative: Float32[Tensor, "*b"]
-
-    @property
-    def cameras(self) -> Cameras:
-        """The camera of each image."""
-        return reader.cameras_of(self.cam2world, self.intrinsics)
-
-    @property
-    def lights(self) -> Lights:
-        """The light of each image."""
-        return Lights(self.light_dir, self.light_ambient, self.light_diffuse, self.light_negative)
 
 
 _PLACES = ("sample", "view", "light")

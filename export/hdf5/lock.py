@@ -14,9 +14,7 @@ from pathlib import Path
 
 from lift3d.errors import ConfigError, Lift3DError
 
-_WHOLE_FILE = struct.pack(
-    "hhqqq", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0
-)  # struct flock: from byte 0, all, no pid
+_WHOLE_FILE = struct.pack("hhqqq", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)  # flock: from byte 0, all, no pid
 
 
 def lock(fd: int, path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, overload
 import h5py
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset
@@ -35,8 +35,25 @@ FILE_NAMES = {"intrinsics": "cam_K"}  # where Python's name differs from the fil
 FRAMES = ("world", "camera")  # of normals: the camera's has x right, y up, z towards the camera
 
 
+class Stored(Batch):
+    """Views and lights as a file has them."""
+
+    @property
+    def cameras(self) -> Cameras:
+        """The cameras, as ``lift3d.scene.cameras`` has them."""
+        k = self.intrinsics.reshape(-1, 3, 3)[0]
+        fov = 2 * torch.atan(k[1, 2] / k[1, 1]).rad2deg().item()
+        rotation = (self.cam2world[..., :3, :3] * self.cam2world.new_tensor(AXES["opencv"])).mT
+        return Cameras(rotation, -(rotation @ self.cam2world[..., :3, 3:])[..., 0], fov)
+
+    @property
+    def lights(self) -> Lights:
+        """The lights."""
+        return Lights(self.light_dir, self.light_ambient, self.light_diffuse, self.light_negative)
+
+
 @dataclass(frozen=True, repr=False)
-class DatasetSample(Batch):
+class DatasetSample(Stored):
     """One instance under V views and L lights, or a batch of them ("*b"). Maps not asked for are None."""
 
     index: Int64[Tensor, "*b"]  # number of the sample in the file
@@ -65,16 +82,6 @@ class DatasetSample(Batch):
     gan_light: Float32[Tensor, "*b 5"]
 
     @property
-    def cameras(self) -> Cameras:
-        """The V cameras, as ``lift3d.scene.cameras`` has them."""
-        return cameras_of(self.cam2world, self.intrinsics)
-
-    @property
-    def lights(self) -> Lights:
-        """The L lights."""
-        return Lights(self.light_dir, self.light_ambient, self.light_diffuse, self.light_negative)
-
-    @property
     def maps(self) -> Maps:
         """All maps, as ``model.render`` returns them: colors and albedo from 0 to 1. Raises ``ConfigError``
         where one is missing.
@@ -84,14 +91,6 @@ class DatasetSample(Batch):
             words = ", ".join(missing)
             raise ConfigError(f"{words} were not read: open a dataset that has them, without maps=")
         return Maps(**{name: x / 255 if x.dtype == torch.uint8 else x for name, x in maps.items()})
-
-
-def cameras_of(cam2world: Float[Tensor, "*b 4 4"], intrinsics: Float[Tensor, "*b 3 3"]) -> Cameras:
-    """Cameras as ``lift3d.scene.cameras`` has them, of what a file says."""
-    k = intrinsics.reshape(-1, 3, 3)[0]
-    fov = 2 * torch.atan(k[1, 2] / k[1, 1]).rad2deg().item()
-    rotation = (cam2world[..., :3, :3] * cam2world.new_tensor(AXES["opencv"])).mT
-    return Cameras(rotation, -(rotation @ cam2world[..., :3, 3:])[..., 0], fov)
 
 
 @dataclass(frozen=True)

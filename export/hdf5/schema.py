@@ -248,9 +248,7 @@ _BOOKKEEPING = (
 SCHEMA = (*_IMAGES, *_CAMERAS_AND_LIGHTS, *_LATENTS, _SPLIT, *_MESHES, *_BOOKKEEPING)
 SPLIT = ("train", "val", "test")  # the numbers in ``split``
 SPECS = {spec.name: spec for spec in SCHEMA}
-MAPS = tuple(
-    spec.name for spec in _IMAGES if not spec.name.startswith("colors")
-)  # intrinsic, chosen one by one
+MAPS = tuple(spec.name for spec in _IMAGES if not spec.name.startswith("colors"))  # chosen one by one
 MESH_ARRAYS = tuple(spec.name for spec in _MESHES if spec.ragged)
 REQUIRED = ("colors", *(spec.name for spec in (*_CAMERAS_AND_LIGHTS, *_LATENTS, *_BOOKKEEPING)))
 

@@ -57,19 +57,12 @@ class WriterSeconds:
 def create(
     path: Path, specs: Sequence[DatasetSpec], dimensions: Dimensions, attributes: Mapping[str, str],
     background: tuple[float, float, float], overwrite: bool = True,
-) -> None:  # fmt: skip
-    """Put a complete file at ``path`` of which no sample is done. ``attributes``: of the root.
+) -> int:  # fmt: skip
+    """Puts a complete file at ``path`` of which no sample is done; ``attributes`` are of the root. Gives a
+    descriptor that has held the file's lock since before the file was at its path.
 
     Raises ``ConfigError`` where a file is there and ``overwrite`` is False, or is being written.
     """
-    os.close(create_locked(path, specs, dimensions, attributes, background, overwrite))
-
-
-def create_locked(
-    path: Path, specs: Sequence[DatasetSpec], dimensions: Dimensions, attributes: Mapping[str, str],
-    background: tuple[float, float, float], overwrite: bool,
-) -> int:  # fmt: skip
-    """``create``, and a descriptor that has held the file's lock since before the file was at its path."""
     form = Form.new(specs, dimensions, attributes, background)
     locked = -1
     try:
@@ -94,7 +87,7 @@ class DatasetWriter:
     """The samples of a file that ``create`` made: fill the missing ones, each once.
 
     Best in ascending order, as a part holds consecutive samples. Rows count from 0 in the file. One writer
-    per file, which is locked; readers may open it meanwhile. ``locked``: what ``create_locked`` gave.
+    per file, which is locked; readers may open it meanwhile. ``locked``: what ``create`` gave.
     """
 
     def __init__(self, path: Path, threads: int | None = None, locked: int | None = None) -> None:

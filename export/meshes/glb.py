@@ -259,11 +259,8 @@ def _array(tree: dict, data: bytes, number: int) -> NDArray:
     """An accessor as [n] or [n, k]; integers that stand for fractions are divided."""
     accessor = tree["accessors"][number]
     view = tree["bufferViews"][accessor["bufferView"]]
-    dtype, width, count = (
-        np.dtype(_DTYPE[accessor["componentType"]]),
-        _WIDTH[accessor["type"]],
-        accessor["count"],
-    )
+    dtype, width = np.dtype(_DTYPE[accessor["componentType"]]), _WIDTH[accessor["type"]]
+    count = accessor["count"]
     start = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
     stride = view.get("byteStride", width * dtype.itemsize)
     row = np.dtype({"names": ["x"], "formats": [(dtype, (width,))], "itemsize": stride})

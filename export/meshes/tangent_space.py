@@ -19,10 +19,8 @@ def tangents(
 
     ``uv`` as in ``texture.Textures``. Where a vertex has no direction of growing u, T is across the normal.
     """
-    corners, places = (
-        mesh.vertices[mesh.faces].astype(np.float64),
-        uv[mesh.faces].astype(np.float64) * (1, -1),
-    )
+    corners = mesh.vertices[mesh.faces].astype(np.float64)
+    places = uv[mesh.faces].astype(np.float64) * (1, -1)
     (a, b), (s, t) = (np.moveaxis(x[:, 1:] - x[:, :1], 1, 0) for x in (corners, places))
     area = s[:, 0] * t[:, 1] - s[:, 1] * t[:, 0]
     direction = np.sign(area)[:, None] * (t[:, 1:] * a - s[:, 1:] * b)

@@ -1,6 +1,5 @@
 """Which instances a dataset holds: by number, by seeds, by latents of one's own, or between two seeds."""
 
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lift3d.errors import ConfigError
+from lift3d.export.plan.syntax import digest
 from lift3d.model import Samples
 from lift3d.seeds import dataset_seed, seed_list
 from lift3d.settings import shown
@@ -63,7 +63,7 @@ class LatentPlan:
         seeds = tuple(seed_list(seeds))
         text = "seeds:" + ",".join(_runs(seeds))
         if len(text) > MAX_TEXT:
-            text = f"seeds:{len(seeds)} {_digest(np.array(seeds, np.int64))}"
+            text = f"seeds:{len(seeds)} {digest(np.array(seeds, np.int64))}"
         return LatentPlan(text, len(seeds), seeds)
 
     @staticmethod
@@ -92,7 +92,7 @@ class LatentPlan:
             )
         if not latents.isfinite().all():
             raise ConfigError(f"{name}: some of the latents are NaN or infinite, expected numbers")
-        text = f"{space}:{name} {_digest(latents.cpu().numpy())}"
+        text = f"{space}:{name} {digest(latents.cpu().numpy())}"
         return LatentPlan(text, len(latents), latents=latents.float(), space=space)
 
     @staticmethod
@@ -126,7 +126,3 @@ def _runs(numbers: Sequence[int]) -> Iterator[str]:
             run = numbers[first:i]
             yield from [f"{run[0]}-{run[-1]}"] if len(run) > 2 else map(str, run)
             first = i
-
-
-def _digest(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]

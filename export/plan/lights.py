@@ -5,7 +5,6 @@ them. Azimuth and elevation, in degrees, are those of the direction towards the 
 viewer's side, 90 the right of the picture, elevation 90 above.
 """
 
-import hashlib
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from lift3d import defaults
 from lift3d.export.plan.setting_file import read_lights
-from lift3d.export.plan.syntax import number, parse, written
+from lift3d.export.plan.syntax import digest, number, parse, written
 from lift3d.scene.geometry import normalize
 from lift3d.scene.lights import LightPrior, Lights
 
@@ -132,8 +131,7 @@ class LightPlan:
         """Lights of one's own [l]."""
         rest = torch.stack((lights.ambient, lights.diffuse, lights.negative), -1)
         vectors = torch.cat((lights.direction, rest), -1)
-        digest = hashlib.sha256(vectors.cpu().numpy().tobytes()).hexdigest()[:16]
-        return LightPlan(f"file:{name} {digest}", len(lights), fixed=lights)
+        return LightPlan(f"file:{name} {digest(vectors.cpu().numpy())}", len(lights), fixed=lights)
 
     @staticmethod
     def read(path: str | Path) -> "LightPlan":

@@ -3,10 +3,14 @@
 A number alone stands for the kind "random": ``8`` is ``random:8``. Angles are degrees, lengths world units.
 """
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lift3d.errors import ConfigError
 from lift3d.settings import shown
@@ -66,6 +70,11 @@ def parse(what: str, text: str, kinds: Mapping[str, tuple[str, ...]]) -> Phrase:
             raise ConfigError(f"{what}: {kind} has no option {name}=, its options are {known}")
         options[name] = number(f"{what}: {name}", value)
     return Phrase(what, kind, argument, options)
+
+
+def digest(array: NDArray) -> str:
+    """What tells numbers of one's own from others, in a plan's text."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
 
 
 def number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:

@@ -6,7 +6,6 @@ pitch nods it towards the viewer, so the camera looks from above by that elevati
 from the head's center, 1 / sin(fov / 2) unless told, where the unit sphere touches the frame.
 """
 
-import hashlib
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import Tensor
 from lift3d import defaults
 from lift3d.errors import ConfigError
 from lift3d.export.plan.setting_file import read_views
-from lift3d.export.plan.syntax import number, parse, written
+from lift3d.export.plan.syntax import digest, number, parse, written
 from lift3d.scene import cameras as scene
 from lift3d.scene.cameras import FOV_DEG, Cameras, ViewPrior
 
@@ -111,7 +110,6 @@ class ViewPlan:
         """Cameras of one's own [v]: outside the unit sphere, with its center in the frame."""
         fov, origins = cameras.fov_deg, cameras.origins
         number("views: fov", fov, *FOVS)
-        digest = hashlib.sha256(cameras.cam2world().cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
         for i, (far, center) in enumerate(zip(origins.norm(dim=-1).tolist(), cameras.translation.tolist())):
             if (nearest := scene.distance(fov)) > far * (1 + 1e-4):
                 raise ConfigError(_too_near(f"{name}, view {i}: ", fov, far, nearest))
@@ -121,7 +119,7 @@ class ViewPlan:
                     f"{name}, view {i} looks past the origin, where the object is; turn the camera, or name "
                     f"its axes: {', '.join(scene.AXES)}"
                 )
-        text = f"file:{name} {digest}" + written("", fov=(fov, FOV_DEG))
+        text = written(f"file:{name} {digest(cameras.cam2world().cpu().numpy())}", fov=(fov, FOV_DEG))
         return ViewPlan(text, len(cameras), fov, fixed=cameras)
 
     @staticmethod

@@ -158,7 +158,7 @@ class BatchConfig:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Preset:
     """Everything that defines a lifted GAN and its training. However it was made, ``ConfigError`` refuses
     settings that are out of range or do not fit together.
@@ -208,6 +208,9 @@ class Preset:
         check(self)
         for problem in _contradictions(self):
             raise ConfigError(problem)
+
+    def __repr__(self) -> str:
+        return f"Preset({self.name!r}, {self.size} pixels)"
 
     def to_json(self) -> str:
         """All settings as JSON."""

@@ -87,7 +87,40 @@ def image_encoder(size: int, out: int = CODE_CHANNELS, width: float = 1.0) -> En
     return Encoder(size, layers)
 
 
-class ViewEncoder(nn.Module):
+class RangedEncoder(nn.Module):
+    """Image -> physical quantities ``center + scale * tanh``, one for each output of the network. Quantities
+    beyond these are 0.
+    """
+
+    def __init__(
+        self, size: int, width: float, center: Sequence[float], scale: Sequence[float], n: int
+    ) -> None:
+        super().__init__()
+        if min(scale) < 0:
+            raise ConfigError(f"the scales of an encoder's outputs are {tuple(scale)}, expected numbers >= 0")
+        self.n, self.n_outputs = n, len(scale)
+        self.net = pose_light_encoder(size, self.n_outputs, width)
+        self.register_buffer("center", torch.tensor(center), persistent=False)
+        self.register_buffer("scale", torch.tensor(scale), persistent=False)
+
+    def forward(self, images: Float[Tensor, "m 3 h w"]) -> Float[Tensor, "m n"]:
+        return self.from_tanh(self.tanh(images))
+
+    def tanh(self, images: Float[Tensor, "m 3 h w"]) -> Float[Tensor, "m k"]:
+        """What the network puts out, in (-1, 1)."""
+        return self.net(images)
+
+    def from_tanh(self, tanh: Float[Tensor, "*s k"]) -> Float[Tensor, "*s n"]:
+        """Network outputs -> quantities."""
+        return nn.functional.pad(self.center + self.scale * tanh, (0, self.n - self.n_outputs))
+
+    def to_tanh(self, value: Float[Tensor, "*s n"]) -> Float[Tensor, "*s k"]:
+        """Quantities -> network outputs, clamped to [-1, 1]; 0 for one whose range is 0."""
+        offset, reaches = value[..., : self.n_outputs] - self.center, self.scale > 0
+        return torch.where(reaches, offset / torch.where(reaches, self.scale, 1.0), 0.0).clamp(-1.0, 1.0)
+
+
+class ViewEncoder(RangedEncoder):
     """E_v: image -> view (pitch, yaw, roll, t_x, t_y, t_z) of cameras.py, radians and world units."""
 
     def __init__(
@@ -101,28 +134,19 @@ class ViewEncoder(nn.Module):
         """``rotation`` (pitch, yaw, roll in radians) and translations (world units): what a tanh of 1 stands
         for, of objects that turn about ``pivot``.
         """
-        super().__init__()
+        super().__init__(size, width, (0.0,) * 6, (*rotation, *translation), 6)
         self.pivot = pivot
-        self.net = pose_light_encoder(size, 6, width)
-        self.range = TanhRange((0.0,) * 6, (*rotation, *translation))
-
-    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 6"]:
-        return self.from_tanh(self.tanh(images))
-
-    def tanh(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 6"]:
-        """What the network puts out, in (-1, 1)."""
-        return self.net(images)
 
     def from_tanh(self, tanh: Float[Tensor, "*s 6"]) -> Float[Tensor, "*s 6"]:
-        """Network outputs -> views."""
-        return placed(self.range(tanh), self.pivot)
+        """See ``RangedEncoder``."""
+        return placed(super().from_tanh(tanh), self.pivot)
 
-    def to_tanh(self, view: Float[Tensor, "*s 6"]) -> Float[Tensor, "*s 6"]:
-        """Views -> network outputs, clamped to [-1, 1]; 0 for a component whose range is 0."""
-        return self.range.inverse(placed(view, [-p for p in self.pivot]))
+    def to_tanh(self, value: Float[Tensor, "*s 6"]) -> Float[Tensor, "*s 6"]:
+        """See ``RangedEncoder``."""
+        return super().to_tanh(placed(value, [-p for p in self.pivot]))
 
 
-class LightEncoder(nn.Module):
+class LightEncoder(RangedEncoder):
     """E_l: image -> light (k_a, k_d, l_x, l_y, k_n) of lights.py.
 
     The network has 4 outputs, or 5 where ``negative`` > 0; without the fifth k_n is 0.
@@ -136,44 +160,9 @@ class LightEncoder(nn.Module):
         negative: float = 0.0,
     ) -> None:
         """``direction``: (l_x, l_y) at a tanh of 1. ``negative``: k_n at a tanh of 1 (it is 0 at -1)."""
-        super().__init__()
-        self.n_outputs = 5 if negative > 0 else 4
-        self.net = pose_light_encoder(size, self.n_outputs, width)
-        center, scale = (0.5, 0.5, 0.0, 0.0, negative / 2), (0.5, 0.5, *direction, negative / 2)
-        self.range = TanhRange(center[: self.n_outputs], scale[: self.n_outputs])
-
-    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 5"]:
-        return self.from_tanh(self.tanh(images))
-
-    def tanh(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
-        """What the network puts out, in (-1, 1); k = 4 or 5."""
-        return self.net(images)
-
-    def from_tanh(self, tanh: Float[Tensor, "*s k"]) -> Float[Tensor, "*s 5"]:
-        """Network outputs -> lights."""
-        return nn.functional.pad(self.range(tanh), (0, 5 - self.n_outputs))
-
-    def to_tanh(self, light: Float[Tensor, "*s 5"]) -> Float[Tensor, "*s k"]:
-        """Lights -> network outputs, clamped to [-1, 1]; 0 for a component whose range is 0."""
-        return self.range.inverse(light[..., : self.n_outputs])
-
-
-class TanhRange(nn.Module):
-    """The affine map ``center + scale * tanh``, per component; holds no parameters and saves nothing."""
-
-    def __init__(self, center: Sequence[float], scale: Sequence[float]) -> None:
-        super().__init__()
-        if min(scale) < 0:
-            raise ConfigError(f"the scales of an encoder's outputs are {tuple(scale)}, expected numbers >= 0")
-        self.register_buffer("center", torch.tensor(center), persistent=False)
-        self.register_buffer("scale", torch.tensor(scale), persistent=False)
-
-    def forward(self, tanh: Float[Tensor, "*s k"]) -> Float[Tensor, "*s k"]:
-        return self.center + self.scale * tanh
-
-    def inverse(self, value: Float[Tensor, "*s k"]) -> Float[Tensor, "*s k"]:
-        tanh = (value - self.center) / torch.where(self.scale > 0, self.scale, torch.ones_like(self.scale))
-        return torch.where(self.scale > 0, tanh, torch.zeros_like(tanh)).clamp(-1.0, 1.0)
+        center, scale = [0.5, 0.5, 0.0, 0.0, negative / 2], [0.5, 0.5, *direction, negative / 2]
+        n_outputs = 5 if negative > 0 else 4
+        super().__init__(size, width, center[:n_outputs], scale[:n_outputs], 5)
 
 
 def _pyramid(size: int, width: float) -> list[tuple[int, int]]:

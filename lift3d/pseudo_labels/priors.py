@@ -46,7 +46,7 @@ def fit(model: LiftedGAN, n: int = 200, seed: int = 0, observer: Observer | None
         batch = model.sample(seeds)
         views.append(batch.view.cpu())
         lights.append(batch.light.cpu())
-    reach = model.view_encoder.range.scale.cpu()
+    reach = model.view_encoder.scale.cpu()
     pivot = model.config.view_prior.pivot
     return Priors(fit_views(torch.cat(views), reach, pivot), fit_lights(torch.cat(lights)))
 

@@ -32,9 +32,7 @@ from lift3d.scene.shading import Material, shade
 from lift3d.scene.surface import Surface, sdf_and_gradient, signed_distance, smooth_normal
 from lift3d.settings import setting
 
-REACH = (
-    6.0  # widths 1 / s of the density beyond which a sample is left out: at most exp(-6) = 0.25 % of opacity
-)
+REACH = 6.0  # widths 1 / s of the density beyond which a sample is left out: exp(-6) = 0.25 % of opacity
 TOLERANCE = 0.25  # of interpolated signed distances, in intervals between coarse samples
 N_NEAR = 6  # samples of a ray whose hit is known
 GRAZING = 0.15  # cosine at a hit below which it is traced, as the surface is not like a plane there

@@ -22,9 +22,7 @@ class Surface:
 
     sdf: SDF  # points -> signed distance, feature
     material: Callable[[Tensor, Tensor, Tensor], Material]  # points, unit normals, feature -> material
-    sdf_gradient: SDFGradient | None = (
-        None  # the same and its spatial gradient, differentiable, if it is known
-    )
+    sdf_gradient: SDFGradient | None = None  # and its spatial gradient, differentiable, if it is known
     distance: Callable[[Tensor], Tensor] | None = None  # ``sdf`` without feature and graph, if there is a way
 
 

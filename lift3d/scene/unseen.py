@@ -24,10 +24,8 @@ N_RIM = 512  # points at the rim
 
 def facing(normals: Float[Tensor, "*s 3"], prior: ViewPrior) -> Float[Tensor, "*s"]:
     """Cosine between a unit normal and the direction to that camera of the prior which sees it best."""
-    (pitch, yaw, roll), reach = (
-        prior.mean[:3],
-        [min(REACH * std, limit) for std, limit in zip(prior.std, prior.limit, strict=True)],
-    )
+    pitch, yaw, roll = prior.mean[:3]
+    reach = [min(REACH * std, limit) for std, limit in zip(prior.std, prior.limit, strict=True)]
     views = [(pitch + i * reach[0], yaw + j * reach[1], roll) for i, j in product((-1, 0, 1), repeat=2)]
     toward = rotation(*normals.new_tensor(views).unbind(-1))[:, 2]
     return (normals @ toward.T).amax(-1)

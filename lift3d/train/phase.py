@@ -52,9 +52,7 @@ class Phase:
     report: Callable[[State], dict[str, float]] | None = None
     cooldown: float = 0.0  # last fraction of the steps, in which the rates fall linearly to 0
     until: Callable[[int], bool] | None = None  # asked after every step, by its number; True ends the phase
-    guard: Callable[[], None] | None = (
-        None  # called now and then and before a checkpoint; raises to stop the run
-    )
+    guard: Callable[[], None] | None = None  # called now and then, before checkpoints, too; may raise
 
     def rate_factor(self, step: int) -> float:
         """By which the learning rates of a step are multiplied."""

@@ -113,3 +113,7 @@ def test_build_reads_any_dataclass() -> None:
         pairs: tuple[float, float]
 
     assert from_plain(Outer, {"inner": None, "pairs": [1, 2]}, "x") == Outer(None, (1.0, 2.0))
+
+
+def test_a_preset_prints_on_one_line() -> None:
+    assert repr(DEMO) == "Preset('demo', 64 pixels)"

@@ -31,12 +31,12 @@ from lift3d.export.blender.blend import (
     scene_job,
     write_blend,
 )
-from lift3d.export.meshes.axes import upright
 from lift3d.export.meshes.glb import write_glb
 from lift3d.export.meshes.obj import write_obj
 from lift3d.export.meshes.pbr import mean_lobe, reflectance
 from lift3d.export.meshes.ply import write_ply
 from lift3d.export.meshes.texture import bake, from_vertices
+from lift3d.export.meshes.write import upright
 from lift3d.render.mesh import render_mesh
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.color import srgb_to_linear

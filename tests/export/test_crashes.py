@@ -139,7 +139,7 @@ def test_parts_of_another_file_are_not_read(tmp_path: Path, small_parts: None) -
     path, lengths = tmp_path / "again.h5", dimensions(3)
     parts_folder(path).mkdir()
     other = ATTRIBUTES | {"created": "long ago"}
-    create(tmp_path / "other.h5", SPECS, lengths, other, WHITE)
+    os.close(create(tmp_path / "other.h5", SPECS, lengths, other, WHITE))
     fill(tmp_path / "other.h5", lengths)
     make(path, 3)
     assert not parts_folder(path).exists()  # a new file begins with nothing

@@ -167,7 +167,7 @@ def test_a_new_file_is_locked_before_it_is_at_its_path(tmp_path: Path) -> None:
     with DatasetWriter(path, locked=locked) as writer:
         writer.write(0, arrays(0, lengths))
     with pytest.raises(ConfigError, match="new.h5 exists; --resume continues it, --overwrite replaces it"):
-        create(path, SPECS, lengths, ATTRIBUTES, WHITE, overwrite=False)
+        os.close(create(path, SPECS, lengths, ATTRIBUTES, WHITE, overwrite=False))
     assert check(path, lengths) == 1 and list(tmp_path.iterdir()) == [path]
 
 
@@ -277,7 +277,7 @@ def test_reader_refuses_unknown_maps(full: Path) -> None:
 def test_mesh_of_a_file_without(tmp_path: Path) -> None:
     path = tmp_path / "flat.h5"
     specs, lengths = stored((), gan=False, meshes=False), dimensions(1)
-    create(path, specs, lengths, ATTRIBUTES, WHITE)
+    os.close(create(path, specs, lengths, ATTRIBUTES, WHITE))
     with DatasetWriter(path) as writer:
         names = {spec.name for spec in specs}
         writer.write(0, {name: array for name, array in arrays(0, lengths).items() if name in names})

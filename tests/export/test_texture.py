@@ -17,7 +17,6 @@ from lift3d.export.meshes import texture
 from lift3d.export.meshes.glb import read_glb, read_textures, write_glb
 from lift3d.export.meshes.obj import write_obj
 from lift3d.export.meshes.pbr import exponent, intensity, reflectance, roughness
-from lift3d.export.meshes.stl import write_stl
 from lift3d.export.meshes.tangent_space import tangents, to_tangent_space
 from lift3d.export.meshes.texture import (
     Textures,
@@ -28,6 +27,7 @@ from lift3d.export.meshes.texture import (
     interpolate,
     unwrap,
 )
+from lift3d.export.meshes.write import write_stl
 from lift3d.model import LiftedGAN
 from lift3d.scene.mesh import Mesh, report
 from lift3d.scene.surface import sdf_and_gradient, smooth_normal

@@ -8,8 +8,8 @@ import torch
 from lift3d.errors import ConfigError
 from lift3d.networks.encoders import (
     LightEncoder,
+    RangedEncoder,
     ResBlock,
-    TanhRange,
     ViewEncoder,
     image_encoder,
     pose_light_encoder,
@@ -152,7 +152,7 @@ def test_errors():
     with pytest.raises(ConfigError, match=r"got images of shape \(3, 128, 128\), expected \(3, 64, 64\)"):
         image_encoder(64, width=0.1)(torch.zeros(1, 3, 128, 128))
     with pytest.raises(ConfigError, match=r"outputs are \(-1.0,\), expected numbers >= 0"):
-        TanhRange((0.0,), (-1.0,))
+        RangedEncoder(8, 0.01, (0.0,), (-1.0,), 1)
 
 
 def test_views_about_a_pivot_go_to_the_network_and_back():
