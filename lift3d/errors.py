@@ -4,7 +4,7 @@ The command line maps ``Lift3DError`` to exit code 1 in one place, ``cli/main.py
 """
 
 from importlib import import_module
-from types import ModuleType
+from typing import Any
 
 
 class Lift3DError(Exception):
@@ -35,7 +35,7 @@ class TrainingDiverged(Lift3DError):
     """A loss or a gradient became non-finite or dead; the last good checkpoint was kept."""
 
 
-def optional(module: str, remedy: str) -> ModuleType:
+def optional(module: str, remedy: str) -> Any:
     """A module of a package that may not be there: ``BackendUnavailable`` then says the ``remedy``."""
     try:
         return import_module(module)

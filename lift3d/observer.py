@@ -41,8 +41,8 @@ class SilentObserver:
 def observed(
     observer: Observer | None, task: str, items: Iterable[Item], units: Callable[[Item], int] = lambda _: 1
 ) -> Iterator[Item]:
-    """The items, which can be gone through twice, one by one as a task of the observer; ``units`` says how much
-    an item counts.
+    """The items one by one, as a task of the observer; ``units`` says how much an item counts. They are gone
+    through twice.
     """
     observer = observer or SilentObserver()
     observer.start(task, sum(map(units, items)))

@@ -1,6 +1,5 @@
 """Mask sources: which one a run renders, files, black bars, and GrabCut on heads whose masks are known."""
 
-import builtins
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -155,14 +154,7 @@ def test_grabcut_of_a_picture_without_object_is_no_error() -> None:
 
 
 def test_without_opencv_the_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def refuse(name: str, *rest: object) -> object:
-        if name == "cv2":
-            raise ImportError("no cv2")
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(BackendUnavailable, match="--masks auto needs OpenCV: pip install opencv-python-head"):
         get_segmenter((0.5, 0.5, 0.5))
 
