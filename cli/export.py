@@ -158,7 +158,7 @@ def _share(
         page = share.from_model(load(*models), numbers, truncation, faces=faces, name=", ".join(models))
     else:
         chosen = open_dataset(dataset)
-        places = [chosen.indices.tolist().index(n) for n in numbers]
+        places = chosen.places(numbers)
         meshes = lambda place: instances.instance(int(chosen.indices[place])).mesh  # noqa: E731
         page = share.from_dataset(chosen, places, faces, meshes)
     page.save(out)

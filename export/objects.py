@@ -91,17 +91,7 @@ def from_dataset(
     """
     faces, about = open_dataset(path, maps=("colors",)), describe(path)
     stored = any(dataset.name.startswith("meshes/") for dataset in about.datasets)
-    present = faces.indices.tolist()
-    numbers = present if numbers is None else numbers
-    for number in numbers:
-        if not 0 <= number < about.planned:
-            raise ConfigError(f"{path} has no sample {number}, expected 0 to {about.planned - 1}")
-        if number not in present:
-            raise ConfigError(
-                f"sample {number} of {path} is not finished; lift3d sample --resume finishes it"
-            )
-    if not numbers:
-        raise ConfigError(f"{path} has no finished sample; lift3d sample --resume finishes it")
+    places = {int(faces.indices[i]): i for i in faces.places(numbers)}
     maker = (load(model) if model else _maker(about)) if fields or not stored else None
     if maker is None and not stored:
         raise ConfigError(
@@ -110,8 +100,8 @@ def from_dataset(
     resolution = about.config["plan"]["mesh_resolution"]
 
     def instance(number: int) -> Instance:
-        one = faces[present.index(number)]
-        mesh = _mesh(faces, present.index(number)) if stored else maker.mesh(one.code, resolution)
+        one = faces[places[number]]
+        mesh = _mesh(faces, places[number]) if stored else maker.mesh(one.code, resolution)
         size = round(2 * float(one.intrinsics[0, 0, 2]))
         if maker is not None and (
             agrees(maker, one.code, mesh)
@@ -130,7 +120,7 @@ def from_dataset(
         note = f"{path}: its model {why}, so textures are made of vertex colors; --model FILE gives it"
         return Instance(mesh, from_vertices(mesh), one.cameras, one.lights, size, note if fields else "")
 
-    return Instances(tuple(numbers), instance)
+    return Instances(tuple(places), instance)
 
 
 def finish(

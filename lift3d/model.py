@@ -271,12 +271,6 @@ class LiftedGAN(nn.Module):
         return clean(extract_mesh(of_points(surface)[0], resolution, device=self.device))
 
     @torch.no_grad()
-    def onto_surface(self, mesh: Mesh, code: Float[Tensor, " c"], max_step: float) -> Mesh:
-        """Vertices moved onto the surface of a code, by ``max_step`` at most, with the surface's normals."""
-        _, gradient = of_points(self.surface(code[None]))
-        return project_to_surface(mesh, gradient, max_step, device=self.device)
-
-    @torch.no_grad()
     def simplify(
         self, mesh: Mesh, code: Float[Tensor, " c"], n_faces: int, surface: Surface | None = None
     ) -> Mesh:

@@ -1,5 +1,6 @@
 """glTF binary files as others see them: read apart by hand, and judged by Khronos' validator."""
 
+import io
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy import ndarray
+from PIL import Image
 
 VALIDATOR = os.environ.get("LIFT3D_GLTF_VALIDATOR")  # folder with node_modules/gltf-validator
 PROGRAM = (
@@ -40,6 +42,21 @@ def floats(data: bytes, attribute: str) -> ndarray:
     start = tree["bufferViews"][accessor["bufferView"]]["byteOffset"]
     assert accessor["componentType"] == 5126
     return np.frombuffer(binary, "<f4", width * accessor["count"], start).reshape(-1, width)
+
+
+def textures(data: bytes) -> tuple[dict[str, ndarray], float]:
+    """Pictures in [0, 1] by their names, and what the alpha of "specular" is multiplied by to be F0."""
+    tree, binary = parts(data)
+    pictures = {}
+    for image in tree.get("images", ()):
+        view = tree["bufferViews"][image["bufferView"]]
+        png = binary[view["byteOffset"] : view["byteOffset"] + view["byteLength"]]
+        pictures[image["name"]] = np.asarray(Image.open(io.BytesIO(png))) / 255
+    return pictures, 0.04 * _specular(tree).get("specularColorFactor", [1.0])[0]
+
+
+def _specular(tree: dict) -> dict:
+    return tree["materials"][0]["extensions"]["KHR_materials_specular"]
 
 
 def verdict(path: Path) -> tuple[int, int, int]:

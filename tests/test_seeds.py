@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from lift3d.config.presets import PRESETS
 from lift3d.errors import ConfigError
 from lift3d.evaluation.relighting import relighting
-from lift3d.export.dataset import DatasetPlan
 from lift3d.seeds import BLOCK, STREAMS, UNLABELED_SEED, dataset_seed, priors_seed, seed_list, training_seed
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -73,6 +72,5 @@ def test_the_bundled_model_can_be_made_again() -> None:
 
 def test_functions_take_their_seeds_from_the_table() -> None:
     assert inspect.signature(relighting).parameters["seed"].default == STREAMS["relighting"].start
-    assert DatasetPlan(n=1, seed=3).gan_seed(5) == dataset_seed(3, 5)
     sizes = [(p.joint.n_samples if p.joint else 1, p.n_unlabeled) for p in PRESETS.values()]
     assert all(max(size) <= BLOCK for size in sizes)

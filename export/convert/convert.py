@@ -13,7 +13,7 @@ from lift3d import __version__
 from lift3d.errors import ConfigError
 from lift3d.export.convert import blenderproc, eg3d, nerf, png, usd, webdataset
 from lift3d.export.convert.sample import IMAGES, Sample
-from lift3d.export.hdf5.reader import LiftedDataset, describe, open_dataset
+from lift3d.export.hdf5.reader import describe, open_dataset
 from lift3d.observer import Observer, observed
 from lift3d.whole_file import replacing_folder
 
@@ -71,7 +71,7 @@ def convert(
     format_, about = FORMATS[kind], describe(Path(path))
     present = {info.name for info in about.datasets}
     faces = open_dataset(path, maps=[name for name in format_.maps if name in present], split=split)
-    places = chosen(faces, numbers, about.planned)
+    places = faces.places(numbers)
     described = {
         "written_by": WRITTEN,
         "generator": f"lift3d {__version__}",
@@ -90,22 +90,6 @@ def convert(
         sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
     unfinished = about.planned - about.done if numbers is None else 0
     return ConvertReport(len(places), unfinished, len(sizes), sum(sizes))
-
-
-def chosen(faces: LiftedDataset, numbers: Sequence[int] | None, planned: int) -> list[int]:
-    """Where the samples called ``numbers`` stand among the done ones; all of these by default."""
-    place = {number: i for i, number in enumerate(faces.indices.tolist())}
-    if not place:
-        raise ConfigError(f"{faces.path} has no such finished sample; lift3d sample --resume finishes it")
-    for number in numbers or ():
-        if not 0 <= number < planned:
-            raise ConfigError(f"{faces.path} has no sample {number}, expected 0 to {planned - 1}")
-        if number not in place:
-            raise ConfigError(
-                f"sample {number} of {faces.path} is not finished, or not in the part of the split that was "
-                "asked for; lift3d sample --resume finishes it"
-            )
-    return list(place.values()) if numbers is None else [place[number] for number in dict.fromkeys(numbers)]
 
 
 def _ours(folder: Path) -> bool:

@@ -181,6 +181,25 @@ class LiftedDataset(Dataset[DatasetSample]):
             sample = with_normals_in_camera(sample)
         return sample if self.transform is None else self.transform(sample)
 
+    def places(self, numbers: Sequence[int] | None = None) -> list[int]:
+        """Where the samples of these numbers in the file stand, each once; all of them by default.
+
+        Raises ``ConfigError`` where there is no sample, and for numbers that are not there or not done.
+        """
+        place, done = {number: i for i, number in enumerate(self.indices.tolist())}, self.array("done")
+        if not place:
+            raise ConfigError(f"{self.path} has no finished sample here; lift3d sample --resume finishes it")
+        for number in place if numbers is None else numbers:
+            if not 0 <= number < len(done):
+                raise ConfigError(f"{self.path} has no sample {number}, expected 0 to {len(done) - 1}")
+            if number not in place and done[number]:
+                raise ConfigError(f"sample {number} of {self.path} is not in the part that was asked for")
+            if number not in place:
+                raise ConfigError(
+                    f"sample {number} of {self.path} is not finished; lift3d sample --resume finishes it"
+                )
+        return list(place.values()) if numbers is None else [place[n] for n in dict.fromkeys(numbers)]
+
     def mesh(self, item: int) -> Mesh:
         """The mesh of a sample."""
         h5, index = self._file(), int(self.indices[item])

@@ -12,7 +12,6 @@ may be the fourth, with TANGENT per vertex. The exact albedo of the vertices the
 because Blender's importer mixes up custom attributes of different widths, and fails.
 """
 
-import io
 import json
 import struct
 from dataclasses import dataclass, field
@@ -20,11 +19,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from lift3d import __version__
 from lift3d.errors import ConfigError, CorruptFile
-from lift3d.export.meshes.pbr import DIELECTRIC, exponent, intensity, mean_lobe, reflectance, roughness
+from lift3d.export.meshes.pbr import DIELECTRIC, mean_lobe, reflectance, roughness
 from lift3d.export.meshes.tangent_space import tangents
 from lift3d.export.meshes.texture import Textures, png
 from lift3d.scene.color import linear_to_srgb, srgb_to_linear
@@ -211,35 +209,6 @@ def read_glb(path: Path | str) -> Mesh:
     except (OSError, AttributeError, KeyError, IndexError, TypeError, ValueError, struct.error) as error:
         raise CorruptFile(
             f"{path} is not a whole glTF binary file with a mesh ({error}); export it again"
-        ) from error
-
-
-def read_textures(path: Path | str) -> Textures | None:
-    """The textures of a file of ``write_glb``, to 8 bits; None if it has none."""
-    try:
-        tree, data = _chunks(Path(path).read_bytes())
-        if not tree.get("images"):
-            return None
-        attributes = tree["meshes"][0]["primitives"][0]["attributes"]
-        pictures = []
-        for image in tree["images"]:
-            view = tree["bufferViews"][image["bufferView"]]
-            start = view["byteOffset"]
-            png = Image.open(io.BytesIO(data[start : start + view["byteLength"]]))
-            pictures.append(np.asarray(png).astype(np.float32) / 255)
-        albedo, lobe, strength, *normal = pictures
-        factor = tree["materials"][0]["extensions"]["KHR_materials_specular"]["specularColorFactor"][0]
-        shininess = exponent(lobe[..., 1])
-        return Textures(
-            _array(tree, data, attributes["TEXCOORD_0"]),
-            albedo,
-            intensity(strength[..., 3] * (DIELECTRIC * factor), shininess),
-            shininess,
-            *(picture * 2 - 1 for picture in normal),
-        )
-    except (OSError, KeyError, IndexError, TypeError, ValueError, struct.error) as error:
-        raise CorruptFile(
-            f"{path} has no textures as lift3d writes them ({error}); export it again"
         ) from error
 
 

@@ -26,16 +26,6 @@ def reflectance(specular: Float[ndarray, "*s"], shininess: Float[ndarray, "*s"])
     return 2.6 * specular / (shininess + 2.0)
 
 
-def exponent(roughness: Float[ndarray, "*s"]) -> Float[ndarray, "*s"]:
-    """Phong exponent of a roughness: inverse of ``roughness``."""
-    return (np.maximum(roughness, 1e-3) ** -4.0 - 1.0) / 2.0
-
-
-def intensity(f0: Float[ndarray, "*s"], shininess: Float[ndarray, "*s"]) -> Float[ndarray, "*s"]:
-    """Specular intensity of an F0: inverse of ``reflectance``."""
-    return f0 * (shininess + 2.0) / 2.6
-
-
 def mean_lobe(mesh: Mesh) -> tuple[float, float]:
     """Roughness and F0 of a mesh as a whole, for formats without maps; matt if it has no material."""
     if mesh.specular is None or mesh.shininess is None or not len(mesh.shininess):

@@ -74,10 +74,6 @@ class DatasetPlan:
         """Numbers of the samples in this file; of all n where there are no shards."""
         return self.shard.of(self.n)
 
-    def gan_seed(self, i: int) -> int:
-        """Seed of sample i for the GAN: i itself if the plan's seed is 0 (seeds.py)."""
-        return dataset_seed(self.seed, i)
-
     def sample(self, model: LatentModel, i: int) -> Samples:
         """The instance of sample i [1]."""
         return self.latents.sample(model, i, self.seed, self.truncation)

@@ -2,15 +2,14 @@
 
 Maps are [n, h, w, ...] with boolean masks [n, h, w]. Errors of maps are taken over the *common pixels*:
 inside both masks, then eroded by one pixel (a pixel stays if its 3 x 3 neighborhood is inside; outside the
-frame is outside). An image without common pixels has infinite errors and ``n_pixels`` 0; ``mean`` leaves it
-out and counts it.
+frame is outside). An image without common pixels has infinite errors; ``mean`` leaves it out and counts it.
 """
 
 import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,7 +27,6 @@ class GeometryErrors:
     side: PerImage  # scale-invariant depth error: standard deviation of the log z-depth difference, x 100
     mad: PerImage  # mean angle between normals, degrees
     iou: PerImage  # intersection over union of the masks (not eroded), 1 if both are empty
-    n_pixels: Int[Tensor, " n"]  # common pixels
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,6 @@ class MaterialErrors:
     albedo: PerImage  # over pixels and channels, [0, 1]
     albedo_scaled: PerImage  # the same after the best factor per image (albedo and light share one)
     specular: PerImage  # of the specular intensity, [0, 1]
-    n_pixels: Int[Tensor, " n"]  # common pixels
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,6 @@ class Mean:
     """Mean over the images that have a value."""
 
     value: float  # infinity if no image has one
-    n: int  # images with a value
     n_empty: int  # images without
 
 
@@ -64,7 +60,6 @@ def geometry_errors(
         side=side(depth, true_depth, common),
         mad=mean_inside(angle_deg(normal, true_normal), common),
         iou=mask_iou(mask, true_mask),
-        n_pixels=common.sum((1, 2)),
     )
 
 
@@ -84,7 +79,6 @@ def material_errors(
         albedo=mean_inside((a - b).abs().mean(-1), common),
         albedo_scaled=mean_inside((factor * a - b).abs().mean(-1), common),
         specular=mean_inside((specular - true_specular).abs()[..., 0], common),
-        n_pixels=common.sum((1, 2)),
     )
 
 
@@ -136,4 +130,4 @@ def mean(values: PerImage) -> Mean:
     """Mean over the images whose value is finite, and how many there were."""
     finite = values[torch.isfinite(values)]
     value = finite.double().mean().item() if len(finite) else math.inf
-    return Mean(value, len(finite), len(values) - len(finite))
+    return Mean(value, len(values) - len(finite))

@@ -18,34 +18,14 @@ from lift3d.observer import Observer, SilentObserver
 
 Features = Callable[[Tensor], list[Tensor]]  # images [n, 3, h, w] in [-1, 1] -> feature maps [n, c, h', w']
 
-NAMES = ("auto", "lpips", "discriminator")
 
-
-def get_perceptual(
-    name: str = "auto",
-    discriminator: Features | None = None,
-    *,
-    backbone: str = "vgg",
-    observer: Observer | None = None,
-) -> nn.Module:
-    """The distance called ``name``: a module (images, images) -> [n] whose weights are frozen.
-
-    ``discriminator`` gives feature maps of images: pass ``Discriminator.features``. ``backbone`` of LPIPS:
-    "vgg", "alex" or "squeeze". "auto" is LPIPS where it can be had, else the discriminator's features, which
-    ``observer`` is told. ``BackendUnavailable`` if LPIPS or its weights cannot be had and nothing stands in.
+def get_perceptual(discriminator: Features, observer: Observer, backbone: str = "vgg") -> nn.Module:
+    """A distance, (images, images) -> [n], whose weights are frozen: LPIPS where it can be had, else that of
+    the feature maps of a ``discriminator``, which ``observer`` is told.
     """
-    observer = observer or SilentObserver()
-    if name not in NAMES:
-        raise ConfigError(f"perceptual: unknown name {name!r}, expected one of {', '.join(NAMES)}")
-    if name == "discriminator":
-        if discriminator is None:
-            raise ConfigError("perceptual 'discriminator' needs the features of one, got None; use 'lpips'")
-        return FeatureDistance(discriminator)
     try:
         return LpipsDistance(backbone)
     except BackendUnavailable as error:
-        if name == "lpips" or discriminator is None:
-            raise
         observer.message(f"Perceptual loss in discriminator features instead of LPIPS. {error}")
         return FeatureDistance(discriminator)
 

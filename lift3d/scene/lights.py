@@ -16,8 +16,6 @@ from lift3d.scene.batch import Batch
 from lift3d.scene.geometry import normalize
 from lift3d.settings import setting
 
-LIGHT_NAMES = ("ambient", "diffuse", "l_x", "l_y", "negative")
-
 
 @dataclass(frozen=True, repr=False)
 class Lights(Batch):

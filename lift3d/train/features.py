@@ -47,7 +47,7 @@ def compare(
         (out / FILE).unlink(missing_ok=True)
     if gan.discriminator is not None:
         blocks = gan.discriminator.to(device).features
-        distance = get_perceptual("auto", partial(blocks, n_blocks=PATCH_FEATURES), observer=observer)
+        distance = get_perceptual(partial(blocks, n_blocks=PATCH_FEATURES), observer)
         return partial(blocks, n_blocks=N_FEATURES), distance.to(device)
     if hasattr(gan.generator, "features"):
         trunk, name = gan.generator.features, "generator"

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import trimesh
 from click.testing import CliRunner, Result
+from gltf import textures
 
 import lift3d
 from lift3d.cli.main import main
 from lift3d.export.dataset import DatasetPlan, write_dataset
-from lift3d.export.meshes.glb import read_textures
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_the_model_of_a_dataset_paints_it(folder: Path, tiny_model: Path) -> Non
     assert alone.exit_code == 0 and "faces.h5: its model is not here, so textures are made of" in alone.stderr
     named = export("faces.h5", *textured, "--model", tiny_model)
     assert named.exit_code == 0 and "not here" not in named.stderr, named.output
-    assert read_textures("head.glb").normal.shape == (64, 64, 3)
+    assert textures(Path("head.glb").read_bytes())[0]["normal"].shape == (64, 64, 3)
     shutil.copy(tiny_model, folder)
     by_name = Path("head.glb").read_bytes()
     assert "not here" not in export("faces.h5", *textured).stderr

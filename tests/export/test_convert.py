@@ -428,14 +428,14 @@ def test_unfinished_samples_are_left_out_and_said(cli: Callable, faces: Path) ->
     assert "1 samples of some.h5 are not finished and were left out; lift3d sample --resume" in result.stdout
     assert sorted(path.name for path in Path("out").glob("0*")) == ["000000", "000002"]
     for number, words in (
-        (1, "sample 1 of some.h5 is not finished, or not in the part"),
+        (1, "sample 1 of some.h5 is not finished; lift3d sample --resume finishes it"),
         (3, "has no sample 3, expected 0 to 2"),
     ):
         result = cli("some.h5", "--to", "eg3d", "--out", "other", "--samples", number)
         assert result.exit_code == 1 and words in result.stderr
     with h5py.File("some.h5", "r+") as h5:
         h5["done"][:] = False
-    assert "some.h5 has no such finished sample" in cli("some.h5", "--to", "png", "--out", "o").stderr
+    assert "some.h5 has no finished sample here" in cli("some.h5", "--to", "png", "--out", "o").stderr
 
 
 def test_one_part_of_the_split(tmp_path: Path) -> None:
@@ -447,7 +447,7 @@ def test_one_part_of_the_split(tmp_path: Path) -> None:
         convert(path, "eg3d", tmp_path / part, split=part)
         found.append({int(folder.name) for folder in (tmp_path / part).glob("0*")})
     assert found == [{i for i in range(9) if plan.part(i) == part} for part in range(3)]
-    with pytest.raises(ConfigError, match="sample 0 of .* is not finished, or not in"):
+    with pytest.raises(ConfigError, match="sample 0 of .* is not in the part that was asked for"):
         convert(path, "eg3d", tmp_path / "x", numbers=[0], split=("train", "val")[plan.part(0) == 0])
 
 

@@ -32,6 +32,7 @@ from lift3d.pictures import label
 from lift3d.scene.cameras import ViewPrior
 from lift3d.scene.lights import LightPrior
 from lift3d.scene.mesh import Mesh
+from lift3d.seeds import dataset_seed
 
 PLAN = DatasetPlan(n=3, views=3, lights=2, size=32, gan=True, truncation=0.7)
 
@@ -80,7 +81,7 @@ def test_maps_are_the_renderers(written: Path) -> None:
     model, dataset = Blobs(), open_dataset(written)
     for i, sample in enumerate(dataset):
         cameras, lamps = PLAN.draw(i, model.config.view_prior, model.config.light_prior)
-        lifted = model.sample([PLAN.gan_seed(i)], PLAN.truncation)
+        lifted = model.sample([dataset_seed(PLAN.seed, i)], PLAN.truncation)
         wanted = model.render(lifted.code[0], cameras, lamps, PLAN.size)
         assert torch.equal(sample.mask, wanted.mask)
         inside = wanted.mask
@@ -154,8 +155,8 @@ def test_a_sample_depends_on_seed_and_number_alone(written: Path, tmp_path: Path
 
 
 def test_gan_seeds_do_not_meet() -> None:
-    assert [DatasetPlan(n=1).gan_seed(i) for i in range(3)] == [0, 1, 2]
-    starts = sorted(DatasetPlan(n=1, seed=s).gan_seed(0) for s in range(1000))
+    assert [dataset_seed(0, i) for i in range(3)] == [0, 1, 2]
+    starts = sorted(dataset_seed(s, 0) for s in range(1000))
     assert min(b - a for a, b in zip(starts, starts[1:], strict=False)) > 1_000_000  # instances per dataset
 
 

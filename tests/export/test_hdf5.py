@@ -22,7 +22,7 @@ from lift3d.export.hdf5.reader import describe, open_dataset
 from lift3d.export.hdf5.sample_file import Form, write_reference
 from lift3d.export.hdf5.schema import MESH_ROWS, ROOT_ATTRIBUTES, SCHEMA, UNCHECKED, checksum, stored
 from lift3d.export.hdf5.verify import verify
-from lift3d.export.hdf5.writer import DatasetWriter, create, create_locked
+from lift3d.export.hdf5.writer import DatasetWriter, create
 
 N = 6
 
@@ -161,7 +161,7 @@ def test_the_lock_survives_readers_in_the_writing_process(copy: Path) -> None:
 
 def test_a_new_file_is_locked_before_it_is_at_its_path(tmp_path: Path) -> None:
     path, lengths = tmp_path / "new.h5", dimensions(1)
-    locked = create_locked(path, SPECS, lengths, ATTRIBUTES, WHITE, overwrite=False)
+    locked = create(path, SPECS, lengths, ATTRIBUTES, WHITE, overwrite=False)
     with pytest.raises(ConfigError, match="is being written by another process"):
         DatasetWriter(path)
     with DatasetWriter(path, locked=locked) as writer:

@@ -125,7 +125,7 @@ def test_instances_that_are_not_there(faces: Path) -> None:
         from_dataset(faces).instance(0)
     with h5py.File(faces, "r+") as h5:
         h5["done"][0] = False
-    with pytest.raises(ConfigError, match="faces.h5 has no finished sample; lift3d sample --resume"):
+    with pytest.raises(ConfigError, match="faces.h5 has no finished sample here; lift3d sample --resume"):
         from_dataset(faces)
 
 

@@ -88,7 +88,7 @@ def test_lpips_is_its_formula_on_the_trunk_in_the_cache(squeeze_weights):
 
 
 def test_lpips_is_frozen_quiet_and_differentiable_in_the_images(squeeze_weights, capfd):
-    distance = get_perceptual("lpips", backbone="squeeze")
+    distance = LpipsDistance("squeeze")
     a = images().requires_grad_()
     distance(a, images(seed=1)).mean().backward()
     assert a.grad.abs().sum() > 0 and not any(p.requires_grad for p in distance.parameters())
@@ -99,41 +99,34 @@ def test_lpips_is_frozen_quiet_and_differentiable_in_the_images(squeeze_weights,
 
 def test_auto_prefers_lpips(squeeze_weights):
     notes = Notes()
-    assert isinstance(get_perceptual("auto", pyramid, backbone="squeeze", observer=notes), LpipsDistance)
+    assert isinstance(get_perceptual(pyramid, notes, "squeeze"), LpipsDistance)
     assert notes.messages == []
 
 
 def test_without_weights_lpips_says_what_to_do_and_keeps_the_cause(no_weights):
     pytest.importorskip("torchvision", exc_type=ImportError)
     with pytest.raises(BackendUnavailable, match="download its squeeze weights or copy them") as caught:
-        get_perceptual("lpips", backbone="squeeze")
+        LpipsDistance("squeeze")
     assert isinstance(caught.value.__cause__, urllib.error.URLError) and "no route" in str(caught.value)
-    with pytest.raises(BackendUnavailable, match="LPIPS cannot be used"):
-        get_perceptual("auto", backbone="squeeze")  # nothing can stand in
 
 
 def test_without_the_package_too(monkeypatch):
     monkeypatch.setitem(sys.modules, "lpips", None)
     with pytest.raises(BackendUnavailable, match="install lpips") as caught:
-        get_perceptual("lpips", pyramid)
+        LpipsDistance()
     assert isinstance(caught.value.__cause__, ImportError)
 
 
 def test_auto_falls_back_to_the_discriminator_and_says_so(no_weights):
     notes = Notes()
-    distance = get_perceptual("auto", pyramid, backbone="squeeze", observer=notes)
+    distance = get_perceptual(pyramid, notes, "squeeze")
     assert isinstance(distance, FeatureDistance) and len(notes.messages) == 1
     assert notes.messages[0].startswith("Perceptual loss in discriminator features instead of LPIPS.")
-    assert isinstance(get_perceptual("auto", pyramid, backbone="squeeze"), FeatureDistance)
 
 
-def test_unknown_names():
-    with pytest.raises(ConfigError, match="unknown name 'vgg', expected one of auto, lpips, discriminator"):
-        get_perceptual("vgg")
+def test_unknown_backbone():
     with pytest.raises(ConfigError, match="unknown backbone 'resnet', expected 'vgg', 'alex' or 'squeeze'"):
-        get_perceptual("lpips", backbone="resnet")
-    with pytest.raises(ConfigError, match="needs the features of one, got None"):
-        get_perceptual("discriminator")
+        LpipsDistance("resnet")
 
 
 def test_feature_distance_is_the_naive_loop():
@@ -170,7 +163,7 @@ def test_feature_distance_survives_black_features():
 def test_real_discriminator_on_patches():
     net = Discriminator(DiscriminatorConfig(channels=(16, 16, 8, 8, 4))).requires_grad_(False)
     assert net.config.resolution == 64
-    distance = get_perceptual("discriminator", net.features)
+    distance = FeatureDistance(net.features)
     a = images().requires_grad_()
     b = images(seed=1)
     value = distance(a, b)

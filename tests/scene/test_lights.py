@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lift3d.errors import ConfigError
-from lift3d.scene.lights import LIGHT_NAMES, LightPrior, Lights
+from lift3d.scene.lights import LightPrior, Lights
 
 PRIOR = LightPrior(l_x=(-1.0, 0.5), l_y=(-0.3, 0.9), negative=(0.1, 0.4))
 
@@ -23,7 +23,6 @@ def test_a_vector_is_read_in_the_order_of_the_names() -> None:
     light = Lights.from_vector(torch.tensor([0.4, 0.7, 3.0, -2.0, 0.1]))
     torch.testing.assert_close(light.direction, torch.tensor([3.0, -2.0, 1.0]) / 14**0.5)
     assert (light.ambient, light.diffuse, light.negative) == tuple(torch.tensor([0.4, 0.7, 0.1]))
-    assert LIGHT_NAMES == ("ambient", "diffuse", "l_x", "l_y", "negative")
 
 
 @pytest.mark.parametrize("shape", [(), (4,), (2, 3)])
