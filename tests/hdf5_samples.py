@@ -4,6 +4,7 @@ It prints how many samples are safe, line by line.
 """
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +43,7 @@ def arrays(i: int, lengths: Dimensions) -> dict[str, NDArray]:
 
 
 def make(path: Path, n: int, **other: int) -> Dimensions:
-    create(path, SPECS, dimensions(n, **other), ATTRIBUTES, WHITE)
+    os.close(create(path, SPECS, dimensions(n, **other), ATTRIBUTES, WHITE))
     return dimensions(n, **other)
 
 
