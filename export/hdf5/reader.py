@@ -186,7 +186,9 @@ class LiftedDataset(Dataset[DatasetSample]):
 
         Raises ``ConfigError`` where there is no sample, and for numbers that are not there or not done.
         """
-        place, done = {number: i for i, number in enumerate(self.indices.tolist())}, self.array("done")
+        place = {number: i for i, number in enumerate(self.indices.tolist())}
+        with open_file(self.path) as h5:
+            done = h5["done"][:]
         if not place:
             raise ConfigError(f"{self.path} has no finished sample here; lift3d sample --resume finishes it")
         for number in place if numbers is None else numbers:
