@@ -90,9 +90,6 @@ class Schedule:
     distill: int = setting(
         0, 0, 10**9, "iterations after that, of E_I and the fields on the shading of unlabeled samples"
     )
-    distill_rounds: int = setting(
-        1, 1, 100, "times that happens, each time with another calibration after it"
-    )
     realign: int = setting(0, 0, 10**9, "iterations of step 2 at the end, on renders of the final fields")
 
 

@@ -81,7 +81,7 @@ def estimate(
     }
     short = replace(
         schedule, n_samples=N_SAMPLES, n_rerendered=m, n_stages=2,
-        explore_first=STEPS, explore=STEPS, align=STEPS, exploit=STEPS, distill_rounds=1, **few,
+        explore_first=STEPS, explore=STEPS, align=STEPS, exploit=STEPS, **few,
     )  # fmt: skip
     still = LearningRates(STILL, STILL, STILL, STILL)  # nothing is learned, so nothing diverges
     n_unlabeled = min(N_UNLABELED, chosen.n_unlabeled)
@@ -127,7 +127,7 @@ def disk_bytes(schedule: Schedule, model: int, state: int) -> int:
 def _costs(schedule: Schedule, watch: "_Watch", m: int) -> list[Cost]:
     n_stages, each = schedule.n_stages, watch.each
     n_images = n_stages * schedule.n_samples * schedule.n_rerendered
-    n_calibrations = 1 + schedule.distill_rounds * (schedule.distill > 0)
+    n_calibrations = 1 + (schedule.distill > 0)
     per_calibration = SHAPES_PER_SAMPLE * schedule.n_samples * schedule.n_rerendered
     more = n_calibrations * per_calibration if schedule.calibrate else 0
     more += schedule.n_samples * schedule.n_rerendered if schedule.realign else 0
@@ -141,7 +141,7 @@ def _costs(schedule: Schedule, watch: "_Watch", m: int) -> list[Cost]:
         "mask": (schedule.n_samples + n_images, each["mask"]),
         "exploit": (n_stages * schedule.exploit, each["exploit"]),
         "calibrate": (n_calibrations * schedule.calibrate, each.get("calibrate", 0.0)),
-        "distill": (schedule.distill_rounds * schedule.distill, each.get("distill", 0.0)),
+        "distill": (schedule.distill, each.get("distill", 0.0)),
         "realign": (schedule.realign, each.get("realign", 0.0)),
     }
     return [Cost(kind, count, seconds) for kind, (count, seconds) in counts.items() if count]
