@@ -186,8 +186,8 @@ def phases(lift: Lift, stage: Stage, after_stage: AfterStage | None = None) -> l
 
 def after_stages(lift: Lift) -> list[Phase]:
     """What follows the last stage, where the schedule says so: E_v and E_l are calibrated, shading is learned
-    at the views they tell, they are calibrated on the better shape again; at last E_w learns to project renders
-    of the final fields.
+    at the views they tell, they are calibrated on the better shape again; at last E_w learns to project
+    renders of the final fields.
     """
     schedule = lift.schedule
     kinds = [calibration] if schedule.calibrate else []
