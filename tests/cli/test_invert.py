@@ -86,6 +86,6 @@ def test_strange_images_are_told(tiny_model: Path) -> None:
     assert not any("times as far" in w for w in invert_photograph(model, photograph, near, config).warnings)
 
 
-def test_material_learns_faster_from_photographs() -> None:
+def test_material_learns_faster_from_photographs_and_shape_less() -> None:
     plain = load().config.refine
-    assert for_photographs(plain) == replace(plain, material=4 * plain.material)
+    assert for_photographs(plain) == replace(plain, shape=plain.shape / 3, material=4 * plain.material)
