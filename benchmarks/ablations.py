@@ -43,7 +43,7 @@ COLUMNS = {
 }  # fmt: skip
 BUDGET = replace(
     DEMO,
-    n_unlabeled=1024,
+    n_unlabeled=512,
     joint=replace(
         DEMO.joint, n_samples=64, n_rerendered=6,
         explore_first=200, explore=50, latent=200, align=120, exploit=200, calibrate=300, distill=400,

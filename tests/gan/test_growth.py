@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from lift3d.checkpoint import write_tensors
 from lift3d.errors import CheckpointError
+from lift3d.gan.alias_free import small_alias_free_config
 from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig
 from lift3d.gan.files.load import save_gan
 from lift3d.gan.ops import downsample, upsample
@@ -53,6 +54,26 @@ def test_a_native_file_starts_a_run_of_the_same_size(small, tmp_path):
     ):
         for name, tensor in source.state_dict().items():
             assert torch.equal(network.state_dict()[name], tensor), name
+
+
+def test_a_stylegan3_starts_from_a_stylegan2_of_twice_the_size(small, tmp_path):
+    """They share the mapping network, and the discriminator but for its image layer."""
+    large = new_state(config((8, 8, 8, 8)))
+    large.generator_ema.mapping.w_avg.fill_(0.5)
+    save_gan(tmp_path / "gan.safetensors", large.generator_ema, large.discriminator, dtype=torch.float32)
+    generator = small_alias_free_config(16, 64, 8, z_dim=8, w_dim=8)
+    state = new_state(GanTrainConfig(generator, DiscriminatorConfig((8, 8, 8)), seed=1))
+    before = {name: tensor.clone() for name, tensor in state.generator.synthesis.state_dict().items()}
+    grow_from(state, tmp_path / "gan.safetensors")
+    for mapping in (state.generator.mapping, state.generator_ema.mapping):
+        for name, tensor in mapping.state_dict().items():
+            assert torch.equal(tensor, large.generator_ema.mapping.state_dict()[name]), name
+    known = large.discriminator.state_dict()
+    changed = [
+        n for n, t in state.discriminator.state_dict().items() if not torch.equal(t, known.get(n, t + 1))
+    ]
+    assert changed == ["b16.fromrgb.weight", "b16.fromrgb.bias"]
+    assert all(torch.equal(t, before[name]) for name, t in state.generator.synthesis.state_dict().items())
 
 
 def test_a_foreign_file_is_refused(small, tmp_path):
