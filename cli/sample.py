@@ -95,7 +95,11 @@ def _shares(_: click.Context, __: click.Parameter, value: str | None) -> tuple[f
     metavar="|".join(defaults.RENDERERS),
     help="How images are made.",
 )
-@click.option("--mesh-resolution", default=defaults.MESH_RESOLUTION, help="Grid cells per side of a mesh.")
+@click.option(
+    "--mesh-resolution",
+    default=defaults.MESH_RESOLUTION,
+    help="Grid cells per side of a mesh, for neus, too.",
+)
 @click.option("--contact-sheet", type=options.PATH, help="Also draw an overview of the file, a picture.")
 @click.option(
     "--no-card", is_flag=True, help="Write no card (faces.card.md and its pictures) beside the file."

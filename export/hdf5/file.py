@@ -115,7 +115,8 @@ def _check_heaps(path: Path) -> None:
 
 def _check_root(h5: h5py.File, path: Path) -> None:
     attributes = {name: h5.attrs[name] for name in ROOT_ATTRIBUTES if name in h5.attrs}
-    if not _same(attributes.get("format"), FORMAT):
+    found = attributes.get("format")
+    if not isinstance(found, str) or found != FORMAT:
         raise CorruptFile(f"{path} is an HDF5 file of another program; lift3d reads the files that it writes")
     if missing := [name for name in ROOT_ATTRIBUTES if name not in attributes]:
         raise CorruptFile(f"{path} lacks the attributes {', '.join(missing)}; write the file again")
@@ -147,10 +148,6 @@ def parsed(path: Path, value: object, attribute: str = "config") -> Any:
         raise CorruptFile(
             f"{path}: attribute {attribute} is no JSON ({error}); write the file again"
         ) from error
-
-
-def _same(value: object, wanted: str) -> bool:
-    return isinstance(value, str) and value == wanted
 
 
 def _require_shards(h5: h5py.File, path: Path) -> None:

@@ -48,13 +48,14 @@ def test_train_resume_and_sample(folder: Path) -> None:
     (network,) = Path("run").glob("network-*.safetensors")
     assert load(network).generator.config.channels == (8, 8)
     drawn = CliRunner().invoke(
-        main, ["gan", "sample", str(network), "--out", "grid.png", "--seeds", "0-4", "--columns", "3"]
+        main, ["gan", "sample", str(network), "--out", "grid.jpg", "--seeds", "0-4", "--columns", "3"]
     )
-    assert (drawn.exit_code, drawn.stdout) == (0, "grid.png: 5 samples\n"), drawn.output
-    with Image.open("grid.png") as picture:
+    assert (drawn.exit_code, drawn.stdout) == (0, "grid.jpg: 5 samples\n"), drawn.output
+    with Image.open("grid.jpg") as picture:
+        assert picture.format == "JPEG"
         assert picture.width > picture.height >= 16
-    kept = CliRunner().invoke(main, ["gan", "sample", str(network), "--out", "grid.png"])
-    assert (kept.exit_code, "grid.png exists; --overwrite" in kept.stderr) == (1, True)
+    kept = CliRunner().invoke(main, ["gan", "sample", str(network), "--out", "grid.jpg"])
+    assert (kept.exit_code, "grid.jpg exists; --overwrite" in kept.stderr) == (1, True)
     shown = CliRunner().invoke(main, ["info", str(network)])
     assert shown.exit_code == 0
     assert "kind           lift3d\n" in shown.stdout
@@ -153,6 +154,7 @@ def test_a_folder_of_photographs(folder: Path) -> None:
             "--seeds is '5-1', expected up to 10,000 numbers",
         ),
         (["images.npy", "--out", "no/a.png"], "no is no folder"),
+        (["images.npy", "--out", "a.xyz"], "a.xyz has no known image format, expected a name such as"),
     ],
 )
 def test_bad_sampling_options(folder: Path, arguments: list[str], sentence: str) -> None:

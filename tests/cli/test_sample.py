@@ -90,6 +90,7 @@ def test_what_exists_is_kept_unless_told_otherwise(sample: Sample) -> None:
         ({"device": "cuda:99"}, "device 'cuda:99' is not there"),
         ({"threads": 0}, "--threads is 0, expected at least 1"),
         ({"contact_sheet": "no/such/folder.png"}, "no/such"),
+        ({"contact_sheet": "faces.xyz"}, "faces.xyz has no known image format, expected a name such as"),
         ({"out": "no/such/faces.h5"}, "no/such"),
         ({"meshes": "some"}, "meshes is 'some', expected none, full or a number of faces"),
         ({"split": "0.8,0.2"}, "--split is '0.8,0.2', expected three numbers such as 0.8/0.1/0.1"),
