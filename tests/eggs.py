@@ -64,6 +64,7 @@ def toy(name: str, profile: str = "full") -> tuple[Preset, LoadedGan]:
     joint: Schedule | None = None if preset.joint is None else shrunk(preset.joint)
     small = replace(
         preset, joint=joint, instance=(shrunk(preset.instance[0]),), bars=0.0,
+        refine=replace(preset.refine, iterations=10),
         shape=FieldConfig(64, 4, 4, beta=5.0), material=FieldConfig(64, 2, 6),
         n_code=16, encoder_width=1 / 16,
         n_unlabeled=min(preset.n_unlabeled, 16), sampling=SamplingConfig(16, 8, True),
