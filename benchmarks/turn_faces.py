@@ -25,7 +25,7 @@ if __name__ == "__main__":
     cameras = lift3d.Cameras.from_view(placed(views, model.config.view_prior.pivot))
     for seed in range(int(sys.argv[3])):
         sample = model.sample([seed])
-        save_image(out / f"{seed}-own.png", images_to_colors(sample.image[0]).clamp(-1, 1) * 0.5 + 0.5)
+        save_image(out / f"{seed}-own.png", images_to_colors(sample.image[0]).clamp(0, 1))
         renderer = MeshRenderer(model.mesh(sample.code[0], 96))
         light = lift3d.Lights.from_vector(sample.light)
         renders = model.render(sample.code[0], cameras, light, 128, renderer)
