@@ -1,33 +1,53 @@
-"""Samples of a lifted face GAN and their renders at five yaws, for judge_faces.py:
+"""Samples of a lifted face GAN, and their renders at five yaws, for judge_faces.py (docs/real-faces.md):
 
-LIFT3D_GENERATOR=face_gan:generator python turn_faces.py faces turned 40
+    LIFT3D_GENERATOR=face_gan:generator python turn_faces.py faces turned --seeds 40
+
+With --masks, a source as that of ``lift3d pretrain``, each sample is refined first.
 """
 
+import argparse
 import math
-import sys
 from pathlib import Path
 
 import torch
 
 import lift3d
+from lift3d.masks.sources import mask_source
 from lift3d.pictures import save_image
 from lift3d.renderers import MeshRenderer
 from lift3d.scene.cameras import placed
-from lift3d.scene.images import images_to_colors
+from lift3d.scene.images import images_to_colors, to_bytes
+from lift3d.train.instance import refine_sample
 
 YAWS = (-30, -15, 0, 15, 30)
 
-if __name__ == "__main__":
-    model, out = lift3d.load(sys.argv[1]), Path(sys.argv[2])
-    out.mkdir(parents=True, exist_ok=True)
+
+def main() -> None:
+    """Writes SEED-own.png and SEED-YAW.png."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", type=int, default=40, help="how many, from 0")
+    parser.add_argument("--masks")
+    args = parser.parse_args()
+    model = lift3d.load(args.model)
+    args.out.mkdir(parents=True, exist_ok=True)
+    source = mask_source(model.config, args.masks, args.out / "to-mask") if args.masks else None
     views = torch.zeros(len(YAWS), 6)
     views[:, 1] = torch.tensor([math.radians(yaw) for yaw in YAWS])
     cameras = lift3d.Cameras.from_view(placed(views, model.config.view_prior.pivot))
-    for seed in range(int(sys.argv[3])):
-        sample = model.sample([seed])
-        save_image(out / f"{seed}-own.png", images_to_colors(sample.image[0]).clamp(0, 1))
-        renderer = MeshRenderer(model.mesh(sample.code[0], 96))
-        light = lift3d.Lights.from_vector(sample.light)
-        renders = model.render(sample.code[0], cameras, light, 128, renderer)
+    for seed in range(args.seeds):
+        shown, sample = model, model.sample([seed])
+        save_image(args.out / f"{seed}-own.png", images_to_colors(sample.image[0]).clamp(0, 1))
+        if source is not None:
+            masks = source(to_bytes(sample.image), [str(seed)])
+            shown = refine_sample(model, sample, masks, seed=seed)
+            sample = shown.sample([0])
+        renderer = MeshRenderer(shown.mesh(sample.code[0], 96))
+        renders = shown.render(sample.code[0], cameras, sample.lights, 128, renderer)
         for yaw, colors in zip(YAWS, renders.colors[:, 0], strict=True):
-            save_image(out / f"{seed}-{yaw}.png", colors)
+            save_image(args.out / f"{seed}-{yaw}.png", colors)
+
+
+if __name__ == "__main__":
+    main()
