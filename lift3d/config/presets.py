@@ -114,8 +114,8 @@ TINY = replace(
 
 
 def _helped(preset: Preset) -> Preset:
-    """A published preset with what helped on heads whose truth is known, but for registration, which failed
-    on the one GAN of real faces that was tried (docs/method.md).
+    """A published preset with what helped on heads whose truth is known, but for registration, which wants
+    masks of thousands of samples (docs/method.md).
     """
     return replace(
         preset,
