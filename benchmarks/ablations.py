@@ -47,7 +47,7 @@ BUDGET = replace(
     joint=replace(
         DEMO.joint, n_samples=64, n_rerendered=6,
         explore_first=200, explore=50, latent=200, align=120, exploit=200, calibrate=300, distill=400,
-        distill_rounds=1, realign=0,
+        realign=0,
     ),
     batch=replace(DEMO.batch, n_images=8, n_rays=256, n_surface_pixels=1024, n_align=8, n_latent=16),
 )  # fmt: skip

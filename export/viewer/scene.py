@@ -292,8 +292,8 @@ class DatasetScene:
         return to_glb(dataset.mesh(item))
 
     def _find(self, question: dict) -> tuple:
-        dataset = open_dataset(self.path)
-        index = int(number(question, "index", 0, len(dataset.array("done")) - 1))
+        dataset, planned = open_dataset(self.path), len(self.about()["done"])
+        index = int(number(question, "index", 0, planned - 1))
         return index, dataset, dataset.places([index])[0]
 
     def _split(self, index: int) -> str:

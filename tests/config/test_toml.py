@@ -225,5 +225,5 @@ def test_the_example_of_the_guide_trains(write, tmp_path: Path, monkeypatch: pyt
 
 def test_the_recipes_of_the_guide_are_presets(write) -> None:
     presets = {preset.name: preset for preset in (read_category(write(text)) for text in guide_examples())}
-    assert presets.keys() == {"dogs", "afhqv2", "ffhqu"}
+    assert presets.keys() == {"dogs", "afhqv2", "ffhqu", "heads32"}
     assert presets["ffhqu"].view_prior.std[3] > 0 and presets["ffhqu"].truncation == 0.5

@@ -248,7 +248,8 @@ def test_a_dataset_that_is_still_being_written(
     assert "1 of 2 samples done" in browser.text("who")
     browser.focus("#index")
     browser.key("ArrowLeft", 37)
-    browser.wait("document.getElementById('toast').textContent.includes('sample 0 is not finished')")
+    said = "document.getElementById('toast').textContent"
+    browser.wait(f"{said}.includes('sample 0 of') && {said}.includes('copy.h5 is not finished')")
     assert browser.evaluate("stored.index") == 1
     with h5py.File(copy, "r+") as h5:
         h5["done"][0] = 1
