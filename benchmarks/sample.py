@@ -2,7 +2,9 @@
 
     LIFT3D_BLENDER=.venv-bpy-4.5.15/bin/python python benchmarks/sample.py [--n 8] [--threads 1]
 
-(a) ``lift3d sample``: 8 views x 8 lights of 128 x 128, all maps, meshes of 20,000 faces, disk included.
+(a) ``lift3d sample``: 8 views x 8 lights of 128 x 128, all maps, meshes of 20,000 faces, disk included. With
+    --processes K also by K processes that share the threads, each writing a shard (``--shard I/K``); their
+    start is not counted.
 (b) The volume renderer with 36 + 36 samples a ray: each image by itself, as volume renderers work, and with
     the 8 lights of a view at once, which only deferred shading can; and that with samples only around the
     mesh, which is given, and how it differs.
@@ -19,7 +21,9 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from multiprocessing import Queue, get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import torch
@@ -69,6 +73,39 @@ def difference(name: str, small: Cost, n_small: int, large: Cost, n_large: int) 
         (large.wall * n_large - small.wall * n_small) / more,
         (large.cpu * n_large - small.cpu * n_small) / more,
     )
+
+
+def shard(barrier: Barrier, results: Queue, name: str, plan: DatasetPlan, path: Path, threads: int) -> None:
+    """A process of (a): writes a shard when all are ready; sends when it began and ended, and CPU seconds."""
+    torch.set_num_threads(threads)
+    model = lift3d.load(name)
+    write_dataset(model, DatasetPlan(n=1, views=1, lights=1, size=SIZE), path.with_suffix(".warm.h5"))
+    barrier.wait()
+    wall, cpu = time.time(), time.process_time()
+    write_dataset(model, plan, path)
+    results.put((wall, time.time(), time.process_time() - cpu))
+
+
+def side_by_side(name: str, plan: DatasetPlan, folder: Path, k: int, threads: int) -> Cost:
+    """(a) by k processes."""
+    context = get_context("spawn")
+    barrier, results = context.Barrier(k), context.Queue()
+    parts = [replace(plan, shard=f"{i + 1}/{k}") for i in range(k)]
+    processes = [
+        context.Process(
+            target=shard,
+            args=(barrier, results, name, part, folder / f"shard-{i}.h5", max(1, threads // k)),
+        )
+        for i, part in enumerate(parts)
+    ]
+    for process in processes:
+        process.start()
+    starts, ends, cpus = zip(*(results.get() for _ in processes), strict=True)
+    for process in processes:
+        process.join()
+    n_images = plan.n * VIEWS * LIGHTS
+    wall = (max(ends) - min(starts)) / n_images
+    return Cost(f"lift3d sample, {k} processes", wall, sum(cpus) / n_images)
 
 
 def volume(model: LiftedGAN, plan: DatasetPlan, n_views: int) -> list[Cost]:
@@ -133,6 +170,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=8, help="samples of (a)")
     parser.add_argument("--few", type=int, default=2, help="views of (b); Cycles draws four times as many")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch; Cycles has one")
+    parser.add_argument("--processes", type=int, default=1, help="of (a), beside a single one")
     parser.add_argument("--folder", type=Path, help="where files are written")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -147,6 +185,8 @@ def main() -> None:
             f"lift3d sample: {costs[0].wall * VIEWS * LIGHTS:.2f} s a sample of {VIEWS * LIGHTS} images, "
             f"{costs[0].cpu * VIEWS * LIGHTS:.2f} CPU s, {path.stat().st_size / given.n / 1e6:.2f} MB"
         )
+        if given.processes > 1:
+            costs.insert(0, side_by_side(given.model, plan, folder, given.processes, given.threads))
         costs += volume(model, plan, given.few)
         try:
             find_blender()
