@@ -24,6 +24,7 @@ GAIN = (2.0, 0.0, 2.0)  # about x, y, z
 N_POINTS = 600
 FRONT = 0.2  # z of the normals of points that count: images show them
 CHUNK = 16  # shapes at a time
+LOWEST = 0.05  # z of a light's direction: a vector has no lights from behind
 SurfaceOf = Callable[[Tensor], Surface]  # of codes
 
 
@@ -67,6 +68,7 @@ def upright(
     moved = (cameras.rotation @ (point - turn @ point)[..., None])[..., 0]
     turned = Cameras(cameras.rotation @ turn, cameras.translation + moved).to_view()
     direction = (lamps.direction[..., None, :] @ turn)[..., 0, :]
+    direction = torch.cat((direction[..., :2], direction[..., 2:].clamp_min(LOWEST)), -1)
     return turned, Lights(direction, lamps.ambient, lamps.diffuse, lamps.negative).to_vector()
 
 

@@ -41,16 +41,21 @@ def rerender_unlabeled(
     observer: Observer,
     ranks: Ranks = ALONE,
     photographs: Photographs | None = None,
+    distilled: bool = False,
 ) -> tuple[Rerendered, PseudoLabels]:
-    """m re-renderings of each of n unlabeled samples and ``photographs``, and their views and lights in the
-    frame of upright shapes (tilt.py): those of the re-renderings, and of clean images those of E_v and E_l,
-    with ``READ`` of what the labeler reads on the final shape.
+    """m re-renderings of each of n unlabeled samples and ``photographs``, with their views and lights, and
+    those of the clean images, which the labeler reads on the final shape.
+
+    Once the normals are ``distilled`` from shading, E_v and E_l know better: ``READ`` of the labeler is left,
+    and all views and lights are taken to the frame of upright shapes (tilt.py).
     """
     clean = clean_images(unlabeled, photographs)
 
     def read() -> dict[str, torch.Tensor]:
         labeler = new_labeler(model, unlabeled.images, unlabeled.masks)
         label = labeler.label(clean.images, clean.masks)
+        if not distilled:
+            return {"views": label[0], "lights": label[1], "tilts": torch.zeros(len(label[0]), 3)}
         found = _predictions(model, clean.images)
         views, lights = (a.lerp(b.to(a), READ) for a, b in zip(found[:2], label, strict=True))
         mean = model.geometry(found[2].mean(0), N_CELLS)

@@ -200,7 +200,7 @@ def after_stages(lift: Lift) -> list[Phase]:
 
 
 def calibration(lift: Lift, number: int) -> list[Phase]:
-    """E_v and E_l learn from re-renderings."""
+    """E_v and E_l learn from re-renderings; not the first time, of distilled shapes."""
     model, schedule = lift.model, lift.schedule
 
     def rerendered(state: State) -> dict[str, torch.Tensor]:
@@ -214,6 +214,7 @@ def calibration(lift: Lift, number: int) -> list[Phase]:
             lift.observer,
             lift.ranks,
             lift.photographs,
+            distilled=number > schedule.n_stages,
         )
         return {k: v for k, v in vars(made).items() if v is not None} | _named(labels)
 
