@@ -53,6 +53,7 @@ def finetune(
     from lift3d.train.instance import check_instance_run
     from lift3d.train.instance import finetune as run
 
+    options.require_one_process()
     options.require_one(overwrite, resume)
     start, preset = _start(model, dataset, profile)
     if dry_run:

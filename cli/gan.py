@@ -108,6 +108,7 @@ def train(
     from lift3d.gan.training.state import GanTrainConfig
     from lift3d.gan.training.trainer import CHECKPOINT, require_new_run, train_gan
 
+    options.require_one_process()
     if kimg is None and hours is None:
         raise ConfigError("the training has no end: give --kimg, --hours or both")
     options.require_one(overwrite, resume)

@@ -19,6 +19,7 @@ from lift3d.errors import ConfigError
 @options.compute
 def invert(photo: Path, out: Path, overwrite: bool, **settings: object) -> None:
     """Make an object of a PHOTO of the model's kind: an instance, maps, views, lights, and a mesh."""
+    options.require_one_process()
     options.require_new(out, overwrite)
     invert_into(out, photo, **settings, mesh=True)
 

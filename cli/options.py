@@ -220,6 +220,16 @@ def require_one(overwrite: bool, resume: bool) -> None:
         raise ConfigError("--overwrite and --resume contradict each other; give one of them")
 
 
+def require_one_process() -> None:
+    """Refuses torchrun where work is not divided: all processes would write the same files."""
+    command, size = click.get_current_context().command_path, int(os.environ.get("WORLD_SIZE", 1))
+    if size > 1:
+        raise ConfigError(
+            f"torchrun started {size} processes, but {command} is not divided among several, as lift3d "
+            "pretrain is: start it once, without torchrun"
+        )
+
+
 def require_new(path: Path, replace: bool) -> None:
     """Fails early where a result would replace a file that nobody gave up."""
     if path.exists() and not replace:

@@ -28,6 +28,7 @@ def refine(
     **settings: object,
 ) -> None:
     """Refine a sample of a model, an instance, or an image, by its shading: shape, material, view, light."""
+    options.require_one_process()
     options.require_new(out, overwrite)
     if image is not None:
         options.refuse_without_effect(["seed"], "with --image")

@@ -114,3 +114,23 @@ def test_a_signal_leaves_a_file_that_resume_continues(
 
 def _done(path: Path) -> object:
     return lift3d.open_dataset(path, maps=())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["finetune"], ["refine"], ["invert", "photo.png"], ["gan", "train", "images.npy"]],
+    ids=lambda arguments: arguments[0],
+)
+def test_undivided_training_refuses_torchrun(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", "1"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    out = tmp_path / "out"
+    result = CliRunner().invoke(main, [*arguments, "--out", str(out)], prog_name="lift3d")
+    command = " ".join(["lift3d", *arguments[: 2 if arguments[0] == "gan" else 1]])
+    assert result.exit_code == 1 and not out.exists()
+    assert result.stderr == (
+        f"Error: torchrun started 2 processes, but {command} is not divided among several, as lift3d "
+        "pretrain is: start it once, without torchrun\n"
+    )
