@@ -15,7 +15,8 @@ from lift3d import defaults
 from lift3d.render.maps import Maps
 from lift3d.render.mesh import mesh_hits, prepare, render_mesh
 from lift3d.render.rasterize import Scene
-from lift3d.render.volume import SamplingConfig, render_maps, render_maps_near
+from lift3d.render.volume import SamplingConfig, render_maps
+from lift3d.render.volume_near_mesh import render_maps_near
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
@@ -65,7 +66,7 @@ class VolumeRenderer:
     """Marches along rays, as training does (NeuS)."""
 
     sampling: SamplingConfig | None = None  # None: that of the model's preset
-    mesh: Mesh | None = None  # of the instance: rays are sampled only around it, in a seventh of the time
+    mesh: Mesh | None = None  # of the instance: only what is near it is looked at, in a tenth of the time
 
     def __call__(
         self, model: "lift3d.model.LiftedGAN", code: Code, cameras: Cameras, lights: Lights, size: int

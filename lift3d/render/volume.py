@@ -23,7 +23,6 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from lift3d.render.maps import Maps, shade_maps
-from lift3d.render.mesh import Hits
 from lift3d.render.ray_sampling import from_weights, interpolated, listed, stratified
 from lift3d.scene.cameras import Cameras, pixel_grid
 from lift3d.scene.geometry import ray_sphere
@@ -34,8 +33,6 @@ from lift3d.settings import setting
 
 REACH = 6.0  # widths 1 / s of the density beyond which a sample is left out: exp(-6) = 0.25 % of opacity
 TOLERANCE = 0.25  # of interpolated signed distances, in intervals between coarse samples
-N_NEAR = 6  # samples of a ray whose hit is known
-GRAZING = 0.15  # cosine at a hit below which it is traced, as the surface is not like a plane there
 WITNESSES = 16  # one in so many of the samples left out still takes part in the eikonal loss
 
 
@@ -249,52 +246,13 @@ def render_maps(
     Any number of lights costs one evaluation of the fields. ``chunk`` rays are in memory at once.
     """
     maps = []
-    rays = (x.split(chunk, 1) for x in _all_rays(cameras, size))
+    rays = (x.split(chunk, 1) for x in all_rays(cameras, size))
     for origins, directions in zip(*rays, strict=True):
-        maps.append(_composited(trace(surface, origins, directions, sharpness, config), origins, directions))
-    return _shaded(torch.cat(maps, 1), cameras, lights, size, background)
+        maps.append(composited(trace(surface, origins, directions, sharpness, config), origins, directions))
+    return shaded(torch.cat(maps, 1), cameras, lights, size, background)
 
 
-@torch.no_grad()
-def render_maps_near(
-    surface: Surface,
-    hits: Hits,
-    cameras: Cameras,
-    lights: Lights,
-    size: int,
-    sharpness: float,
-    config: SamplingConfig,
-    background: tuple[float, float, float] = (1.0, 1.0, 1.0),
-    chunk: int = 1024,
-) -> Maps:
-    """``render_maps``, its fast twin where hits of the surface's mesh are known: ``N_NEAR`` samples around
-    them, at equal steps of the opacity of a plane. At silhouettes rays are traced as there; those that pass
-    the mesh by more than a pixel show the background.
-    """
-    origins, directions = _all_rays(cameras, size)
-    near, rim = (x.flatten().nonzero()[:, 0] for x in _near_and_rim(hits))
-    maps = torch.zeros(1, hits.mask.numel(), 12, device=near.device)
-    for rays in rim.split(chunk):
-        o, d = origins[:, rays], directions[:, rays]
-        maps[:, rays] = _composited(trace(surface, o, d, sharpness, config), o, d)
-    steps = torch.linspace(math.exp(-REACH), 1 - math.exp(-REACH), N_NEAR + 1, device=near.device).logit()
-    for rays in near.split(chunk):
-        o, d = origins[:, rays], directions[:, rays]
-        slope = sharpness * hits.cosine.flatten()[rays, None]
-        ends = (hits.t.flatten()[rays, None] + steps / slope)[None]
-        chosen = torch.ones_like(ends[..., 1:], dtype=torch.bool)
-        maps[:, rays] = _composited(_evaluated(surface, o, d, sharpness, ends, chosen), o, d)
-    return _shaded(maps, cameras, lights, size, background)
-
-
-def _near_and_rim(hits: Hits) -> tuple[Bool[Tensor, "v h w"], Bool[Tensor, "v h w"]]:
-    """Pixels that see the mesh from a good angle; the others that see it, and their neighbors."""
-    near = hits.mask & (hits.cosine >= GRAZING)
-    around = F.max_pool2d(hits.mask[:, None].float(), 3, 1, 1)[:, 0] > 0
-    return near, around & ~near
-
-
-def _composited(
+def composited(
     s: RaySamples, origins: Float[Tensor, "1 r 3"], directions: Float[Tensor, "1 r 3"]
 ) -> Float[Tensor, "1 r 12"]:
     """Mean position, normal, albedo, specular intensity and exponent of rays, and their opacity."""
@@ -306,7 +264,7 @@ def _composited(
     return torch.cat((s.composite(torch.cat(values, -1)) / opacity.clamp_min(1e-6), opacity), -1)
 
 
-def _shaded(
+def shaded(
     maps: Float[Tensor, "1 vp 12"],
     cameras: Cameras,
     lights: Lights,
@@ -325,7 +283,7 @@ def _shaded(
     return shade_maps(mask, depth, normal, to_camera, material, lights, background)
 
 
-def _all_rays(cameras: Cameras, size: int) -> tuple[Float[Tensor, "1 vp 3"], Float[Tensor, "1 vp 3"]]:
+def all_rays(cameras: Cameras, size: int) -> tuple[Float[Tensor, "1 vp 3"], Float[Tensor, "1 vp 3"]]:
     """The rays of all views one after the other, as if of one object."""
     pixels = pixel_grid(size, cameras.rotation.device)
     origins, directions = cameras.rays(pixels.expand(len(cameras.rotation), -1, -1), size)
