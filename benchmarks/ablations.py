@@ -2,11 +2,13 @@
 
     OMP_NUM_THREADS=1 python benchmarks/ablations.py --out runs/ablations
     OMP_NUM_THREADS=1 python benchmarks/ablations.py --out runs/ablations --only base "one stage" --seeds 0 1
+    python benchmarks/ablations.py --out runs/ablations --only --picture ablations.png    # what is there
 
 Every run lifts the demo GAN by ``BUDGET``, with a change of the preset or with another function in the place
 of one of the training's, and is measured on heads of the benchmark. Results are kept in ``--out``, where an
 interrupted run goes on, too; the table of all that are there is printed at the end: means and half the range
-over the seeds. A seed changes the networks' beginning, the samples and every random choice.
+over the seeds. A seed changes the networks' beginning, the samples and every random choice. The picture shows
+normals by the models of seed 0.
 """
 
 import argparse
@@ -17,8 +19,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lift3d.config.presets import DEMO
@@ -26,10 +30,11 @@ from lift3d.config.schema import Preset
 from lift3d.evaluation.benchmark import benchmark_renders, lifted, measure
 from lift3d.gan.files.load import LoadedGan
 from lift3d.gan.published import find_gan
-from lift3d.model import LiftedGAN
+from lift3d.model import LiftedGAN, load
+from lift3d.pictures import contact_sheet, normals_to_rgb, save_image
 from lift3d.pseudo_labels.labeler import Labeler, new_labeler
 from lift3d.render.maps import Renders
-from lift3d.scene.images import to_float
+from lift3d.scene.images import to_float, to_picture
 from lift3d.train.data import PseudoLabels, Rerendered, SampleSet, label
 from lift3d.train.joint import pretrain
 from lift3d.train.runner import STATE
@@ -45,8 +50,8 @@ BUDGET = replace(
     DEMO,
     n_unlabeled=512,
     joint=replace(
-        DEMO.joint, n_samples=64, n_rerendered=6,
-        explore_first=200, explore=50, latent=200, align=120, exploit=200, calibrate=300, distill=400,
+        DEMO.joint, n_samples=48, n_rerendered=4,
+        explore_first=150, explore=40, latent=150, align=80, exploit=150, calibrate=200, distill=300,
         realign=0,
     ),
     batch=replace(DEMO.batch, n_images=8, n_rays=256, n_surface_pixels=1024, n_align=8, n_latent=16),
@@ -218,6 +223,21 @@ def table(out: Path) -> str:
     return "\n".join(lines)
 
 
+def sheet(out: Path, heads: Renders, resolution: int = RESOLUTION) -> NDArray[np.uint8]:
+    """Images of heads, their true normals, and those of every model of the first seed: a row each."""
+
+    def normals(x: Renders) -> NDArray[np.uint8]:
+        return normals_to_rgb(x.maps.normals_in_camera(x.cameras).numpy(), x.maps.mask.numpy())
+
+    rows = {"image": [to_picture(head.image) for head in heads], "truth": list(map(normals, heads))}
+    for name in ABLATIONS:
+        folder = out / f"{slug(name)}-0"
+        if (folder / RESULT).exists():
+            predict = lifted(load(folder), resolution)
+            rows[name] = [normals(predict(0, head)) for head in heads]
+    return contact_sheet(list(rows.values()), row_labels=list(rows))
+
+
 def _cell(values: list[float]) -> str:
     """Mean and half the range."""
     mean, digits = sum(values) / len(values), 1 if max(values) > 5 else 3
@@ -236,6 +256,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--only", nargs="*", choices=ABLATIONS, default=list(ABLATIONS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--picture", type=Path, help="a PNG file of four heads")
     parser.add_argument("--heads", type=int, default=16, help="heads of the benchmark, four renders each")
     args = parser.parse_args()
     torch.set_flush_denormal(True)
@@ -246,6 +267,8 @@ def main() -> None:
                 name, seed, run(name, BUDGET, gan, args.out / f"{slug(name)}-{seed}", seed, heads), flush=True
             )
     print(table(args.out))
+    if args.picture:
+        save_image(args.picture, sheet(args.out, heads[:: len(heads) // 4]))
 
 
 if __name__ == "__main__":

@@ -123,6 +123,9 @@ def test_finished_runs_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert ablations.run("no unlabeled samples", ONE_STAGE, tiny_gan(), folder, 0, heads) == row
         patch.setattr(ablations, "pretrain", None)
         assert ablations.run("no unlabeled samples", ONE_STAGE, tiny_gan(), folder, 0, heads) == row
+    picture = ablations.sheet(tmp_path, heads[:2], 32)
+    assert picture.shape[0] == 3 * 64 + 4 * 4 and picture.shape[1] > 2 * 64  # image, truth, the one model
+    assert picture[-32, -36].std() > 10 and (picture[-1] == 255).all()
     (tmp_path / "no-unlabeled-samples-1").mkdir()
     other = {**row, "mad_deg": row["mad_deg"] + 1}
     (tmp_path / "no-unlabeled-samples-1" / "result.json").write_text(json.dumps(other))
