@@ -7,39 +7,32 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "load": "lift3d.instance",
-    "LiftedGAN": "lift3d.model",
-    "Instances": "lift3d.instance",
-    "lift": "lift3d.train.joint",
-    "read_photograph": "lift3d.photographs",
-    "Photograph": "lift3d.photographs",
-    "invert_photograph": "lift3d.train.invert",
-    "Inversion": "lift3d.train.invert",
-    "PRESETS": "lift3d.config.presets",
-    "get_preset": "lift3d.config.presets",
-    "Cameras": "lift3d.scene.cameras",
-    "ViewPrior": "lift3d.scene.cameras",
-    "Lights": "lift3d.scene.lights",
-    "LightPrior": "lift3d.scene.lights",
-    "Material": "lift3d.scene.shading",
-    "shade": "lift3d.scene.shading",
-    "Mesh": "lift3d.scene.mesh",
-    "get_rasterizer": "lift3d.render.rasterize",
-    "Lift3DError": "lift3d.errors",
-    "MeshRenderer": "lift3d.renderers",
-    "VolumeRenderer": "lift3d.renderers",
-    "Maps": "lift3d.render.maps",
-    "save_image": "lift3d.pictures",
-    "open_dataset": "lift3d.export.hdf5.reader",  # names from the layer above
-    "write_dataset": "lift3d.export.dataset",
-    "DatasetPlan": "lift3d.export.plan.dataset",
-    "ViewPlan": "lift3d.export.plan.views",
-    "LightPlan": "lift3d.export.plan.lights",
-    "LatentPlan": "lift3d.export.plan.latents",
-    "write_mesh": "lift3d.export.meshes.write",
-    "show": "lift3d.export.viewer.share",
+_MODULES = {
+    "instance": ("load", "Instances"),
+    "model": ("LiftedGAN",),
+    "train.joint": ("lift",),
+    "photographs": ("read_photograph", "Photograph"),
+    "train.invert": ("invert_photograph", "Inversion"),
+    "config.presets": ("PRESETS", "get_preset"),
+    "scene.cameras": ("Cameras", "ViewPrior"),
+    "scene.lights": ("Lights", "LightPrior"),
+    "scene.shading": ("Material", "shade"),
+    "scene.mesh": ("Mesh",),
+    "render.rasterize": ("get_rasterizer",),
+    "errors": ("Lift3DError",),
+    "renderers": ("MeshRenderer", "VolumeRenderer"),
+    "render.maps": ("Maps",),
+    "pictures": ("save_image",),
+    "export.hdf5.reader": ("open_dataset",),  # from here on from the layer above
+    "export.dataset": ("write_dataset",),
+    "export.plan.dataset": ("DatasetPlan",),
+    "export.plan.views": ("ViewPlan",),
+    "export.plan.lights": ("LightPlan",),
+    "export.plan.latents": ("LatentPlan",),
+    "export.meshes.write": ("write_mesh",),
+    "export.viewer.share": ("show",),
 }
+_HOME = {name: f"lift3d.{module}" for module, names in _MODULES.items() for name in names}
 __all__ = list(_HOME)
 
 

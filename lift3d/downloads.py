@@ -64,13 +64,13 @@ def fetch(
         have = have if version and have < version.length else 0
         try:
             with _open(url, have, version) as response:
-                _receive(response, url, part, note, version if have else None, have, observer)
+                _receive(response, part, note, version if have else None, have, observer)
         except urllib.error.HTTPError as error:
             if error.code != 416 or not have:
                 raise Interrupted(f"{url}: {error.code} {error.reason}") from error
             part.unlink()  # it is no beginning of what is there
             return fetch(url, target, observer, size, sha256)
-        except _BROKEN as error:
+        except (Interrupted, *_BROKEN) as error:
             raise Interrupted(f"{url}: {_reason(error)}") from error
     check_file(part, size, sha256)
     move_into_place(part, target)
@@ -88,7 +88,6 @@ def _open(url: str, have: int, version: Version | None) -> http.client.HTTPRespo
 
 def _receive(
     response: http.client.HTTPResponse,
-    url: str,
     part: Path,
     note: Path,
     version: Version | None,
@@ -96,15 +95,13 @@ def _receive(
     observer: Observer,
 ) -> None:
     """Appends a response to the partial file, or starts the file anew where the server sends all of it."""
-    found = _version_of(response, url)
+    found = _version_of(response)
     if response.status == 206:
         if version is None or not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            raise Interrupted(f"{url}: the server sent another range than asked for")
+            raise Interrupted("the server sent another range than asked for")
         if found not in (version, Version("", version.length)):
             part.unlink()
-            raise Interrupted(
-                f"{url}: the server sent the end of another version, so the beginning was deleted"
-            )
+            raise Interrupted("the server sent the end of another version, so the beginning was deleted")
     else:
         part.unlink(missing_ok=True)  # before the note says of which version it is
         have = 0
@@ -112,28 +109,28 @@ def _receive(
     observer.start(f"downloading {part.stem}, MB", -(-found.length // MEGABYTE))
     observer.advance(have // MEGABYTE)
     with open(part, "ab") as file:
-        for data in _chunks(response, url, have):
+        for data in _chunks(response, have):
             if file.tell() == 0 and data.lstrip()[:1] == b"<":
-                raise Interrupted(f"{url}: the server sent a web page instead of the file")
+                raise Interrupted("the server sent a web page instead of the file")
             before = file.tell()
             file.write(data)
             observer.advance(file.tell() // MEGABYTE - before // MEGABYTE)
         if file.tell() != found.length:
-            raise Interrupted(f"{url}: the connection ended after {file.tell()} of {found.length} bytes")
+            raise Interrupted(f"the connection ended after {file.tell()} of {found.length} bytes")
         observer.advance(-(-found.length // MEGABYTE) - found.length // MEGABYTE)
     observer.finish()
 
 
-def _version_of(response: http.client.HTTPResponse, url: str) -> Version:
+def _version_of(response: http.client.HTTPResponse) -> Version:
     """The version that a response is of, or a part of; what is no whole file is refused."""
     headers = response.headers
     if headers.get_content_type() == "text/html":
-        raise Interrupted(f"{url}: the server sent a web page instead of the file")
+        raise Interrupted("the server sent a web page instead of the file")
     length = headers.get("Content-Length", "")
     if response.status == 206:
         length = headers.get("Content-Range", "").rpartition("/")[2]
     if not length.isdecimal():
-        raise Interrupted(f"{url}: the server does not say how long the file is, so its end could get lost")
+        raise Interrupted("the server does not say how long the file is, so its end could get lost")
     etag = headers.get("ETag", "")
     return Version(etag if etag.startswith('"') else headers.get("Last-Modified", ""), int(length))
 
@@ -148,23 +145,21 @@ def _noted(note: Path) -> Version | None:
     return version if known else None
 
 
-def _chunks(response: http.client.HTTPResponse, url: str, have: int) -> Iterator[bytes]:
+def _chunks(response: http.client.HTTPResponse, have: int) -> Iterator[bytes]:
     """The body as it comes; ``Interrupted`` where it breaks off or comes too slowly to go on waiting."""
     since, came = time.monotonic(), 0
     while True:
         try:
             data = response.read1(MEGABYTE)
         except _BROKEN as error:
-            raise Interrupted(f"{url}: {_reason(error)} after {have} bytes") from error
+            raise Interrupted(f"{_reason(error)} after {have} bytes") from error
         if not data:
             return
         yield data
         have, came = have + len(data), came + len(data)
         if (passed := time.monotonic() - since) >= WINDOW:
             if came < TRICKLE:
-                raise Interrupted(
-                    f"{url}: the server is too slow: {came} bytes in {passed:.0f} s, {have} in all"
-                )
+                raise Interrupted(f"the server is too slow: {came} bytes in {passed:.0f} s, {have} in all")
             since, came = time.monotonic(), 0
 
 

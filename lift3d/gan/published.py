@@ -10,15 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lift3d.config.schema import Preset
-from lift3d.downloads import (
-    MEGABYTE,
-    Interrupted,
-    Joined,
-    cache_folder,
-    fetch,
-    mismatch,
-    part_name,
-)
+from lift3d.downloads import MEGABYTE, Interrupted, Joined, cache_folder, fetch, mismatch, part_name
 from lift3d.errors import CheckpointError, CorruptFile
 from lift3d.gan.files.load import LoadedGan, load
 from lift3d.gan.generator import StyleGenerator
@@ -48,41 +40,26 @@ class PublishedGan:
 
 _NVIDIA = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/"
 _NVIDIA_TERMS = "NVIDIA Source Code License: non-commercial use, that is, research or evaluation, only"
-_SOURCES = _NVIDIA + "transfer-learning-source-nets/"
 _GAN2SHAPE = "https://github.com/XingangPan/GAN2Shape/releases/download/v1.0/"
 _GAN2SHAPE_PARTS = tuple(_GAN2SHAPE + part for part in ("x00", "x01", "x02", "x03"))
 _GAN2SHAPE_TERMS = "not stated for the weights (GAN2Shape's code is MIT); take them as non-commercial only"
 
 
+def _nvidia(file: str, folder: str = "transfer-learning-source-nets/") -> PublishedGan:
+    return PublishedGan(file, (_NVIDIA + folder + file,), _NVIDIA_TERMS)
+
+
+def _gan2shape(file: str) -> PublishedGan:
+    return PublishedGan(file, _GAN2SHAPE_PARTS, _GAN2SHAPE_TERMS, f"checkpoints/stylegan2/{file}")
+
+
 GANS = {  # by preset; no size or hash is documented
-    "celeba": PublishedGan(
-        "stylegan2-celeba-config-e.pt",
-        _GAN2SHAPE_PARTS,
-        _GAN2SHAPE_TERMS,
-        "checkpoints/stylegan2/stylegan2-celeba-config-e.pt",
-    ),
-    "celeba-hq": PublishedGan(
-        "celebahq-res256-mirror-paper256-kimg100000-ada-target0.5.pkl",
-        (_SOURCES + "celebahq-res256-mirror-paper256-kimg100000-ada-target0.5.pkl",),
-        _NVIDIA_TERMS,
-    ),
-    "afhq-cat": PublishedGan("afhqcat.pkl", (_NVIDIA + "afhqcat.pkl",), _NVIDIA_TERMS),
-    "ffhq": PublishedGan(
-        "ffhq-res256-mirror-paper256-noaug.pkl",
-        (_SOURCES + "ffhq-res256-mirror-paper256-noaug.pkl",),
-        _NVIDIA_TERMS,
-    ),
-    "ffhq-512": PublishedGan(
-        "ffhq-res512-mirror-stylegan2-noaug.pkl",
-        (_SOURCES + "ffhq-res512-mirror-stylegan2-noaug.pkl",),
-        _NVIDIA_TERMS,
-    ),
-    "lsun-car": PublishedGan(
-        "stylegan2-car-config-f.pt",
-        _GAN2SHAPE_PARTS,
-        _GAN2SHAPE_TERMS,
-        "checkpoints/stylegan2/stylegan2-car-config-f.pt",
-    ),
+    "celeba": _gan2shape("stylegan2-celeba-config-e.pt"),
+    "celeba-hq": _nvidia("celebahq-res256-mirror-paper256-kimg100000-ada-target0.5.pkl"),
+    "afhq-cat": _nvidia("afhqcat.pkl", folder=""),
+    "ffhq": _nvidia("ffhq-res256-mirror-paper256-noaug.pkl"),
+    "ffhq-512": _nvidia("ffhq-res512-mirror-stylegan2-noaug.pkl"),
+    "lsun-car": _gan2shape("stylegan2-car-config-f.pt"),
 }
 
 

@@ -14,13 +14,7 @@ from lift3d.render.rasterize.fragments import Fragments, Rasterizer, Scene, inte
 from lift3d.render.rasterize.naive import NaiveRasterizer
 from lift3d.render.rasterize.nvdiffrast import NvdiffrastRasterizer
 
-__all__ = [
-    "Fragments",
-    "Rasterizer",
-    "Scene",
-    "get_rasterizer",
-    "interpolate",
-]
+__all__ = ["Fragments", "Rasterizer", "Scene", "get_rasterizer", "interpolate"]
 
 NAMES = ("auto", "embree", "nvdiffrast", "naive")
 
