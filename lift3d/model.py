@@ -32,11 +32,11 @@ from lift3d.renderers import Code, MeshRenderer, Renderer
 from lift3d.scene.batch import Batch
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import resize
-from lift3d.scene.isosurface import cell_size, extract_mesh, project_to_surface
+from lift3d.scene.isosurface import cell_size, extract_mesh
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh, clean, decimate
-from lift3d.scene.surface import Surface, of_points
-from lift3d.scene.surface_mesh import lay_on, with_material
+from lift3d.scene.surface import Surface, distances
+from lift3d.scene.surface_mesh import lay_on, project_to_surface, with_material
 from lift3d.scene.unseen import fading
 from lift3d.seeds import seed_list
 
@@ -264,11 +264,11 @@ class LiftedGAN(nn.Module):
         return self._geometry(self.surface(code[None]), resolution)
 
     def _geometry(self, surface: Surface, resolution: int) -> Mesh:
-        mesh, (_, gradient) = self._extracted(surface, resolution), of_points(surface)
-        return project_to_surface(mesh, gradient, cell_size(resolution), device=self.device)
+        mesh = self._extracted(surface, resolution)
+        return project_to_surface(mesh, surface, cell_size(resolution), self.device)
 
     def _extracted(self, surface: Surface, resolution: int) -> Mesh:
-        return clean(extract_mesh(of_points(surface)[0], resolution, device=self.device))
+        return clean(extract_mesh(distances(surface), resolution, device=self.device))
 
     @torch.no_grad()
     def simplify(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from analytic import surface_of
 from tiny_gan import PRESET, tiny_gan
 
 from lift3d import renderers
@@ -23,8 +24,9 @@ from lift3d.renderers import MeshRenderer, VolumeRenderer
 from lift3d.scene import cameras, lights
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import resize
-from lift3d.scene.isosurface import cell_size, differentiated, extract_mesh, project_to_surface
+from lift3d.scene.isosurface import cell_size, extract_mesh
 from lift3d.scene.lights import Lights
+from lift3d.scene.surface_mesh import project_to_surface
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +242,7 @@ def test_resize_averages(model):
 def test_a_mirrored_image_is_one_of_the_mirrored_view_and_light() -> None:
     radii = torch.tensor([0.4, 0.7, 0.5])
     sdf = lambda x: ellipsoid_sdf(x, radii)[:, 0] + 0.1 * x[:, 1] * x[:, 2]  # noqa: E731
-    mesh = project_to_surface(extract_mesh(sdf, 48), differentiated(sdf), 0.02)
+    mesh = project_to_surface(extract_mesh(sdf, 48), surface_of(sdf), 0.02)
     n = len(mesh.vertices)
     mesh = replace(
         mesh, albedo=np.full((n, 3), 0.6, np.float32), specular=np.full(n, 0.3, np.float32),

@@ -27,9 +27,11 @@ from lift3d.renderers import MeshRenderer
 from lift3d.scene.batch import stack
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import colors_to_images, resize
-from lift3d.scene.isosurface import cell_size, differentiated, extract_mesh, project_to_surface
+from lift3d.scene.isosurface import cell_size, extract_mesh
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
+from lift3d.scene.surface import Surface, distances
+from lift3d.scene.surface_mesh import project_to_surface
 from lift3d.synthetic.heads import load_head_model, sample_shape
 from lift3d.synthetic.render import VIEWS_PER_HEAD, WHITE, render_head
 
@@ -124,8 +126,8 @@ def baselines() -> dict[str, Predictor]:
     neutral = np.zeros(len(heads.modes)), np.zeros(len(heads.expressions))
     mean = heads.mesh(*neutral)
     radii = torch.tensor(ELLIPSOID)
-    sdf = lambda x: ellipsoid_sdf(x, radii)[:, 0]  # noqa: E731
-    ellipsoid = project_to_surface(extract_mesh(sdf, 64), differentiated(sdf), cell_size(64))
+    surface = Surface(lambda x: (ellipsoid_sdf(x, radii), x), lambda *_: None)
+    ellipsoid = project_to_surface(extract_mesh(distances(surface), 64), surface, cell_size(64))
 
     def other(i: int) -> Mesh:
         shape = sample_shape(heads, SPLIT, (i // VIEWS_PER_HEAD + 17) % N_HEADS)

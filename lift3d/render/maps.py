@@ -11,6 +11,18 @@ from lift3d.scene.lights import Lights
 from lift3d.scene.shading import Material, shading
 
 
+@dataclass(frozen=True)
+class GBuffer:
+    """Surface attributes at every pixel, in the world frame."""
+
+    mask: Bool[Tensor, "*s h w"]
+    position: Float[Tensor, "*s h w 3"]
+    normal: Float[Tensor, "*s h w 3"]  # unit
+    to_camera: Float[Tensor, "*s h w 3"]  # unit
+    z_depth: Float[Tensor, "*s h w"]  # along the optical axis
+    material: Material
+
+
 @dataclass(frozen=True, repr=False)
 class Maps(Batch):
     """Views [v] of one object, each under l lights; maps are 0 in the background. ``maps[i]`` is one view.
@@ -53,20 +65,13 @@ class Renders(Batch):
         return Cameras.from_view(self.view)
 
 
-def shade_maps(
-    mask: Bool[Tensor, "v h w"],
-    depth: Float[Tensor, "v h w"],
-    normal: Float[Tensor, "v h w 3"],
-    to_camera: Float[Tensor, "v h w 3"],
-    material: Material,
-    lights: Lights,
-    background: tuple[float, float, float],
-) -> Maps:
-    """Shades maps of v views under lights [l] or [v, l]; all ``Maps`` are put together here."""
+def shade_maps(g: GBuffer, lights: Lights, background: tuple[float, float, float]) -> Maps:
+    """Shades v views under lights [l] or [v, l]; all ``Maps`` are put together here."""
+    mask, material = g.mask, g.material
     seen = mask.nonzero(as_tuple=True)  # k pixels, which are shaded one after the other: [k, l]
-    lamps = lights.to(normal.device)
+    lamps = lights.to(mask.device)
     lamps = lamps[seen[0]] if len(lamps.batch_shape) > 1 else lamps
-    maps = (normal, to_camera, material.albedo, material.specular, material.shininess)
+    maps = (g.normal, g.to_camera, material.albedo, material.specular, material.shininess)
     normals, back, *columns = (x[seen][:, None] for x in maps)
     pixels = Material(*columns)
     factors = shading(normals, back, pixels, lamps)
@@ -80,8 +85,8 @@ def shade_maps(
     inside, black = mask[..., None], colors.new_zeros(1)
     return Maps(
         mask=mask,
-        depth=depth * mask,
-        normals=normal * inside,
+        depth=g.z_depth * mask,
+        normals=g.normal * inside,
         albedo=material.albedo * inside,
         specular=material.specular[..., 0] * mask,
         shininess=material.shininess[..., 0] * mask,

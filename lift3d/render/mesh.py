@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lift3d.errors import ConfigError
-from lift3d.render.maps import Maps, shade_maps
+from lift3d.render.maps import GBuffer, Maps, shade_maps
 from lift3d.render.rasterize import Scene, get_rasterizer
 from lift3d.render.rasterize.fragments import Fragments, interpolate
 from lift3d.scene.cameras import Cameras
@@ -20,18 +20,6 @@ from lift3d.scene.geometry import normalize
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh, vertex_normals
 from lift3d.scene.shading import Material
-
-
-@dataclass(frozen=True)
-class GBuffer:
-    """Surface attributes at every pixel, in the world frame."""
-
-    mask: Bool[Tensor, "*s h w"]
-    position: Float[Tensor, "*s h w 3"]
-    normal: Float[Tensor, "*s h w 3"]  # unit
-    to_camera: Float[Tensor, "*s h w 3"]  # unit
-    z_depth: Float[Tensor, "*s h w"]  # along the optical axis
-    material: Material
 
 
 @dataclass(frozen=True)
@@ -97,7 +85,4 @@ def render_mesh(
     what ``prepare`` made of the mesh on the cameras' device; None prepares it.
     """
     scene = prepare(mesh, cameras.device) if scene is None else scene
-    buffers = gbuffer(mesh, scene.fragments(cameras, size), cameras)
-    return shade_maps(
-        buffers.mask, buffers.z_depth, buffers.normal, buffers.to_camera, buffers.material, lights, background
-    )
+    return shade_maps(gbuffer(mesh, scene.fragments(cameras, size), cameras), lights, background)

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from lift3d.render.maps import Maps, shade_maps
+from lift3d.render.maps import GBuffer, Maps, shade_maps
 from lift3d.render.ray_sampling import from_weights, interpolated, listed, stratified
 from lift3d.scene.cameras import Cameras, pixel_grid
 from lift3d.scene.geometry import ray_sphere
@@ -280,7 +280,7 @@ def shaded(
     to_camera = smooth_normal(cameras.origins[:, None, None] - position)
     depth = cameras.z_depth(position.flatten(1, 2)).view(n_views, size, size)
     material = Material(albedo, specular, shininess)
-    return shade_maps(mask, depth, normal, to_camera, material, lights, background)
+    return shade_maps(GBuffer(mask, position, normal, to_camera, depth, material), lights, background)
 
 
 def all_rays(cameras: Cameras, size: int) -> tuple[Float[Tensor, "1 vp 3"], Float[Tensor, "1 vp 3"]]:

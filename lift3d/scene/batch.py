@@ -27,6 +27,10 @@ class Batch:
         batch = index if isinstance(index, tuple) else (index,)
         return self._map(lambda tensor, own: tensor[(*batch, *(slice(None),) * own)])
 
+    def flat(self: Same) -> Same:
+        """The same elements along one batch axis; a single one becomes a batch of one."""
+        return self._map(lambda tensor, own: tensor.reshape(-1, *tensor.shape[tensor.ndim - own :]))
+
     def __len__(self) -> int:
         shape = self.batch_shape
         if not shape:

@@ -7,7 +7,7 @@ the nodes of R / 2 are every second node of R.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,7 +20,6 @@ from lift3d.errors import ConfigError, Lift3DError
 from lift3d.scene.mesh import Mesh
 
 SDF = Callable[[Float[Tensor, "n 3"]], Float[Tensor, " n"]]
-SDFGradient = Callable[[Float[Tensor, "n 3"]], tuple[Float[Tensor, " n"], Float[Tensor, "n 3"]]]
 COARSE = 16  # resolution at which everything is evaluated
 MARGIN = 0.75  # cells within which a prediction may have the wrong sign, if an SDF changes by 1 a unit
 BATCH = 2**16  # points per call of the SDF
@@ -114,43 +113,6 @@ def march(grid: Grid) -> Mesh:
     cell = 2 * grid.half / (len(grid.values) - 1)
     vertices = (vertices.astype(np.float64) + corner) * cell - grid.half
     return Mesh(vertices.astype(np.float32), faces.astype(np.int32))
-
-
-def project_to_surface(
-    mesh: Mesh,
-    sdf_gradient: SDFGradient,
-    max_step: float,
-    batch: int = BATCH,
-    device: torch.device | str = "cpu",
-) -> Mesh:
-    """One Newton step x - f n / |grad f| of every vertex, at most ``max_step`` long; n, the unit gradient,
-    becomes the vertex normal.
-
-    Marching cubes errs by O(cell^2); this removes nearly all of it where the SDF is smooth. ``cell_size`` is
-    a good limit; ``differentiated`` makes a gradient of an SDF that brings none.
-    """
-    moved, normals = [], []
-    for points in torch.from_numpy(mesh.vertices).split(batch):
-        points = points.to(device)
-        value, gradient = sdf_gradient(points)
-        length = gradient.norm(dim=-1, keepdim=True).clamp_min(1e-12)
-        step = (value[:, None] / length).clamp(-max_step, max_step)
-        moved.append((points - step * gradient / length).cpu().numpy())
-        normals.append((gradient / length).cpu().numpy())
-    return replace(mesh, vertices=np.concatenate(moved), normals=np.concatenate(normals))
-
-
-def differentiated(sdf: SDF) -> SDFGradient:
-    """An SDF and its gradient, by automatic differentiation."""
-
-    def sdf_gradient(points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 3"]]:
-        with torch.enable_grad():
-            points = points.detach().requires_grad_()
-            value = sdf(points)
-            (gradient,) = torch.autograd.grad(value.sum(), points)
-        return value.detach(), gradient
-
-    return sdf_gradient
 
 
 def cell_size(resolution: int, radius: float = 1.0) -> float:

@@ -32,22 +32,9 @@ def signed_distance(surface: Surface, points: Float[Tensor, "b p 3"]) -> Float[T
     return surface.sdf(points)[0] if surface.distance is None else surface.distance(points)
 
 
-def of_points(
-    surface: Surface,
-) -> tuple[
-    Callable[[Float[Tensor, "n 3"]], Float[Tensor, " n"]],
-    Callable[[Float[Tensor, "n 3"]], tuple[Float[Tensor, " n"], Float[Tensor, "n 3"]]],
-]:
-    """What ``isosurface`` wants of one object (b = 1): its signed distance, and that with its gradient."""
-
-    def sdf(points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
-        return signed_distance(surface, points[None])[0, :, 0]
-
-    def sdf_gradient(points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 3"]]:
-        value, _, gradient = sdf_and_gradient(surface, points[None], create_graph=False)
-        return value[0, :, 0].detach(), gradient[0].detach()
-
-    return sdf, sdf_gradient
+def distances(surface: Surface) -> Callable[[Float[Tensor, "n 3"]], Float[Tensor, " n"]]:
+    """The signed distance of one object (b = 1), as ``isosurface`` wants it."""
+    return lambda points: signed_distance(surface, points[None])[0, :, 0]
 
 
 def sdf_and_gradient(

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lift3d.render.maps import Maps, Renders, shade_maps
+from lift3d.render.maps import GBuffer, Maps, Renders, shade_maps
 from lift3d.render.mesh import box_average
 from lift3d.render.rasterize import Rasterizer, get_rasterizer, interpolate
 from lift3d.scene.cameras import Cameras, ViewPrior
@@ -61,7 +61,8 @@ def render_painted(
         depth = cameras.z_depth(position.flatten(1, 2)).view(fragments.mask.shape)
         to_camera = normalize(cameras.origins[:, None, None] - position)
         material = paint(paintable, look, model)
-        return shade_maps(fragments.mask, depth, normalize(normal), to_camera, material, lamps, WHITE)
+        painted = GBuffer(fragments.mask, position, normalize(normal), to_camera, depth, material)
+        return shade_maps(painted, lamps, WHITE)
 
     exact = maps(size)
     if supersample > 1:

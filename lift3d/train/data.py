@@ -255,9 +255,7 @@ def render_detailed(
         ..., None
     ]
     material = replace(buffers.material, albedo=albedo)
-    return shade_maps(
-        buffers.mask, buffers.z_depth, buffers.normal, buffers.to_camera, material, lights, background
-    )
+    return shade_maps(replace(buffers, material=material), lights, background)
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from analytic import surface_of
 from tiny_gan import tiny_gan as untrained
 
 import lift3d
@@ -15,7 +16,7 @@ from lift3d.errors import CheckpointError, ConfigError
 from lift3d.export.dataset import DatasetPlan, write_dataset
 from lift3d.export.objects import agrees, finish, from_dataset, from_model
 from lift3d.model import LiftedGAN
-from lift3d.scene.isosurface import differentiated, project_to_surface
+from lift3d.scene.surface_mesh import project_to_surface
 
 CELLS = 32
 
@@ -158,8 +159,8 @@ def test_the_vertices_that_are_left_are_the_fields(model: Path) -> None:
     assert done.textures is None and done.report.solid and 0.8 * budget < len(done.mesh.faces) <= budget
     code = lifted.sample([3]).code[0]
     sdf = lambda points: lifted.surface(code[None]).sdf(points[None])[0][0, :, 0]  # noqa: E731
-    there = project_to_surface(done.mesh, differentiated(sdf), 0.1)
-    normals = project_to_surface(there, differentiated(sdf), 0.1).normals
+    there = project_to_surface(done.mesh, surface_of(sdf), 0.1)
+    normals = project_to_surface(there, surface_of(sdf), 0.1).normals
     exact = replace(lifted.evaluate_material(there, code), normals=normals)
     for name, array in exact.attributes().items():
         np.testing.assert_allclose(getattr(done.mesh, name), array, rtol=1e-3, atol=1e-3, err_msg=name)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from analytic import surface_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -21,10 +22,11 @@ from lift3d.render.volume import SamplingConfig
 from lift3d.render.volume_near_mesh import cubic, render_maps_near
 from lift3d.scene.cameras import Cameras, ViewPrior, pixel_grid
 from lift3d.scene.geometry import angle_deg, normalize, ray_sphere
-from lift3d.scene.isosurface import cell_size, differentiated, extract_mesh, project_to_surface
+from lift3d.scene.isosurface import cell_size, extract_mesh
 from lift3d.scene.lights import LightPrior, Lights
 from lift3d.scene.shading import Material, shading
 from lift3d.scene.surface import Surface
+from lift3d.scene.surface_mesh import project_to_surface
 
 SIZE = 16
 FINE = SamplingConfig(64, 64, coarse_sharpness=200.0)
@@ -380,7 +382,7 @@ def test_samples_around_a_mesh_give_the_maps_of_samples_everywhere() -> None:
     cameras, lights, config = Cameras.from_view(VIEWS), Lights.from_vector(LIGHTS), SamplingConfig(36, 36)
     shape = Ellipsoid(0.5, 0.72, 0.6)
     sdf = lambda x: shape.sdf(x[None])[0][0, :, 0]  # noqa: E731
-    mesh = project_to_surface(extract_mesh(sdf, 64), differentiated(sdf), cell_size(64))
+    mesh = project_to_surface(extract_mesh(sdf, 64), surface_of(sdf), cell_size(64))
     shape.points = 0
     everywhere = volume.render_maps(shape.surface, cameras, lights, SIZE, 150.0, config)
     most, shape.points = shape.points, 0
@@ -421,7 +423,7 @@ def test_cubic_polynomials_are_those_of_their_values_and_slopes() -> None:
 def test_hits_of_a_mesh_are_those_of_the_ellipsoid() -> None:
     cameras, shape = Cameras.from_view(VIEWS), Ellipsoid(0.5, 0.72, 0.6)
     sdf = lambda x: shape.sdf(x[None])[0][0, :, 0]  # noqa: E731
-    mesh = project_to_surface(extract_mesh(sdf, 64), differentiated(sdf), cell_size(64))
+    mesh = project_to_surface(extract_mesh(sdf, 64), surface_of(sdf), cell_size(64))
     hits = mesh_hits(mesh, cameras, SIZE)
     exact, cosine = shape.exact(cameras, Lights.from_vector(LIGHTS))
     inside = hits.mask & (cosine > 0.2)

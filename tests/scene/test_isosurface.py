@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from analytic import surface_of
 
 from lift3d.errors import ConfigError, Lift3DError
 from lift3d.scene.isosurface import (
     cell_size,
     dense_grid,
-    differentiated,
     extract_mesh,
     march,
-    project_to_surface,
     sparse_grid,
 )
 from lift3d.scene.mesh import report
+from lift3d.scene.surface_mesh import project_to_surface
 
 
 def sphere(p):
@@ -122,7 +122,7 @@ def test_a_surface_that_leaves_the_ball_is_closed_there():
 def test_newton_step_removes_the_interpolation_error(name):
     sdf = SURFACES[name][0]
     mesh = extract_mesh(sdf, 64)
-    moved = project_to_surface(mesh, differentiated(sdf), cell_size(64), batch=1000)
+    moved = project_to_surface(mesh, surface_of(sdf), cell_size(64))
     before, after = (sdf(torch.from_numpy(m.vertices)).abs().max().item() for m in (mesh, moved))
     assert after < before / 20 and np.array_equal(mesh.faces, moved.faces)
     np.testing.assert_allclose(np.linalg.norm(moved.normals, axis=-1), 1.0, atol=1e-5)
@@ -132,14 +132,14 @@ def test_newton_step_removes_the_interpolation_error(name):
 
 def test_newton_step_is_bounded():
     mesh = extract_mesh(sphere, 32)
-    moved = project_to_surface(mesh, differentiated(lambda p: p.norm(dim=-1) - 0.1), max_step=0.01)
+    moved = project_to_surface(mesh, surface_of(lambda p: p.norm(dim=-1) - 0.1), max_step=0.01)
     np.testing.assert_allclose(np.linalg.norm(moved.vertices - mesh.vertices, axis=-1), 0.01, rtol=1e-3)
 
 
 def test_newton_step_keeps_parameters_free_of_gradients():
     radius = torch.tensor(0.7, requires_grad=True)
     mesh = extract_mesh(lambda p: p.norm(dim=-1) - radius, 32)
-    project_to_surface(mesh, differentiated(lambda p: p.norm(dim=-1) - radius), 0.1)
+    project_to_surface(mesh, surface_of(lambda p: p.norm(dim=-1) - radius), 0.1)
     assert radius.grad is None
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from analytic import surface_of
 from tiny_gan import PRESET, tiny_gan
 
 from lift3d.model import LiftedGAN
@@ -13,9 +14,10 @@ from lift3d.observer import SilentObserver
 from lift3d.render.mesh import render_mesh
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.images import to_float
-from lift3d.scene.isosurface import cell_size, differentiated, extract_mesh, project_to_surface
+from lift3d.scene.isosurface import cell_size, extract_mesh
 from lift3d.scene.lights import Lights
 from lift3d.scene.mesh import Mesh
+from lift3d.scene.surface_mesh import project_to_surface
 from lift3d.train.align import latent_loss
 from lift3d.train.data import (
     Rerendered,
@@ -36,7 +38,7 @@ def egg() -> Mesh:
     """An ellipsoid with a gray, matt material."""
     radii = torch.tensor((0.6, 0.8, 0.7))
     sdf = lambda x: ellipsoid_sdf(x, radii)[:, 0]  # noqa: E731
-    mesh = project_to_surface(extract_mesh(sdf, 64), differentiated(sdf), cell_size(64))
+    mesh = project_to_surface(extract_mesh(sdf, 64), surface_of(sdf), cell_size(64))
     n = len(mesh.vertices)
     gray, none = np.full((n, 3), 0.5, np.float32), np.zeros(n, np.float32)
     return replace(mesh, albedo=gray, specular=none, shininess=none + 10)
@@ -97,7 +99,7 @@ def test_a_pixel_is_not_blurred_by_the_mesh() -> None:
     """On a coarse mesh, fine stripes come back from the pixels; its vertices cannot hold them."""
     radii = torch.tensor([0.6, 0.75, 0.6])
     sdf = lambda x: ellipsoid_sdf(x, radii)[:, 0]  # noqa: E731
-    coarse = project_to_surface(extract_mesh(sdf, 12), differentiated(sdf), cell_size(12))
+    coarse = project_to_surface(extract_mesh(sdf, 12), surface_of(sdf), cell_size(12))
     n = len(coarse.vertices)
     none = np.zeros(n, np.float32)
     coarse = replace(coarse, albedo=np.full((n, 3), 0.5, np.float32), specular=none, shininess=none + 10)

@@ -29,18 +29,14 @@ class EmbreeScene:
         if len(faces):
             TriangleMesh(self._tree, np.ascontiguousarray(vertices), np.ascontiguousarray(faces, np.int32))
 
+    @torch.no_grad()
     def fragments(self, cameras: Cameras, size: int) -> Fragments:
         """See ``Scene``."""
-        batch = cameras.translation.shape[:-1]
-        flat = Cameras(
-            cameras.rotation.detach().reshape(-1, 3, 3),
-            cameras.translation.detach().reshape(-1, 3),
-            cameras.fov_deg,
-        )
+        views = cameras.flat().to("cpu", torch.float64)
         pixels = pixel_grid(size).double()
-        face = torch.full((batch.numel(), size * size), -1)
+        face = torch.full((len(views), size * size), -1)
         barycentric = torch.zeros(*face.shape, 3)
-        for i, camera in enumerate(flat.to("cpu", torch.float64)):
+        for i, camera in enumerate(views):
             origins, directions = camera.rays(pixels, size)
             rays = (np.ascontiguousarray(x, np.float32) for x in (origins, directions))
             face[i] = torch.from_numpy(self._tree.run(*rays))
@@ -48,7 +44,7 @@ class EmbreeScene:
             _, weights = intersect(origins[hit], directions[hit], self._triangles[face[i, hit]])
             weights = weights.clamp_min(0.0)  # Embree's float32 may give a ray to the neighbor of an edge
             barycentric[i, hit] = (weights / weights.sum(-1, keepdim=True)).float()
-        shape = (*batch, size, size)
+        shape = (*cameras.batch_shape, size, size)
         return Fragments(face.view(shape).to(self._device), barycentric.view(*shape, 3).to(self._device))
 
 

@@ -54,16 +54,12 @@ class NvdiffrastScene:
         """See ``Scene``."""
         import nvdiffrast.torch as dr
 
-        device = self.vertices.device
-        batch = cameras.translation.shape[:-1]
-        views = Cameras(
-            cameras.rotation.reshape(-1, 3, 3), cameras.translation.reshape(-1, 3), cameras.fov_deg
-        ).to(device, torch.float32)
+        views = cameras.flat().to(self.vertices.device, torch.float32)
         with torch.no_grad():
-            clip = clip_coordinates(self.vertices.expand(batch.numel(), -1, -1), views).contiguous()
+            clip = clip_coordinates(self.vertices.expand(len(views), -1, -1), views).contiguous()
             raster, _ = dr.rasterize(self.context, clip, self.faces, (size, size), grad_db=False)
-        found = to_fragments(raster)
-        return Fragments(found.face.view(*batch, size, size), found.barycentric.view(*batch, size, size, 3))
+        found, shape = to_fragments(raster), (*cameras.batch_shape, size, size)
+        return Fragments(found.face.view(shape), found.barycentric.view(*shape, 3))
 
 
 @cache
