@@ -17,9 +17,9 @@ REQUIRED = MISSING  # default of a setting that must be given
 class Setting:
     """What is known of a field beside its type."""
 
+    low: int | float | None  # None: no range
+    high: int | float | None
     doc: str
-    low: int | float | None = None  # None: no range
-    high: int | float | None = None
     unit: str = ""
     choices: tuple[str, ...] = ()
 
@@ -43,16 +43,9 @@ class Setting:
         return f"{name} is {shown(value)}, expected {kind} from {self.allowed}"
 
 
-def setting(
-    default: object,
-    low: int | float | None,
-    high: int | float | None,
-    doc: str,
-    unit: str = "",
-    choices: tuple[str, ...] = (),
-) -> object:
-    """A dataclass field of this default (or ``REQUIRED``), range, meaning and unit."""
-    return field(default=default, metadata={"setting": Setting(doc, low, high, unit, choices)})
+def setting(default: object, *about: object) -> object:
+    """A dataclass field of this default (or ``REQUIRED``); what follows are the fields of ``Setting``."""
+    return field(default=default, metadata={"setting": Setting(*about)})
 
 
 def check(config: object, table: str = "") -> None:

@@ -196,14 +196,11 @@ def with_size(preset: Preset, size: int) -> Preset:
         own = schedule.size == preset.size
         return replace(schedule, size=size if own else min(schedule.size, size))
 
-    schedules = [resized(s) for s in (preset.joint, *preset.instance) if s is not None]
-    return replace(
-        preset,
-        size=size,
-        joint=None if preset.joint is None else schedules[0],
-        instance=tuple(schedules[preset.joint is not None :]),
-        batch=replace(preset.batch, patch=min(preset.batch.patch, size, *(s.size for s in schedules))),
-    )
+    joint = None if preset.joint is None else resized(preset.joint)
+    instance = tuple(map(resized, preset.instance))
+    patch = min(preset.batch.patch, size, *(s.size for s in (joint, *instance) if s is not None))
+    batch = replace(preset.batch, patch=patch)
+    return replace(preset, size=size, joint=joint, instance=instance, batch=batch)
 
 
 def _at_most(config: Config, **limits: int | float) -> Config:

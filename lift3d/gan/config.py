@@ -114,19 +114,20 @@ def _check(config: GeneratorConfig | DiscriminatorConfig) -> None:
     check_common(config)
     if config.architecture not in ("skip", "resnet", "orig"):
         raise ConfigError(
-            f"architecture is {_shown(config.architecture)}, expected 'skip', 'resnet' or 'orig'"
+            f"architecture is {shown(config.architecture)}, expected 'skip', 'resnet' or 'orig'"
         )
 
 
 def check_number(name: str, value: object, low: int = 0, high: int = _MAX_WIDTH) -> None:
     if type(value) is not int or not low <= value <= high:
-        raise ConfigError(f"{name} is {_shown(value)}, expected a whole number from {low} to {high}")
+        raise ConfigError(f"{name} is {shown(value)}, expected a whole number from {low} to {high}")
 
 
 def check_positive(name: str, value: object) -> None:
     if type(value) not in (int, float) or not 0 < value < math.inf:
-        raise ConfigError(f"{name} is {_shown(value)}, expected a positive number")
+        raise ConfigError(f"{name} is {shown(value)}, expected a positive number")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value from a file for an error message, whatever it is."""
     return ascii(value)[:40] if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"

@@ -6,14 +6,12 @@ follows from them is compared with what every layer says, and its filters with t
 predicates ("has ..."); ``load.py`` puts the file's name before them.
 """
 
-import math
-
 import torch
 
 from lift3d.errors import CheckpointError
 from lift3d.gan.alias_free import AliasFreeConfig, LayerDesign, bands, layer_designs
 from lift3d.gan.config import MAX_RESOLUTION
-from lift3d.gan.files.records import Module, Tensors, mapping_settings, shared_clamp, shown
+from lift3d.gan.files.records import Module, Tensors, mapping_settings, shared_clamp
 from lift3d.gan.pickle.tensors import StoredTensor
 from lift3d.gan.stylegan3 import design_filters
 
@@ -59,14 +57,14 @@ def _config(network: Module, synthesis: Module, layers: list[Module]) -> AliasFr
         n_mapping_layers=n_layers,
         mapping_lr=lr,
         n_critical=synthesis.integer("num_critical"),
-        first_cutoff=_number(synthesis.child("input", "SynthesisInput"), "bandwidth"),
+        first_cutoff=synthesis.child("input", "SynthesisInput").positive("bandwidth"),
         margin=synthesis.integer("margin_size"),
         conv_size=first.integer("conv_kernel", 1),
         filter_size=filtered.integer("up_taps", 1) // filtered.integer("up_factor", 1),
         oversampling=rates[0] // max(rates[1:]),
         radial=any(layer.get("down_radial") is True for layer in layers),
         conv_clamp=shared_clamp(layers),
-        output_scale=_number(synthesis, "output_scale"),
+        output_scale=synthesis.positive("output_scale"),
         image_channels=network.integer("img_channels", 1, 16),
         **stated,
     )
@@ -103,11 +101,3 @@ def _check_filter(layer: Module, name: str, stored: StoredTensor | None, taps: t
         raise CheckpointError(
             f"has another filter ({layer.full(name)}) than its settings give: give an unmodified StyleGAN3"
         )
-
-
-def _number(module: Module, attribute: str) -> float:
-    """An attribute that is a positive number."""
-    value = module.get(attribute)
-    if type(value) not in (int, float) or not 0 < value < math.inf:
-        raise CheckpointError(f"has {module.full(attribute)} = {shown(value)}, expected a positive number")
-    return float(value)

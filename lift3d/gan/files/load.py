@@ -50,6 +50,11 @@ _LICENSES = {
 }
 _NO_MEAN = "has no latent_avg: the mean of w was estimated from 4096 samples"
 _NO_NOISE = "has no noise maps: zeros are taken, so images with constant noise differ from the original's"
+_OTHERS = {  # what to do with our other files, by their formats
+    "lift3d.lifted": "it is a lifted 3D model, which `lift3d sample --model` takes; give a 2D GAN",
+    "lift3d.gan-training": "it is a training checkpoint; give the network-*.safetensors beside it",
+    "lift3d.gan": "another version wrote it; `lift3d gan convert` makes a new one of the original",
+}
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
@@ -226,13 +231,7 @@ def _native(path: str | Path, average: bool) -> _Contents:
     about, tensors = read_tensors(path)
     stated = about.get("format")
     if stated != FORMAT:
-        remedy = "give a 2D GAN"
-        if str(stated).startswith("lift3d.lifted/"):
-            remedy = "it is a lifted 3D model, which `lift3d sample --model` takes; give a 2D GAN"
-        elif str(stated).startswith("lift3d.gan-training/"):
-            remedy = "it is a training checkpoint; give the network-*.safetensors beside it"
-        elif str(stated).startswith("lift3d.gan/"):
-            remedy = "another version wrote it; `lift3d gan convert` makes a new one of the original"
+        remedy = _OTHERS.get(str(stated).partition("/")[0], "give a 2D GAN")
         raise CheckpointError(f"has format {ascii(stated)[:60]}, expected {FORMAT!r}: {remedy}")
     if not average:
         raise CheckpointError("holds only the averaged generator: leave out --raw (average=False)")

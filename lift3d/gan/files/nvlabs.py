@@ -9,9 +9,9 @@ import math
 from dataclasses import replace
 
 from lift3d.errors import CheckpointError
-from lift3d.gan.config import MAX_RESOLUTION, Architecture, DiscriminatorConfig, GeneratorConfig
+from lift3d.gan.config import MAX_RESOLUTION, Architecture, DiscriminatorConfig, GeneratorConfig, shown
 from lift3d.gan.files import alias_free
-from lift3d.gan.files.records import Module, Tensors, mapping_settings, shared_clamp, shown
+from lift3d.gan.files.records import Module, Tensors, mapping_settings, shared_clamp
 from lift3d.gan.kinds import AnyGeneratorConfig
 from lift3d.gan.ops import SQRT2
 from lift3d.gan.pickle.allowlist import Persistent

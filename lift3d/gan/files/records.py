@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from lift3d.errors import CheckpointError
+from lift3d.gan.config import shown
 from lift3d.gan.ops import SQRT2
 from lift3d.gan.pickle.allowlist import Persistent
 from lift3d.gan.pickle.tensors import StoredTensor
@@ -44,6 +45,13 @@ class Module:
                 f"has no usable {self.full(attribute)}, expected a number from {low} to {high}"
             )
         return value
+
+    def positive(self, attribute: str) -> float:
+        """An attribute that is a positive number."""
+        value = self.get(attribute)
+        if type(value) not in (int, float) or not 0 < value < math.inf:
+            raise CheckpointError(f"has {self.full(attribute)} = {shown(value)}, expected a positive number")
+        return float(value)
 
     def expect(self, **expected: object) -> "Module":
         """The module, after its attributes were found to have these values (numbers: to a millionth)."""
@@ -138,16 +146,12 @@ def mapping_settings(network: Module, c_dim: int) -> tuple[int, float]:
     """Number of layers and learning-rate multiplier of the mapping network, whose arithmetic is checked."""
     mapping = network.child("mapping", "MappingNetwork").expect(c_dim=c_dim)
     n_layers = mapping.integer("num_layers", 1, 64)
-    lr = mapping.child("fc0", "FullyConnectedLayer").get("bias_gain")
-    if type(lr) not in (int, float) or not 0 < lr <= 1e3:
-        raise CheckpointError(
-            f"has {mapping.full('fc0')}.bias_gain = {shown(lr)}, expected a positive number"
-        )
+    lr = mapping.child("fc0", "FullyConnectedLayer").positive("bias_gain")
     for i in range(n_layers):
         mapping.linear(f"fc{i}", "lrelu", lr)
     if c_dim:
         mapping.linear("embed")
-    return n_layers, float(lr)
+    return n_layers, lr
 
 
 def shared_clamp(layers: list[Module]) -> float | None:
@@ -158,8 +162,3 @@ def shared_clamp(layers: list[Module]) -> float | None:
     for layer in layers:
         layer.expect(conv_clamp=clamp)
     return None if clamp is None else float(clamp)
-
-
-def shown(value: object) -> str:
-    """A value from the file for an error message, whatever it is."""
-    return ascii(value)[:40] if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"

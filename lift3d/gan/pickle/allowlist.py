@@ -114,21 +114,10 @@ def _nested_storage(data: memoryview, budget: Budget) -> Storage:
 
 def storage_identity(identity: object) -> tuple[torch.dtype, str, int]:
     """Type, name and length in the persistent id ("storage", type, name, device, length[, None])."""
-    if (
-        type(identity) is tuple
-        and len(identity) in (5, 6)
-        and identity[0] == "storage"
-        and not any(identity[5:])
-    ):
-        kind, name, count = identity[1], identity[2], identity[4]
-        if (
-            isinstance(kind, Name)
-            and kind.name in DTYPES
-            and type(name) is str
-            and type(count) is int
-            and count >= 0
-        ):
-            return DTYPES[kind.name], name, count
+    match identity:
+        case ("storage", Name(kind), str(name), _, int(count), *rest):
+            if kind in DTYPES and count >= 0 and not any(rest):
+                return DTYPES[kind], name, count
     raise damaged("a storage is not described as one")
 
 
