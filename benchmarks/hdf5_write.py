@@ -76,7 +76,7 @@ def main() -> None:
     megabytes = sum(array.nbytes for arrays in samples for array in arrays.values()) / 1e6
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         theirs, ours = Path(folder) / "h5py.h5", Path(folder) / "lift3d.h5"
-        form = Form.new(SPECS, lengths, ATTRIBUTES, white)
+        form = Form(SPECS, lengths, ATTRIBUTES, white)
         slow = _timed(theirs, lambda: write_reference(theirs, form, samples))
         fast = _timed(ours, lambda: _write(ours, lengths, samples))
         with h5py.File(ours) as a, h5py.File(theirs) as b:
@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def _write(path: Path, lengths: Dimensions, samples: list[dict[str, NDArray]]) -> None:
-    os.close(create(path, SPECS, lengths, ATTRIBUTES, (1.0, 1.0, 1.0)))
+    os.close(create(path, Form(SPECS, lengths, ATTRIBUTES, (1.0, 1.0, 1.0)), len(samples)))
     with DatasetWriter(path) as writer:
         for i, arrays in enumerate(samples):
             writer.write(i, arrays)

@@ -33,6 +33,7 @@ from lift3d import __version__
 from lift3d.errors import ConfigError, Lift3DError
 from lift3d.export.hdf5.merge import require_unmerged
 from lift3d.export.hdf5.reader import describe
+from lift3d.export.hdf5.sample_file import Form
 from lift3d.export.hdf5.schema import MAPS, MESH_ARRAYS, SPECS, DatasetSpec, Dimensions, stored
 from lift3d.export.hdf5.writer import DatasetWriter, create
 from lift3d.export.plan.dataset import DatasetPlan
@@ -134,7 +135,7 @@ def write_dataset(
         with uninterrupted() as again:
             run.close()
         observer.finish()
-    done, seconds = int(writer.done.sum()), writer.seconds
+    done = int(writer.done.sum())
     return WriteReport(
         path=path,
         samples=done - before,
@@ -142,7 +143,7 @@ def write_dataset(
         done=done,
         planned=len(plan.numbers),
         seconds=time.perf_counter() - start,
-        phases=PhaseSeconds(run.render, run.project, run.wait, seconds.deflate, seconds.commit),
+        phases=PhaseSeconds(run.render, run.project, run.wait, **writer.seconds),
         interrupted=interrupted or bool(again),
     )
 
@@ -339,8 +340,8 @@ def _create(model: Model, plan: DatasetPlan, path: Path, overwrite: bool) -> int
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "license": model.config.license,
     }
-    dimensions = dimensions_of(model, plan)
-    return create(path, specs_of(plan), dimensions, attributes, model.background, overwrite)
+    form = Form(specs_of(plan), dimensions_of(model, plan), attributes, model.background)
+    return create(path, form, len(plan.numbers), overwrite)
 
 
 def specs_of(plan: DatasetPlan) -> tuple[DatasetSpec, ...]:

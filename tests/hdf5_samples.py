@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lift3d.export.hdf5 import writer
-from lift3d.export.hdf5.sample_file import parts_folder
+from lift3d.export.hdf5.sample_file import Form, parts_folder
 from lift3d.export.hdf5.schema import MAPS, UNCHECKED, Dimensions, stored
 from lift3d.export.hdf5.writer import DatasetWriter, create
 
@@ -43,7 +43,7 @@ def arrays(i: int, lengths: Dimensions) -> dict[str, NDArray]:
 
 
 def make(path: Path, n: int, **other: int) -> Dimensions:
-    os.close(create(path, SPECS, dimensions(n, **other), ATTRIBUTES, WHITE))
+    os.close(create(path, Form(SPECS, dimensions(n, **other), ATTRIBUTES, WHITE), n))
     return dimensions(n, **other)
 
 

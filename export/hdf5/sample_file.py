@@ -8,6 +8,7 @@ Files are written as ``libver="earliest"`` (superblock 0), which every HDF5 libr
 """
 
 import hashlib
+import io
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,7 +38,6 @@ from lift3d.export.hdf5.schema import (
 
 LEVEL = 1  # of ISA-L's 0..3: the size of zlib level 1, five times as fast; 2 and 3 gain nothing on our images
 SPANS = {"vertices": "meshes/vertex_span", "faces": "meshes/face_span"}  # by the ragged axis
-_COUNTS = {"samples": 0, "vertices": 0, "faces": 0}
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,12 @@ class Form:
     """What the files of a dataset have in common."""
 
     specs: tuple[DatasetSpec, ...]
-    dimensions: Dimensions  # samples, vertices and faces are 0: every file has its own numbers of them
+    dimensions: Dimensions  # but for samples, vertices and faces, of which every file has its own numbers
     attributes: Mapping[str, str]  # of the root: generator, config, created, license
     background: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dimensions", replace(self.dimensions, samples=0, vertices=0, faces=0))
 
     @staticmethod
     def of(h5: h5py.File) -> "Form":
@@ -55,24 +58,13 @@ class Form:
         specs = tuple(spec for spec in SCHEMA if spec.name in h5)
         lengths = {field.name: 0 for field in fields(Dimensions)}
         for spec in specs:
-            lengths |= {
-                n: length
-                for n, length in zip(spec.shape, h5[spec.name].shape, strict=True)
-                if isinstance(n, str) and n not in _COUNTS
-            }
+            named = zip(spec.shape, h5[spec.name].shape, strict=True)
+            lengths |= {n: length for n, length in named if isinstance(n, str)}
         attributes = {
             name: h5.attrs[name] for name in ROOT_ATTRIBUTES if name not in ("format", "format_version")
         }
         background = tuple(h5["colors"].attrs["background"].tolist())
         return Form(specs, Dimensions(**lengths), attributes, background)
-
-    @staticmethod
-    def new(
-        specs: Sequence[DatasetSpec], dimensions: Dimensions, attributes: Mapping[str, str],
-        background: tuple[float, float, float],
-    ) -> "Form":  # fmt: skip
-        """The form of a dataset to be made."""
-        return Form(tuple(specs), replace(dimensions, **_COUNTS), attributes, background)
 
     def define(self, h5: h5py.File, n: int) -> None:
         """All datasets of a file of n samples, not one of them done, in an empty file."""
@@ -225,56 +217,38 @@ def deflate(chunks: Iterable[NDArray]) -> tuple[list[bytes], float]:
 @contextmanager
 def new_file(file: BinaryIO, form: Form, n: int) -> Iterator[SampleFile]:
     """A file of n samples, in ``file`` when the block ends. Raises the ``OSError`` of a full disk."""
-    disk = _Disk(file.fileno())
+    disk = _Disk(file.fileno(), "r+", closefd=False)
     with h5py.File("new", "w", libver="earliest", driver="fileobj", fileobj=disk) as h5:
         yield SampleFile(h5, form, n, disk)
     if disk.error:
         raise disk.error
 
 
-class _Disk:
+class _Disk(io.FileIO):
     """An open file for the HDF5 library, which cannot close a file whose disk is full.
 
     It hears of no error: the first one is kept in ``error``, and nothing is written after it.
     """
 
-    def __init__(self, fd: int) -> None:
-        self._fd, self._at, self._end, self.error = fd, 0, 0, None
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + (self._end if whence == os.SEEK_END else 0)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
+    error: OSError | None = None
 
     def write(self, data: Any) -> int:  # a buffer of h5py's
         written = 0
         try:
             while written < len(data) and not self.error:
-                written += os.pwrite(self._fd, data[written:], self._at + written)
+                written += os.pwrite(self.fileno(), data[written:], self.tell() + written)
         except OSError as error:
             self.error = error
-        self._at += len(data)
-        self._end = max(self._end, self._at)
+        self.seek(len(data), os.SEEK_CUR)
         return len(data)
 
-    def readinto(self, buffer: Any) -> int:
-        n = os.preadv(self._fd, [buffer], self._at)
-        self._at += n
-        return n
-
     def truncate(self, size: int) -> int:
-        self._end = size
         try:
             if not self.error:
-                os.ftruncate(self._fd, size)
+                os.ftruncate(self.fileno(), size)
         except OSError as error:
             self.error = error
         return size
-
-    def flush(self) -> None:
-        """Everything is written at once."""
 
 
 def write_reference(path: Path, form: Form, samples: Sequence[Mapping[str, NDArray]]) -> None:

@@ -16,10 +16,9 @@ The next writer of ``faces.h5`` begins with what is in it and in the parts.
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -37,7 +36,7 @@ from lift3d.export.hdf5.sample_file import (
     parts_folder,
     read_encoded,
 )
-from lift3d.export.hdf5.schema import FORMAT, MESH_ROWS, UNCHECKED, DatasetSpec, Dimensions, checksum
+from lift3d.export.hdf5.schema import FORMAT, MESH_ROWS, UNCHECKED, checksum
 from lift3d.whole_file import replacing, sync_folder
 
 PART_SECONDS = 30.0  # of rendering that SIGKILL may cost
@@ -46,28 +45,16 @@ FIRST_ROW = "first_row"  # root attribute of a part: where its samples stand in 
 JOB_BYTES = 1 << 20  # deflated by one task
 
 
-@dataclass(frozen=True)
-class WriterSeconds:
-    """Where the writer's time went."""
-
-    deflate: float  # summed over threads
-    commit: float  # writing and syncing
-
-
-def create(
-    path: Path, specs: Sequence[DatasetSpec], dimensions: Dimensions, attributes: Mapping[str, str],
-    background: tuple[float, float, float], overwrite: bool = True,
-) -> int:  # fmt: skip
-    """Puts a complete file at ``path`` of which no sample is done; ``attributes`` are of the root. Gives a
-    descriptor that has held the file's lock since before the file was at its path.
+def create(path: Path, form: Form, n: int, overwrite: bool = True) -> int:
+    """Puts a complete file of n samples at ``path``, none of them done. Gives a descriptor that has held the
+    file's lock since before the file was at its path.
 
     Raises ``ConfigError`` where a file is there and ``overwrite`` is False, or is being written.
     """
-    form = Form.new(specs, dimensions, attributes, background)
     locked = -1
     try:
         with lock_at(path), replacing(path, overwrite) as file:
-            with new_file(file, form, dimensions.samples):
+            with new_file(file, form, n):
                 pass
             lock(file.fileno(), path)
             locked = os.dup(file.fileno())
@@ -116,17 +103,13 @@ class DatasetWriter:
         self._failed = False
         self._pool = ThreadPoolExecutor(threads or len(os.sched_getaffinity(0)), thread_name_prefix="deflate")
         self._specs = {spec.name: spec for spec in self.form.specs}
-        self._seconds = {"deflate": 0.0, "commit": 0.0}
+        self.seconds = {"deflate": 0.0, "commit": 0.0}  # summed over threads; writing and syncing
 
     def __enter__(self) -> "DatasetWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def seconds(self) -> WriterSeconds:
-        return WriterSeconds(**self._seconds)
 
     def write(self, row: int, arrays: Mapping[str, NDArray]) -> None:
         """Hand over a sample: arrays by dataset name, without the sample axis; of meshes its own rows."""
@@ -192,7 +175,7 @@ class DatasetWriter:
             some = (chunks[i : i + step] for i in range(0, len(chunks), step))
             jobs[name] = [self._pool.submit(deflate, chunk) for chunk in some]
         results = {name: [job.result() for job in some] for name, some in jobs.items()}
-        self._seconds["deflate"] += sum(seconds for some in results.values() for _, seconds in some)
+        self.seconds["deflate"] += sum(seconds for some in results.values() for _, seconds in some)
         chunks = {name: [blob for blobs, _ in some for blob in blobs] for name, some in results.items()}
         return Encoded(rows | {"done": np.True_}, chunks, counts)
 
@@ -259,7 +242,7 @@ class DatasetWriter:
                 state = f"{int(self.done.sum())} of {len(self.done)} samples are kept, --resume continues"
                 raise cannot_write(self.path, error, f"; {state}") from error
             raise
-        self._seconds["commit"] += time.perf_counter() - start
+        self.seconds["commit"] += time.perf_counter() - start
 
     def _check(self, row: int, arrays: Mapping[str, NDArray]) -> None:
         """Refuse arrays that are not one sample of this file."""

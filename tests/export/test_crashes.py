@@ -15,7 +15,7 @@ from hdf5_samples import ATTRIBUTES, SPECS, WHITE, arrays, check, dimensions, fi
 
 from lift3d.errors import ConfigError, Lift3DError
 from lift3d.export.hdf5 import writer
-from lift3d.export.hdf5.sample_file import parts_folder
+from lift3d.export.hdf5.sample_file import Form, parts_folder
 from lift3d.export.hdf5.writer import DatasetWriter, create
 
 TESTS = Path(__file__).parents[1]
@@ -139,7 +139,7 @@ def test_parts_of_another_file_are_not_read(tmp_path: Path, small_parts: None) -
     path, lengths = tmp_path / "again.h5", dimensions(3)
     parts_folder(path).mkdir()
     other = ATTRIBUTES | {"created": "long ago"}
-    os.close(create(tmp_path / "other.h5", SPECS, lengths, other, WHITE))
+    os.close(create(tmp_path / "other.h5", Form(SPECS, lengths, other, WHITE), 3))
     fill(tmp_path / "other.h5", lengths)
     make(path, 3)
     assert not parts_folder(path).exists()  # a new file begins with nothing

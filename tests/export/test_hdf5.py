@@ -75,7 +75,7 @@ def test_one_chunk_is_one_image_of_plain_gzip(full: Path) -> None:
 def test_the_h5py_twin_writes_the_same(full: Path, tmp_path: Path) -> None:
     twin = tmp_path / "twin.h5"
     lengths = dimensions(N)
-    form = Form.new(SPECS, lengths, ATTRIBUTES, WHITE)
+    form = Form(SPECS, lengths, ATTRIBUTES, WHITE)
     write_reference(twin, form, [arrays(i, lengths) for i in range(N)])
     with h5py.File(full) as ours, h5py.File(twin) as theirs:
         for spec in SPECS:
@@ -161,13 +161,14 @@ def test_the_lock_survives_readers_in_the_writing_process(copy: Path) -> None:
 
 def test_a_new_file_is_locked_before_it_is_at_its_path(tmp_path: Path) -> None:
     path, lengths = tmp_path / "new.h5", dimensions(1)
-    locked = create(path, SPECS, lengths, ATTRIBUTES, WHITE, overwrite=False)
+    form = Form(SPECS, lengths, ATTRIBUTES, WHITE)
+    locked = create(path, form, 1, overwrite=False)
     with pytest.raises(ConfigError, match="is being written by another process"):
         DatasetWriter(path)
     with DatasetWriter(path, locked=locked) as writer:
         writer.write(0, arrays(0, lengths))
     with pytest.raises(ConfigError, match="new.h5 exists; --resume continues it, --overwrite replaces it"):
-        os.close(create(path, SPECS, lengths, ATTRIBUTES, WHITE, overwrite=False))
+        os.close(create(path, form, 1, overwrite=False))
     assert check(path, lengths) == 1 and list(tmp_path.iterdir()) == [path]
 
 
@@ -277,7 +278,7 @@ def test_reader_refuses_unknown_maps(full: Path) -> None:
 def test_mesh_of_a_file_without(tmp_path: Path) -> None:
     path = tmp_path / "flat.h5"
     specs, lengths = stored((), gan=False, meshes=False), dimensions(1)
-    os.close(create(path, specs, lengths, ATTRIBUTES, WHITE))
+    os.close(create(path, Form(specs, lengths, ATTRIBUTES, WHITE), 1))
     with DatasetWriter(path) as writer:
         names = {spec.name for spec in specs}
         writer.write(0, {name: array for name, array in arrays(0, lengths).items() if name in names})
