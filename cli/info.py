@@ -14,6 +14,8 @@ from lift3d.errors import ConfigError, CorruptFile
 if TYPE_CHECKING:
     from lift3d.scene.mesh import Mesh
 
+Description = tuple[dict, str]  # what is said of a file: for --json, and for people
+
 HDF5_MAGIC = b"\x89HDF"
 GLB_MAGIC = b"glTF"
 MESHES = (".obj", ".ply", ".stl")  # told by their names
@@ -35,61 +37,56 @@ def info(file: Path, contact_sheet: Path | None, overwrite: bool, as_json: bool)
         raise ConfigError(f"{file} is not a file; give a dataset, a model, a checkpoint or a mesh")
     with open(file, "rb") as opened:
         head = opened.read(9)
-    start = head[:4]
-    if start == HDF5_MAGIC:
-        _dataset(file, contact_sheet, overwrite, as_json)
+    if head[:4] == HDF5_MAGIC:
+        about, text = _dataset(file)
     elif contact_sheet is not None:
         raise ConfigError(f"--contact-sheet: {file} is no dataset; give one that `lift3d sample` wrote")
-    elif start == GLB_MAGIC or file.suffix.lower() in MESHES:
-        _mesh(file, as_json)
+    elif head[:4] == GLB_MAGIC or file.suffix.lower() in MESHES:
+        about, text = _mesh(file)
     elif head[8:] == b"{":  # a safetensors file: the length of its header, then the header
-        _tensors(file, as_json)
+        about, text = _tensors(file)
     else:
-        _gan(file, as_json)
-
-
-def _dataset(file: Path, contact_sheet: Path | None, overwrite: bool, as_json: bool) -> None:
-    """A dataset's datasets."""
-    from lift3d.export.hdf5.reader import describe
-    from lift3d.export.hdf5.sample_file import unfinished_parts
-
-    about = describe(file)
-    if as_json:
-        click.echo(json.dumps(asdict(about), default=str))
-    else:
-        click.echo(f"{file}: {about.done} of {about.planned} samples, {_size(about.nbytes)}")
-        if waiting := unfinished_parts(file):
-            click.echo(f"{waiting} more samples wait in parts beside it; lift3d sample --resume puts them in")
-        click.echo(f"{about.generator}, {about.created}, license {about.license}")
-        click.echo(f"plan: {json.dumps(about.config.get('plan'))}\n")
-        header = ("dataset", "shape", "dtype", "axes", "units", "stored")
-        rows = [
-            (d.name, "x".join(map(str, d.shape)), d.dtype, d.axes, d.units, _size(d.nbytes))
-            for d in about.datasets
-        ]
-        click.echo(table([header, *rows]))
+        about, text = _gan(file)
+    click.echo(json.dumps(about, default=str) if as_json else text)
     if contact_sheet is not None:
         from lift3d.export.contact_sheet import write_contact_sheet
 
         options.require_new(contact_sheet, overwrite)
         shown = write_contact_sheet(file, contact_sheet)
-        click.echo(f"{contact_sheet}: contact sheet of {shown} of {about.done} samples", err=True)
+        click.echo(f"{contact_sheet}: contact sheet of {shown} of {about['done']} samples", err=True)
 
 
-def _mesh(file: Path, as_json: bool) -> None:
+def _dataset(file: Path) -> Description:
+    """A dataset's datasets."""
+    from lift3d.export.hdf5.reader import describe
+    from lift3d.export.hdf5.sample_file import unfinished_parts
+
+    about = describe(file)
+    lines = [f"{file}: {about.done} of {about.planned} samples, {_size(about.nbytes)}"]
+    if waiting := unfinished_parts(file):
+        lines.append(f"{waiting} more samples wait in parts beside it; lift3d sample --resume puts them in")
+    lines.append(f"{about.generator}, {about.created}, license {about.license}")
+    lines.append(f"plan: {json.dumps(about.config.get('plan'))}\n")
+    header = ("dataset", "shape", "dtype", "axes", "units", "stored")
+    rows = [
+        (d.name, "x".join(map(str, d.shape)), d.dtype, d.axes, d.units, _size(d.nbytes))
+        for d in about.datasets
+    ]
+    return asdict(about), "\n".join([*lines, table([header, *rows])])
+
+
+def _mesh(file: Path) -> Description:
     """A mesh, and the ranges of what its vertices say."""
     import numpy as np
 
     mesh = _read_mesh(file)
     columns = {"position": mesh.vertices} | mesh.attributes()
     ranges = {name: [float(f(array)) for f in (np.min, np.mean, np.max)] for name, array in columns.items()}
-    if as_json:
-        about = {"vertices": len(mesh.vertices), "faces": len(mesh.faces), "ranges": ranges}
-        return click.echo(json.dumps(about))
-    size = _size(file.stat().st_size)
-    click.echo(f"{file}: mesh, {len(mesh.vertices)} vertices, {len(mesh.faces)} faces, {size}\n")
+    about = {"vertices": len(mesh.vertices), "faces": len(mesh.faces), "ranges": ranges}
     rows = [(name, *(f"{number:.3g}" for number in found)) for name, found in ranges.items()]
-    click.echo(table([("vertices'", "least", "mean", "greatest"), *rows]))
+    size = f"{len(mesh.vertices)} vertices, {len(mesh.faces)} faces, {_size(file.stat().st_size)}"
+    values = table([("vertices'", "least", "mean", "greatest"), *rows])
+    return about, f"{file}: mesh, {size}\n\n{values}"
 
 
 def _in_run(folder: Path) -> Path:
@@ -122,42 +119,36 @@ def _read_mesh(file: Path) -> "Mesh":
     return Mesh(vertices, faces)
 
 
-def _tensors(file: Path, as_json: bool) -> None:
+def _tensors(file: Path) -> Description:
     """A file of tensors: the JSON in its metadata, and its size."""
     from lift3d.gan.files.load import FORMAT, read_tensors
 
     about, tensors = read_tensors(file)
     if about.get("format") == FORMAT:
-        return _gan(file, as_json)
-    if as_json:
-        click.echo(json.dumps(about))
-        return
+        return _gan(file)
     numbers = sum(tensor.numel() for tensor in tensors.values())
     size = f"{len(tensors)} tensors, {numbers / 1e6:.2f} M numbers, {_size(file.stat().st_size)}"
-    preset = about.pop("preset", None)
-    if not isinstance(preset, str):
-        click.echo(f"{file}: {size}")
-        return click.echo(json.dumps(about, indent=2))
+    if not isinstance(preset := about.get("preset"), str):
+        rest = {name: value for name, value in about.items() if name != "preset"}
+        return about, f"{file}: {size}\n{json.dumps(rest, indent=2)}"
     from lift3d.config.schema import Preset
     from lift3d.config.toml import to_toml
 
-    for name, value in {str(file): size, **about}.items():  # as comments: the rest is a file for --dataset
-        click.echo(f"# {name}: {value if isinstance(value, str) else json.dumps(value)}")
-    click.echo(to_toml(Preset.from_json(preset)), nl=False)
+    comments = [  # the rest is a file for --dataset
+        f"# {name}: {value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in {str(file): size, **about}.items()
+        if name != "preset"
+    ]
+    return about, "\n".join([*comments, to_toml(Preset.from_json(preset)).rstrip()])
 
 
-def _gan(file: Path, as_json: bool) -> None:
+def _gan(file: Path) -> Description:
     """A 2D GAN of any kind that loads."""
     from lift3d.gan.files.load import describe
 
     about = describe(file)
-    if as_json:
-        return click.echo(json.dumps(asdict(about)))
-    click.echo(
-        f"{file}: {about.family}, {about.resolution} x {about.resolution} pixels, "
-        f"{_size(file.stat().st_size)}"
-    )
     order = f"4 to {about.resolution} pixels" if about.family == "StyleGAN2" else "layer by layer"
+    there = "there" if about.discriminator else "missing: features of another network stand in"
     rows = [
         ("kind", about.kind),
         ("source", about.source or "not stated"),
@@ -165,14 +156,13 @@ def _gan(file: Path, as_json: bool) -> None:
         ("architecture", about.architecture),
         ("latents", f"z {about.z_dim}, w {about.w_dim}, {about.n_mapping_layers} mapping layers"),
         ("conditional", f"yes, {about.c_dim} numbers" if about.c_dim else "no"),
-        (
-            "discriminator",
-            "there" if about.discriminator else "missing: features of another network stand in",
-        ),
+        ("discriminator", there),
         ("license", about.license or "not stated"),
         *(("note", note) for note in about.notes),
     ]
-    click.echo("\n".join(f"{name:<14} {text}" for name, text in rows))
+    size = f"{about.resolution} x {about.resolution} pixels, {_size(file.stat().st_size)}"
+    lines = [f"{file}: {about.family}, {size}", *(f"{name:<14} {text}" for name, text in rows)]
+    return asdict(about), "\n".join(lines)
 
 
 def _size(nbytes: int) -> str:

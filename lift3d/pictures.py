@@ -6,6 +6,7 @@ A *picture* is a uint8 array [h, w, 3], sRGB. Maps are float arrays [h, w, ...] 
 
 import math
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -69,12 +70,9 @@ def grid(images: Sequence[Sequence[np.ndarray | None]], pad: int = 2) -> Picture
     for picture in (p for row in images for p in row if p is not None):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
             raise ConfigError(f"grid: got {picture.dtype} {picture.shape}, expected uint8 (h, w, 3)")
-    n_columns = max((len(row) for row in images), default=0)
     heights = [max((p.shape[0] for p in row if p is not None), default=0) for row in images]
-    widths = [0] * n_columns
-    for row in images:
-        for c, picture in enumerate(row):
-            widths[c] = max(widths[c], 0 if picture is None else picture.shape[1])
+    columns = zip_longest(*images)
+    widths = [max((p.shape[1] for p in column if p is not None), default=0) for column in columns]
     shape = pad + sum(h + pad for h in heights), pad + sum(w + pad for w in widths), 3
     out = np.full(shape, 255, np.uint8)
     y = pad

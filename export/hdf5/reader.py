@@ -142,18 +142,20 @@ def _dataset_info(name: str, dataset: h5py.Dataset) -> DatasetInfo:
     return DatasetInfo(name, dataset.shape, str(dataset.dtype), *words, dataset.id.get_storage_size())
 
 
+@dataclass(eq=False, repr=False)
 class LiftedDataset(Dataset[DatasetSample]):
     """The done samples of a file. It is opened on first use in every process, so workers can have a copy.
 
     Samples are given to ``transform`` if there is one, with normals in the frame ``normals_frame``.
     """
 
-    def __init__(
-        self, path: Path, indices: NDArray[np.int64], names: tuple[str, ...], normals_frame: str = "world",
-        transform: Callable[[DatasetSample], Any] | None = None,
-    ) -> None:  # fmt: skip
-        self.path, self.indices, self.names = path, indices, names
-        self.normals_frame, self.transform = normals_frame, transform
+    path: Path
+    indices: NDArray[np.int64]
+    names: tuple[str, ...]
+    normals_frame: str = "world"
+    transform: Callable[[DatasetSample], Any] | None = None
+
+    def __post_init__(self) -> None:
         self._open: tuple[int, h5py.File] | None = None  # process id, file
         self._arrays: dict[str, h5py.Dataset] = {}  # of the open file, by name
         self._tables: dict[str, Tensor] = {}
@@ -171,9 +173,7 @@ class LiftedDataset(Dataset[DatasetSample]):
     def __getitem__(self, item: int | slice) -> "DatasetSample | LiftedDataset":
         """A sample, or a dataset of some of the samples."""
         if isinstance(item, slice):
-            return LiftedDataset(
-                self.path, self.indices[item], self.names, self.normals_frame, self.transform
-            )
+            return replace(self, indices=self.indices[item])
         index = int(self.indices[item])
         values = {field.name: self._tensor(field.name, index) for field in fields(DatasetSample)}
         sample = DatasetSample(**values | {"index": torch.tensor(index)})
