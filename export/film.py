@@ -79,33 +79,24 @@ def film(
         raise ConfigError(f"{n_frames} frames of {size} pixels, expected at least 1 of 16 or more")
     if (path == "morph") != (len(samples) > 1):
         raise ConfigError(f"{len(samples)} seeds for path {path!r}: morph takes two or more, others one")
-    return _frames(model, samples, path, n_frames, size, with_gan, observer)
 
+    def frames() -> Iterator[Picture]:
+        renderer = MeshRenderer(model.mesh(samples.code[0], max(128, size // 2)))
+        for i in observed(observer, "frames", range(n_frames)):
+            code, w = samples.code[0], samples.w[0]
+            if path == "morph":
+                position = i / max(1, n_frames - 1) * (len(samples) - 1)
+                first = min(int(position), len(samples) - 2)
+                code, w = (x[first].lerp(x[first + 1], position - first) for x in (samples.code, samples.w))
+                renderer = MeshRenderer(model.mesh(code, 128))
+            cameras, lights = scene_at(model, samples, PATHS[path], i / n_frames)
+            colors = model.render(code, cameras, lights, size, renderer).colors[0]
+            shown = [to_picture(colors[0])]
+            if with_gan:
+                shown.append(to_picture(_projected(model, w, colors, size)))
+            yield np.concatenate(shown, 1)
 
-def _frames(
-    model: LiftedGAN,
-    samples: Samples,
-    path: str,
-    n_frames: int,
-    size: int,
-    with_gan: bool,
-    observer: Observer | None,
-) -> Iterator[Picture]:
-    renderer = MeshRenderer(model.mesh(samples.code[0], max(128, size // 2)))
-    for i in observed(observer, "frames", range(n_frames)):
-        t = i / n_frames
-        code, w = samples.code[0], samples.w[0]
-        if path == "morph":
-            position = i / max(1, n_frames - 1) * (len(samples) - 1)
-            first = min(int(position), len(samples) - 2)
-            code, w = (x[first].lerp(x[first + 1], position - first) for x in (samples.code, samples.w))
-            renderer = MeshRenderer(model.mesh(code, 128))
-        cameras, lights = scene_at(model, samples, PATHS[path], t)
-        colors = model.render(code, cameras, lights, size, renderer).colors[0]
-        shown = [to_picture(colors[0])]
-        if with_gan:
-            shown.append(to_picture(_projected(model, w, colors, size)))
-        yield np.concatenate(shown, 1)
+    return frames()
 
 
 def scene_at(model: LiftedGAN, samples: Samples, path: Path3D, t: float) -> tuple[Cameras, Lights]:

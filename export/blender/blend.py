@@ -26,18 +26,18 @@ from numpy import ndarray
 from torch import Tensor
 
 from lift3d.errors import BackendUnavailable, ConfigError, Lift3DError
+from lift3d.export.convert.cameras import Z_UP, opengl, z_up
 from lift3d.export.meshes.pbr import roughness
 from lift3d.export.meshes.texture import Textures, png
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.lights import Lights
-from lift3d.scene.mesh import Mesh, drop_unreferenced, vertex_normals
+from lift3d.scene.mesh import Mesh, drop_unreferenced, require_material, vertex_normals
 from lift3d.whole_file import require_suffix, write_whole
 
 MATERIALS = ("pbr", "exact")  # Principled BSDF; a lobe of Phong's shape
 VARIABLE = "LIFT3D_BLENDER"
 SCRIPT = Path(__file__).with_name("scene.py")
 SENSOR = 36.0  # mm, the width of every camera's sensor
-Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])  # lift3d's axes -> Blender's
 INSTALL = "python3.11 -m venv bpy && bpy/bin/pip install bpy==4.5.15"
 
 
@@ -149,18 +149,16 @@ def scene_job(cameras: Cameras, lights: Lights, size: int, material: str, scale:
 
 def camera_matrices(cameras: Cameras, scale: float = 1.0) -> Float[ndarray, "v 4 4"]:
     """``matrix_world`` of Blender's cameras, which look along -z with y up, as OpenGL's do."""
-    matrices = _array(cameras.cam2world()) @ np.diag((1.0, -1.0, -1.0, 1.0))
-    matrices[:, :3] = Z_UP @ matrices[:, :3]
+    matrices = z_up(opengl(_array(cameras.cam2world())))
     matrices[:, :3, 3] *= scale
     return matrices
 
 
 def mesh_arrays(mesh: Mesh, scale: float = 1.0, textures: Textures | None = None) -> dict[str, ndarray]:
     """The mesh in Blender's axes, by the names of ``Mesh``, with material or places in the textures."""
-    missing = [name for name in ("albedo", "specular", "shininess") if getattr(mesh, name) is None]
-    if missing and textures is None:
-        raise ConfigError(f"mesh has no {', '.join(missing)}: a material needs all three")
-    if textures is not None and len(textures.uv) != len(mesh.vertices):
+    if textures is None:
+        require_material(mesh, "a material needs all three")
+    elif len(textures.uv) != len(mesh.vertices):
         raise ConfigError(
             f"textures have places for {len(textures.uv)} vertices, the mesh has {len(mesh.vertices)}"
         )

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, map_coordinates
 
 from lift3d.export.hdf5.checks import Arrays, Problems, rays
 from lift3d.render.rasterize import get_rasterizer
@@ -218,15 +218,10 @@ def _camera(arrays: Arrays, view: int) -> Cameras:
 def _bilinear(
     depth: Float[ndarray, "h w"], inside: Bool[ndarray, "h w"], pixels: Float[ndarray, "n 2"]
 ) -> tuple[Float[ndarray, " n"], Bool[ndarray, " n"]]:
-    """Depth between pixel centers, and where all four neighbors are on the object."""
-    size = len(depth)
-    corner = np.clip(np.floor(pixels - 0.5), 0, size - 2).astype(int)
-    u, v = np.clip(pixels - 0.5 - corner, 0.0, 1.0).T
-    x, y = corner.T
-    upper = depth[y, x] * (1 - u) + depth[y, x + 1] * u
-    lower = depth[y + 1, x] * (1 - u) + depth[y + 1, x + 1] * u
-    seen = inside[y, x] & inside[y, x + 1] & inside[y + 1, x] & inside[y + 1, x + 1]
-    return upper * (1 - v) + lower * v, seen
+    """Depth between pixel centers, and where all neighbors that count are on the object."""
+    rows = pixels.T[::-1] - 0.5
+    there, seen = (map_coordinates(x.astype(float), rows, order=1, mode="nearest") for x in (depth, inside))
+    return there, seen > 1 - 1e-6
 
 
 def _grown(mask: Bool[ndarray, "h w"], by: int = 1) -> Bool[ndarray, "h w"]:

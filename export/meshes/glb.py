@@ -93,27 +93,21 @@ def _material(mesh: Mesh) -> dict:
     rough, f0 = mean_lobe(mesh)
     strength = f0 / DIELECTRIC
     specular = {"specularFactor": min(strength, 1.0), "specularColorFactor": [max(strength, 1.0)] * 3}
-    return {
-        "name": "lift3d",
-        "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": rough},
-        "extensions": {"KHR_materials_specular": specular},
-        "doubleSided": False,
-        "extras": EXTRAS,
-    }
+    return _described({"metallicFactor": 0.0, "roughnessFactor": rough}, specular)
 
 
 def _textured(textures: Textures) -> dict:
     """The same from the textures of ``_textures``."""
+    pictures = {"baseColorTexture": {"index": 0}, "metallicRoughnessTexture": {"index": 1}}
     specular = {"specularTexture": {"index": 2}, "specularColorFactor": [_peak(textures)] * 3}
     normal = {} if textures.normal is None else {"normalTexture": {"index": 3}}
-    return normal | {
+    return normal | _described(pictures | {"metallicFactor": 0.0, "roughnessFactor": 1.0}, specular)
+
+
+def _described(lobe: dict, specular: dict) -> dict:
+    return {
         "name": "lift3d",
-        "pbrMetallicRoughness": {
-            "baseColorTexture": {"index": 0},
-            "metallicRoughnessTexture": {"index": 1},
-            "metallicFactor": 0.0,
-            "roughnessFactor": 1.0,
-        },
+        "pbrMetallicRoughness": lobe,
         "extensions": {"KHR_materials_specular": specular},
         "doubleSided": False,
         "extras": EXTRAS,
@@ -163,7 +157,7 @@ class _Buffer:
         kind = FLOAT if array.dtype == np.float32 else UINT32
         width = 1 if array.ndim == 1 else array.shape[1]
         accessor = {
-            "bufferView": len(self.views),
+            "bufferView": self.add_file(array.astype(array.dtype.newbyteorder("<")).tobytes()),
             "componentType": kind,
             "count": len(array),
             "type": next(name for name, n in _WIDTH.items() if n == width),
@@ -171,10 +165,7 @@ class _Buffer:
         if bounds:
             accessor |= {"min": array.min(0).tolist(), "max": array.max(0).tolist()}
         self.accessors.append(accessor)
-        self.views.append(
-            {"buffer": 0, "byteOffset": len(self.data), "byteLength": array.nbytes, "target": target}
-        )
-        self.data += array.astype(array.dtype.newbyteorder("<")).tobytes()
+        self.views[-1]["target"] = target
         return len(self.accessors) - 1
 
     def add_file(self, data: bytes) -> int:

@@ -22,7 +22,7 @@ from lift3d.export.meshes.tangent_space import tangents, to_tangent_space
 from lift3d.model import LiftedGAN
 from lift3d.scene.images import to_uint8
 from lift3d.scene.isosurface import cell_size
-from lift3d.scene.mesh import Mesh, resample, select_vertices
+from lift3d.scene.mesh import Mesh, require_material, resample, select_vertices
 from lift3d.scene.surface_mesh import lay_on
 
 PADDING = 4  # texels between charts
@@ -121,9 +121,7 @@ def from_fields(model: LiftedGAN, code: Float[Tensor, " c"], resolution: int) ->
 
 def from_vertices(dense: Mesh) -> Materials:
     """Materials of a mesh whose vertices are all that is known (``mesh.resample``)."""
-    missing = [name for name in ("albedo", "specular", "shininess") if getattr(dense, name) is None]
-    if missing:
-        raise ConfigError(f"mesh has no {', '.join(missing)}: a texture needs all three")
+    require_material(dense, "a texture needs all three")
     return lambda points: resample(dense, points)
 
 

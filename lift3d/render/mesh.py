@@ -11,14 +11,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lift3d.errors import ConfigError
 from lift3d.render.maps import GBuffer, Maps, shade_maps
 from lift3d.render.rasterize import Scene, get_rasterizer
 from lift3d.render.rasterize.fragments import Fragments, interpolate
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.geometry import normalize
 from lift3d.scene.lights import Lights
-from lift3d.scene.mesh import Mesh, vertex_normals
+from lift3d.scene.mesh import Mesh, require_material, vertex_normals
 from lift3d.scene.shading import Material
 
 
@@ -45,9 +44,7 @@ def mesh_hits(mesh: Mesh, cameras: Cameras, size: int) -> Hits:
 
 def gbuffer(mesh: Mesh, fragments: Fragments, cameras: Cameras) -> GBuffer:
     """Interpolated attributes; missing vertex normals are computed, a missing material is an error."""
-    missing = [name for name in ("albedo", "specular", "shininess") if getattr(mesh, name) is None]
-    if missing:
-        raise ConfigError(f"mesh has no {', '.join(missing)}: shading needs all three as vertex attributes")
+    require_material(mesh, "shading needs all three as vertex attributes")
     mask, device = fragments.mask, fragments.face.device
     normals = vertex_normals(mesh) if mesh.normals is None else mesh.normals
     columns = (mesh.vertices, normals, mesh.albedo, mesh.specular[:, None], mesh.shininess[:, None])

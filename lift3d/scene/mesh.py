@@ -79,6 +79,12 @@ class MeshReport:
         return self.n_vertices - self.n_edges + self.n_faces
 
 
+def require_material(mesh: Mesh, why: str) -> None:
+    """``ConfigError`` where albedo, specular or shininess is missing, and ``why`` they are needed."""
+    if missing := [name for name in ("albedo", "specular", "shininess") if getattr(mesh, name) is None]:
+        raise ConfigError(f"mesh has no {', '.join(missing)}: {why}")
+
+
 def face_normals(mesh: Mesh) -> Float64[ndarray, "m 3"]:
     """Normals whose length is twice the face's area."""
     a, b, c = mesh.vertices.astype(np.float64)[mesh.faces.T]
