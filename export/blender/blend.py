@@ -76,11 +76,7 @@ def write_blend(
 
 
 def render_blend(
-    path: Path | str,
-    shots: Sequence[tuple[int, int]],
-    samples: int = 64,
-    threads: int = 1,
-    blender: Path | str | None = None,
+    path: Path | str, shots: Sequence[tuple[int, int]], samples: int = 64, blender: Path | str | None = None
 ) -> Float32[ndarray, "n h w 4"]:
     """What Cycles makes of a file of ``write_blend``: an image for each (view, light), by their numbers.
 
@@ -89,7 +85,7 @@ def render_blend(
     if not Path(path).is_file():
         raise ConfigError(f"{path} is not a file; give a .blend file that lift3d wrote")
     named = [[f"view {view}", f"light {light}"] for view, light in shots]
-    job = {"blend": str(Path(path).resolve()), "shots": named, "samples": samples, "threads": threads}
+    job = {"blend": str(Path(path).resolve()), "shots": named, "samples": samples, "threads": 1}
     command = find_blender(blender)
     with tempfile.TemporaryDirectory(prefix="lift3d-") as name:
         out = Path(name) / "images.npy"

@@ -80,11 +80,7 @@ def evaluate(model: LiftedGAN, n_heads: int = N_HEADS, observer: Observer | None
 def measure(name: str, predictor: Predictor, renders: Renders, observer: Observer | None = None) -> Row:
     """Mean errors of one predictor over renders."""
     found = stack([predictor(i, render) for i, render in enumerate(observed(observer, name, renders))])
-    maps, true = found.maps, renders.maps
-    shape = metrics.geometry_errors(
-        maps.depth, maps.normals_in_camera(found.cameras), maps.mask,
-        true.depth, true.normals_in_camera(renders.cameras), true.mask,
-    )  # fmt: skip
+    shape = metrics.geometry_errors(found, renders)
     row = {
         "side_x100": metrics.mean(shape.side).value,
         "mad_deg": metrics.mean(shape.mad).value,
@@ -92,10 +88,7 @@ def measure(name: str, predictor: Predictor, renders: Renders, observer: Observe
         "n_empty": metrics.mean(shape.side).n_empty,
     }
     if found.light is not None:
-        material = metrics.material_errors(
-            maps.albedo, maps.specular[..., None], maps.mask,
-            true.albedo, true.specular[..., None], true.mask,
-        )  # fmt: skip
+        material = metrics.material_errors(found.maps, renders.maps)
         row |= {
             name: metrics.mean(getattr(material, name)).value
             for name in ("albedo", "albedo_scaled", "specular")

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from lift3d.render.maps import Maps, Renders
 from lift3d.scene.cameras import rotation
 from lift3d.scene.geometry import angle_deg
 from lift3d.scene.lights import Lights
@@ -46,39 +47,27 @@ class Mean:
     n_empty: int  # images without
 
 
-def geometry_errors(
-    depth: Float[Tensor, "n h w"],
-    normal: Float[Tensor, "n h w 3"],
-    mask: Bool[Tensor, "n h w"],
-    true_depth: Float[Tensor, "n h w"],
-    true_normal: Float[Tensor, "n h w 3"],
-    true_mask: Bool[Tensor, "n h w"],
-) -> GeometryErrors:
-    """SIDE, MAD and mask IoU. Depths are z-depths > 0 inside the masks; anything may stand outside."""
-    common = common_pixels(mask, true_mask)
+def geometry_errors(found: Renders, true: Renders) -> GeometryErrors:
+    """SIDE, MAD and mask IoU, normals each in their camera's frame. Depths are z-depths > 0 inside the masks;
+    anything may stand outside.
+    """
+    a, b = found.maps, true.maps
+    angle = angle_deg(a.normals_in_camera(found.cameras), b.normals_in_camera(true.cameras))
+    common = common_pixels(a.mask, b.mask)
     return GeometryErrors(
-        side=side(depth, true_depth, common),
-        mad=mean_inside(angle_deg(normal, true_normal), common),
-        iou=mask_iou(mask, true_mask),
+        side(a.depth, b.depth, common), mean_inside(angle, common), mask_iou(a.mask, b.mask)
     )
 
 
-def material_errors(
-    albedo: Float[Tensor, "n h w 3"],
-    specular: Float[Tensor, "n h w 1"],
-    mask: Bool[Tensor, "n h w"],
-    true_albedo: Float[Tensor, "n h w 3"],
-    true_specular: Float[Tensor, "n h w 1"],
-    true_mask: Bool[Tensor, "n h w"],
-) -> MaterialErrors:
+def material_errors(found: Maps, true: Maps) -> MaterialErrors:
     """Errors of albedo and specular intensity."""
-    common = common_pixels(mask, true_mask)
-    a, b = (torch.where(common[..., None], x, torch.zeros_like(x)) for x in (albedo, true_albedo))
+    common = common_pixels(found.mask, true.mask)
+    a, b = (torch.where(common[..., None], x, torch.zeros_like(x)) for x in (found.albedo, true.albedo))
     factor = (a * b).sum((1, 2, 3), keepdim=True) / a.square().sum((1, 2, 3), keepdim=True).clamp_min(1e-12)
     return MaterialErrors(
         albedo=mean_inside((a - b).abs().mean(-1), common),
         albedo_scaled=mean_inside((factor * a - b).abs().mean(-1), common),
-        specular=mean_inside((specular - true_specular).abs()[..., 0], common),
+        specular=mean_inside((found.specular - true.specular).abs(), common),
     )
 
 

@@ -127,16 +127,11 @@ def layer_designs(config: AliasFreeConfig) -> tuple[LayerDesign, ...]:
 
 
 def alias_free_channels(
-    resolution: int,
-    base: int = 32768,
-    maximum: int = 512,
-    n_layers: int = 14,
-    n_critical: int = 2,
-    first_cutoff: float = 2.0,
+    resolution: int, base: int = 32768, maximum: int = 512, n_layers: int = 14
 ) -> tuple[int, ...]:
     """The published rule for ``channels``: min(base / (2 f_c), maximum), rounded."""
-    share = np.minimum(np.arange(n_layers) / (n_layers - n_critical), 1)
-    cutoffs = first_cutoff * (resolution / 2 / first_cutoff) ** share
+    first, n_critical = AliasFreeConfig.first_cutoff, AliasFreeConfig.n_critical
+    cutoffs = first * (resolution / 2 / first) ** np.minimum(np.arange(n_layers) / (n_layers - n_critical), 1)
     return tuple(int(width) for width in np.rint(np.minimum(base / 2 / cutoffs, maximum)))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Float64, Int
 from numpy import ndarray
 from skimage.measure import marching_cubes
 from torch import Tensor
@@ -34,25 +34,13 @@ class Grid:
     n_evaluated: int  # points at which the SDF was called
 
 
-def extract_mesh(
-    sdf: SDF,
-    resolution: int = 128,
-    radius: float = 1.0,
-    lipschitz: float = 1.5,
-    batch: int = BATCH,
-    device: torch.device | str = "cpu",
-) -> Mesh:
-    """The surface sdf = 0 in the ball as a closed mesh without attributes; see ``sparse_grid``."""
-    return march(sparse_grid(sdf, resolution, radius, lipschitz, batch, device))
+def extract_mesh(sdf: SDF, resolution: int = 128, **settings: float | torch.device | str) -> Mesh:
+    """The surface sdf = 0 in the ball as a closed mesh without attributes; ``settings``: of ``sparse_grid``."""
+    return march(sparse_grid(sdf, resolution, **settings))
 
 
 def sparse_grid(
-    sdf: SDF,
-    resolution: int,
-    radius: float = 1.0,
-    lipschitz: float = 1.5,
-    batch: int = BATCH,
-    device: torch.device | str = "cpu",
+    sdf: SDF, resolution: int, radius: float = 1.0, lipschitz: float = 1.5, device: torch.device | str = "cpu"
 ) -> Grid:
     """Like ``dense_grid``, but evaluated only around the surface: same mesh, far fewer calls.
 
@@ -69,7 +57,8 @@ def sparse_grid(
     def evaluate(values: Float32[ndarray, "k k k"], wanted: Bool[ndarray, "k k k"]) -> None:
         index = np.flatnonzero(wanted)
         nodes = np.stack(np.unravel_index(index, values.shape), -1)
-        values.flat[index] = _evaluate(sdf, nodes, len(values) - 1, half, radius, batch, device)
+        points = nodes * (2 * half / (len(values) - 1)) - half
+        values.flat[index] = _evaluate(sdf, points, radius, device)
 
     values = np.empty((levels[0] + 1,) * 3, np.float32)
     known = np.ones(values.shape, bool)
@@ -90,13 +79,11 @@ def sparse_grid(
     return Grid(values, half, n_evaluated)
 
 
-def dense_grid(
-    sdf: SDF, resolution: int, radius: float = 1.0, batch: int = BATCH, device: torch.device | str = "cpu"
-) -> Grid:
+def dense_grid(sdf: SDF, resolution: int, radius: float = 1.0, device: torch.device | str = "cpu") -> Grid:
     """The SDF at every node: the reference twin of ``sparse_grid``."""
     half = _half_width(resolution, radius)
     nodes = np.indices((resolution + 1,) * 3).reshape(3, -1).T
-    values = _evaluate(sdf, nodes, resolution, half, radius, batch, device)
+    values = _evaluate(sdf, nodes * (2 * half / resolution) - half, radius, device)
     return Grid(values.reshape((resolution + 1,) * 3), half, len(nodes))
 
 
@@ -138,22 +125,15 @@ def _levels(resolution: int) -> list[int]:
 
 
 def _evaluate(
-    sdf: SDF,
-    nodes: Int[ndarray, "n 3"],
-    resolution: int,
-    half: float,
-    radius: float,
-    batch: int,
-    device: torch.device | str,
+    sdf: SDF, points: Float64[ndarray, "n 3"], radius: float, device: torch.device | str
 ) -> Float32[ndarray, " n"]:
-    """max(SDF, ball) at nodes given by their indices."""
-    values = np.empty(len(nodes), np.float32)
-    for start in range(0, len(nodes), batch):
-        chunk = slice(start, start + batch)
-        points = nodes[chunk] * (2 * half / resolution) - half
+    """max(SDF, ball) at points."""
+    values = np.empty(len(points), np.float32)
+    for start in range(0, len(points), BATCH):
+        part = points[start : start + BATCH]
         with torch.no_grad():
-            found = sdf(torch.from_numpy(points.astype(np.float32, "C")).to(device)).float().cpu().numpy()
-        values[chunk] = np.maximum(found, np.linalg.norm(points, axis=-1) - radius)
+            found = sdf(torch.from_numpy(part.astype(np.float32, "C")).to(device)).float().cpu().numpy()
+        values[start : start + BATCH] = np.maximum(found, np.linalg.norm(part, axis=-1) - radius)
     if not np.isfinite(values).all():
         raise Lift3DError(
             f"surface: the SDF is not finite at {int((~np.isfinite(values)).sum())} of {len(values)} points"

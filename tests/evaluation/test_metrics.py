@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lift3d.evaluation import metrics
+from lift3d.render.maps import Maps, Renders
 from lift3d.scene.cameras import rotation
 from lift3d.scene.geometry import normalize
 
@@ -19,6 +20,28 @@ def masks(n=3, size=12):
     y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
     disc = torch.stack([(x - 5 - i) ** 2 + (y - 6) ** 2 < 22 for i in range(n)])
     return disc, disc.roll(1, 1) & (rand(n, size, size) > 0.02)
+
+
+def seen(mask, depth=None, normal=None, albedo=None, specular=None):
+    """Renders from the front, whose normals are the same in the world and in the camera."""
+    gray = torch.zeros(mask.shape)
+    color, lit = gray[..., None].expand(*mask.shape, 3), gray[:, None]
+    maps = Maps(
+        mask=mask,
+        depth=gray if depth is None else depth,
+        normals=color if normal is None else normal,
+        albedo=color if albedo is None else albedo,
+        specular=gray if specular is None else specular,
+        shininess=gray,
+        diffuse_shading=lit,
+        specular_shading=lit,
+        colors=color[:, None],
+    )
+    return Renders(maps, torch.zeros(len(mask), 6), None)
+
+
+def shown(mask, albedo, specular):
+    return seen(mask, albedo=albedo, specular=specular).maps
 
 
 def naive_common(a, b):
@@ -51,7 +74,7 @@ def scene():
 
 def test_geometry_errors_are_the_naive_loop():
     depth, normal, mask, true_depth, true_normal, true_mask = scene()
-    errors = metrics.geometry_errors(depth, normal, mask, true_depth, true_normal, true_mask)
+    errors = metrics.geometry_errors(seen(mask, depth, normal), seen(true_mask, true_depth, true_normal))
     common = naive_common(mask, true_mask)
     for i in range(3):
         logs, angles = [], []
@@ -70,12 +93,12 @@ def test_geometry_errors_are_the_naive_loop():
 
 def test_side_ignores_scale_and_what_is_outside():
     depth, normal, mask, true_depth, true_normal, true_mask = scene()
-    a = metrics.geometry_errors(depth, normal, mask, true_depth, true_normal, true_mask)
+    a = metrics.geometry_errors(seen(mask, depth, normal), seen(true_mask, true_depth, true_normal))
     outside = ~(mask & true_mask)
     dirty = torch.where(outside, torch.full_like(depth, math.nan), 7.0 * depth)
     no_normal = torch.where(outside[..., None], torch.full_like(normal, math.nan), 3.0 * normal)
     zero = torch.where(outside, torch.zeros_like(depth), true_depth)
-    b = metrics.geometry_errors(dirty, no_normal, mask, zero, true_normal, true_mask)
+    b = metrics.geometry_errors(seen(mask, dirty, no_normal), seen(true_mask, zero, true_normal))
     torch.testing.assert_close(a.side, b.side, rtol=1e-4, atol=0)
     torch.testing.assert_close(a.mad, b.mad, rtol=1e-4, atol=0)
 
@@ -95,7 +118,7 @@ def test_mad_closed_form():
     angles = torch.tensor([30.0, 180.0])[:, None, None].expand(2, 6, 6).deg2rad()
     turned = torch.stack((angles.sin(), torch.zeros_like(angles), angles.cos()), -1)
     depth = torch.ones(2, 6, 6)
-    errors = metrics.geometry_errors(depth, normal, mask, depth, turned, mask)
+    errors = metrics.geometry_errors(seen(mask, depth, normal), seen(mask, depth, turned))
     torch.testing.assert_close(errors.mad, torch.tensor([30.0, 180.0]))
     assert errors.iou.tolist() == [1, 1]
 
@@ -105,9 +128,9 @@ def test_images_without_common_pixels_are_infinite_and_counted():
     mask[0], other[0] = True, True
     mask[1, :4], other[1, 4:] = True, True  # disjoint; image 2: both empty
     depth, normal = rand(3, 8, 8) + 9, normalize(rand(3, 8, 8, 3))
-    geometry = metrics.geometry_errors(depth, normal, mask, 2 * depth, normal, other)
-    albedo, specular = rand(3, 8, 8, 3), rand(3, 8, 8, 1)
-    material = metrics.material_errors(albedo, specular, mask, albedo, specular, other)
+    geometry = metrics.geometry_errors(seen(mask, depth, normal), seen(other, 2 * depth, normal))
+    albedo, specular = rand(3, 8, 8, 3), rand(3, 8, 8)
+    material = metrics.material_errors(shown(mask, albedo, specular), shown(other, albedo, specular))
     assert geometry.iou.tolist() == [1, 0, 1]
     values = (geometry.side, geometry.mad, material.albedo, material.albedo_scaled, material.specular)
     for value in values:
@@ -120,8 +143,8 @@ def test_images_without_common_pixels_are_infinite_and_counted():
 def test_material_errors_are_the_naive_loop():
     mask, true_mask = masks()
     albedo, truth = rand(3, 12, 12, 3, seed=1), rand(3, 12, 12, 3, seed=2)
-    specular, true_specular = rand(3, 12, 12, 1, seed=3), rand(3, 12, 12, 1, seed=4)
-    errors = metrics.material_errors(albedo, specular, mask, truth, true_specular, true_mask)
+    specular, true_specular = rand(3, 12, 12, seed=3), rand(3, 12, 12, seed=4)
+    errors = metrics.material_errors(shown(mask, albedo, specular), shown(true_mask, truth, true_specular))
     for i, common in enumerate(naive_common(mask, true_mask)):
         a, b = albedo[i][common].flatten().tolist(), truth[i][common].flatten().tolist()
         factor = sum(p * q for p, q in zip(a, b)) / sum(p * p for p in a)
@@ -135,8 +158,8 @@ def test_material_errors_are_the_naive_loop():
 
 def test_albedo_scaled_forgives_brightness_alone():
     mask, _ = masks()
-    albedo, specular = rand(3, 12, 12, 3), rand(3, 12, 12, 1)
-    errors = metrics.material_errors(0.7 * albedo, specular, mask, albedo, specular, mask)
+    albedo, specular = rand(3, 12, 12, 3), rand(3, 12, 12)
+    errors = metrics.material_errors(shown(mask, 0.7 * albedo, specular), shown(mask, albedo, specular))
     assert errors.albedo_scaled.max() < 1e-6 and errors.albedo.min() > 0.1 and errors.specular.max() == 0
 
 

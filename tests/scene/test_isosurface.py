@@ -6,6 +6,7 @@ import torch
 from analytic import surface_of
 
 from lift3d.errors import ConfigError, Lift3DError
+from lift3d.scene import isosurface
 from lift3d.scene.isosurface import (
     cell_size,
     dense_grid,
@@ -73,9 +74,10 @@ def test_sparse_is_dense(name, resolution):
     assert report(found).solid and report(found).euler == euler
 
 
-def test_evaluations_are_counted_and_few():
+def test_evaluations_are_counted_and_few(monkeypatch):
+    monkeypatch.setattr(isosurface, "BATCH", 5000)
     counted = Counted(torus)
-    grid = sparse_grid(counted, 128, batch=5000)
+    grid = sparse_grid(counted, 128)
     assert grid.n_evaluated == counted.n and counted.largest == 5000
     assert counted.n < 129**3 / 12
     assert (
@@ -91,9 +93,12 @@ def test_no_point_is_evaluated_twice():
     assert len(torch.cat(seen).unique(dim=0)) == grid.n_evaluated
 
 
-def test_batch_size_changes_nothing():
-    one, other = (sparse_grid(bumpy, 64, batch=batch) for batch in (777, 10**6))
-    np.testing.assert_array_equal(one.values, other.values)
+def test_batch_size_changes_nothing(monkeypatch):
+    grids = []
+    for batch in (777, 10**6):
+        monkeypatch.setattr(isosurface, "BATCH", batch)
+        grids.append(sparse_grid(bumpy, 64).values)
+    np.testing.assert_array_equal(*grids)
 
 
 def test_vertices_lie_on_the_sphere_and_volume_converges():
