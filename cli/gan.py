@@ -133,24 +133,15 @@ def train(
         grow_from = grow_from / CHECKPOINT
     where = options.use_device(device, threads)
     require_new_run(out, resume, overwrite)
+    begin = {"resume": resume, "overwrite": overwrite, "grow": grow_from}
+    max_images = None if kimg is None else round(kimg * 1000)
+    end = {"max_images": max_images, "max_seconds": None if hours is None else hours * 3600}
     with RichObserver() as observer:
-        pixels = (
-            packed_images(images, out, resolution, observer, resume)
-            if images.is_dir()
-            else open_images(images)
-        )
-        state = train_gan(
-            pixels,
-            config,
-            out,
-            observer,
-            resume=resume,
-            overwrite=overwrite,
-            grow=grow_from,
-            max_images=None if kimg is None else round(kimg * 1000),
-            max_seconds=None if hours is None else hours * 3600,
-            device=where,
-        )
+        if images.is_dir():
+            pixels = packed_images(images, out, resolution, observer, resume)
+        else:
+            pixels = open_images(images)
+        state = train_gan(pixels, config, out, observer, **begin, **end, device=where)
     click.echo(f"{out}: {state.images_seen} images seen")
 
 

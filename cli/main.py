@@ -2,7 +2,6 @@
 
 import errno
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,6 +26,7 @@ from lift3d.cli.turn import turn
 from lift3d.cli.verify import verify
 from lift3d.cli.view import view
 from lift3d.errors import Lift3DError
+from lift3d.interrupts import handling
 
 
 class Interrupted(click.ClickException):
@@ -68,14 +68,8 @@ def _sigterm_interrupts() -> Iterator[list[int]]:
         received.append(number)
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
+    with handling(interrupt, signal.SIGTERM):
         yield received
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield received
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _sentence(error: OSError) -> str:

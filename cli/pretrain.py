@@ -51,15 +51,14 @@ def pretrain(
     gan: str | None,
     accept_license: bool,
     masks: str | None,
-    photographs: Path | None,
     tensorboard: Path | None,
     dry_run: bool,
     as_estimate: bool,
-    seed: int,
     overwrite: bool,
     resume: bool,
     device: str,
     threads: int | None,
+    **settings: object,
 ) -> None:
     """Train shape, material and encoders on a GAN's samples, stage by stage."""
     from lift3d.config.toml import open_preset, to_toml
@@ -79,26 +78,15 @@ def pretrain(
         with RichObserver() as observer:
             loaded = options.find_gan(preset, gan, accept_license, observer)
             return click.echo(_described(estimate(preset, loaded, where, masks, observer), where, out))
-    check_run(preset, out, resume, overwrite)
+    begin = {"resume": resume, "overwrite": overwrite}
+    check_run(preset, out, **begin)
     with joined_ranks(where) as ranks, RichObserver() as progress:
         observer = progress if ranks.is_first else SilentObserver()
         if tensorboard is not None and ranks.is_first:
             observer = TensorBoardObserver(progress, tensorboard)
         with ranks.first_alone():  # who may download what the others then find
             loaded = options.find_gan(preset, gan, accept_license, observer)
-        run(
-            preset,
-            loaded,
-            out,
-            observer,
-            resume=resume,
-            overwrite=overwrite,
-            seed=seed,
-            device=where,
-            masks=masks,
-            ranks=ranks,
-            photographs=photographs,
-        )
+        run(preset, loaded, out, observer, **begin, device=where, masks=masks, ranks=ranks, **settings)
     if ranks.is_first:
         click.echo(f"{out}: done")
 

@@ -35,7 +35,7 @@ class Grid:
 
 
 def extract_mesh(sdf: SDF, resolution: int = 128, **settings: float | torch.device | str) -> Mesh:
-    """The surface sdf = 0 in the ball as a closed mesh without attributes; ``settings``: of ``sparse_grid``."""
+    """The surface sdf = 0 in the ball as a closed mesh without attributes; settings as of ``sparse_grid``."""
     return march(sparse_grid(sdf, resolution, **settings))
 
 

@@ -10,7 +10,7 @@ them.
 import pickle
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import no_type_check
 
 from lift3d.errors import CorruptFile
@@ -65,21 +65,18 @@ class Name:
 
 
 @no_type_check  # there are no shapes here, and its methods run for every operation
+@dataclass
 class PickleVM:
     """Runs the pickle that starts at ``at``; ``persistent`` turns references to outside of it into values."""
 
-    def __init__(
-        self,
-        data: memoryview,
-        names: Mapping[str, Callable[..., object] | None],
-        budget: Budget,
-        persistent: Callable[[object], object] | None = None,
-        at: int = 0,
-    ) -> None:
-        self.data, self.names, self.budget, self.persistent, self.at = data, names, budget, persistent, at
-        self.stack: list = []
-        self.below: list[list] = []  # the stacks under the open marks
-        self.memo: dict[int, object] = {}
+    data: memoryview
+    names: Mapping[str, Callable[..., object] | None]
+    budget: Budget
+    persistent: Callable[[object], object] | None = None
+    at: int = 0
+    stack: list = field(default_factory=list)
+    below: list[list] = field(default_factory=list)  # the stacks under the open marks
+    memo: dict[int, object] = field(default_factory=dict)
 
     def run(self) -> object:
         """The value that the pickle describes; ``at`` ends up behind it."""
