@@ -11,27 +11,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lift3d import pictures
 from lift3d.errors import ConfigError
 from lift3d.export.hdf5.reader import DatasetSample, open_dataset
-from lift3d.pictures import (
-    Picture,
-    depth_to_rgb,
-    gray_to_rgb,
-    grid,
-    image_to_rgb,
-    label,
-    normals_to_rgb,
-    save_image,
-    scalar_to_rgb,
-)
-from lift3d.pictures import contact_sheet as arrange
 
 ROWS = 16  # samples shown, unless told
 TURNS = 4  # views shown, and lights
 CELL = 256  # pixels; larger pictures are shrunk
 
 
-def contact_sheet(path: Path | str, n: int = ROWS) -> Picture:
+def contact_sheet(path: Path | str, n: int = ROWS) -> pictures.Picture:
     """The first ``n`` done samples of a file."""
     if n < 1:
         raise ConfigError(f"contact sheet of {n} instances, expected at least 1")
@@ -41,27 +30,27 @@ def contact_sheet(path: Path | str, n: int = ROWS) -> Picture:
     some = dataset[:n]
     rows = [dict(_cells(sample)) for sample in some]
     numbers = [str(i) for i in some.indices]
-    sheet = arrange([list(row.values()) for row in rows], numbers, list(rows[0]))
+    sheet = pictures.contact_sheet([list(row.values()) for row in rows], numbers, list(rows[0]))
     views, lights = len(some[0].cameras), len(some[0].lights)
     counts = ((len(some), len(dataset), "done samples"), (TURNS, views, "views"), (TURNS, lights, "lights"))
     shown = ", ".join(f"{min(part, whole)} of {whole} {name}" for part, whole, name in counts)
-    return grid([[sheet], [label(f"shown: {shown}")]])
+    return pictures.grid([[sheet], [pictures.label(f"shown: {shown}")]])
 
 
 def write_contact_sheet(path: Path | str, out: Path | str, n: int = ROWS) -> int:
     """``contact_sheet`` as an image file; returns how many samples it shows."""
-    save_image(out, contact_sheet(path, n))
+    pictures.save_image(out, contact_sheet(path, n))
     return min(n, len(open_dataset(path, maps=())))
 
 
-def _cells(sample: DatasetSample) -> Iterator[tuple[str, Picture]]:
+def _cells(sample: DatasetSample) -> Iterator[tuple[str, pictures.Picture]]:
     """Label and picture of every column."""
     front = int(sample.cameras.rotation[:, 2, 2].argmax())
     middle = sample.colors.shape[1] // 2
     colors = sample.colors.numpy()
     angles = sample.cameras.to_view()[:, :3].rad2deg().round().int().tolist()
     lines = [f"{view}: yaw {angles[view][1]}°, pitch {angles[view][0]}°" for view in _some(len(colors))]
-    yield "views", label("\n".join(lines))
+    yield "views", pictures.label("\n".join(lines))
     yield "GAN", _fit(sample.gan_image.numpy())
     for view in _some(len(colors)):
         yield f"view {view}", _fit(colors[view, middle])
@@ -69,11 +58,11 @@ def _cells(sample: DatasetSample) -> Iterator[tuple[str, Picture]]:
         yield f"light {light}", _fit(colors[front, light])
     mask = None if sample.mask is None else sample.mask[front].numpy()
     shown = {
-        "albedo": lambda x: image_to_rgb(x.astype(np.float32) / 255, mask),
-        "normals": lambda x: normals_to_rgb(x, mask),
-        "specular": lambda x: gray_to_rgb(x, mask),
-        "shininess": lambda x: scalar_to_rgb(x, 0.0, 100.0, mask),
-        "depth": lambda x: depth_to_rgb(x, mask),
+        "albedo": lambda x: pictures.image_to_rgb(x.astype(np.float32) / 255, mask),
+        "normals": lambda x: pictures.normals_to_rgb(x, mask),
+        "specular": lambda x: pictures.gray_to_rgb(x, mask),
+        "shininess": lambda x: pictures.scalar_to_rgb(x, 0.0, 100.0, mask),
+        "depth": lambda x: pictures.depth_to_rgb(x, mask),
     }
     for name, picture in shown.items():
         if (maps := getattr(sample, name)) is not None:
@@ -87,7 +76,7 @@ def _some(n: int) -> list[int]:
     return np.unique(np.linspace(0, n - 1, min(n, TURNS)).round().astype(int)).tolist()
 
 
-def _fit(picture: Picture) -> Picture:
+def _fit(picture: pictures.Picture) -> pictures.Picture:
     """Shrunk to CELL pixels."""
     if picture.shape[0] <= CELL:
         return picture

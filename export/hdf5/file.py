@@ -21,16 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lift3d.errors import ConfigError, CorruptFile, Lift3DError
-from lift3d.export.hdf5.schema import (
-    FORMAT,
-    FORMAT_VERSION,
-    MESH_ARRAYS,
-    MESH_ROWS,
-    REQUIRED,
-    ROOT_ATTRIBUTES,
-    SPECS,
-    DatasetSpec,
-)
+from lift3d.export.hdf5 import schema
+from lift3d.export.hdf5.schema import MESH_ARRAYS, SPECS
 
 SHARDS = "shards"  # root attribute of merged files: names of the shards, relative to the file, as JSON
 DEFLATE = 1032  # most bytes that a stored byte can stand for
@@ -114,18 +106,18 @@ def _check_heaps(path: Path) -> None:
 
 
 def _check_root(h5: h5py.File, path: Path) -> None:
-    attributes = {name: h5.attrs[name] for name in ROOT_ATTRIBUTES if name in h5.attrs}
+    attributes = {name: h5.attrs[name] for name in schema.ROOT_ATTRIBUTES if name in h5.attrs}
     found = attributes.get("format")
-    if not isinstance(found, str) or found != FORMAT:
+    if not isinstance(found, str) or found != schema.FORMAT:
         raise CorruptFile(f"{path} is an HDF5 file of another program; lift3d reads the files that it writes")
-    if missing := [name for name in ROOT_ATTRIBUTES if name not in attributes]:
+    if missing := [name for name in schema.ROOT_ATTRIBUTES if name not in attributes]:
         raise CorruptFile(f"{path} lacks the attributes {', '.join(missing)}; write the file again")
     version = attributes["format_version"]
     if not isinstance(version, int | np.integer):
         raise CorruptFile(f"{path}: attribute format_version is no whole number; write the file again")
-    if version != FORMAT_VERSION:
+    if version != schema.FORMAT_VERSION:
         raise CorruptFile(
-            f"{path} has format version {version}, this lift3d reads {FORMAT_VERSION}; install another"
+            f"{path} has format version {version}, this lift3d reads {schema.FORMAT_VERSION}; install another"
         )
     for name in ("generator", "config", "created", "license"):
         text(h5, path, name)
@@ -180,7 +172,7 @@ def schema_problems(h5: h5py.File) -> Iterator[tuple[str, str]]:
     names, lengths = dataset_names(h5), {}
     present = [name for name in SPECS if name in names]
     whole = set(MESH_ARRAYS) | {"meshes/vertex_span", "meshes/face_span"}
-    needed = [*REQUIRED, *(sorted(whole) if whole & set(present) else ())]
+    needed = [*schema.REQUIRED, *(sorted(whole) if whole & set(present) else ())]
     yield from ((name, "is missing") for name in needed if name not in names)
     yield from ((name, "is not part of the format") for name in names if name not in SPECS)
     if "done" in names and h5["done"].ndim == 1:
@@ -201,7 +193,7 @@ def _done_share(done: h5py.Dataset, bound: int) -> float:
 
 
 def _dataset_problems(
-    dataset: h5py.Dataset, spec: DatasetSpec, lengths: dict[str, int], bound: int, share: float
+    dataset: h5py.Dataset, spec: schema.DatasetSpec, lengths: dict[str, int], bound: int, share: float
 ) -> Iterator[str]:
     """``lengths``: of axes known so far, by name; ``bound``: the file's size, bytes; ``share`` of the samples
     is done.
@@ -231,7 +223,7 @@ def _dataset_problems(
         yield f"claims {nbytes:,} bytes, more than a file of {bound:,} bytes can hold"
     elif dataset.chunks:
         chunk = math.prod(dataset.chunks) * dataset.dtype.itemsize
-        rows = MESH_ROWS * math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
+        rows = schema.MESH_ROWS * math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
         if chunk > max(nbytes, rows):
             yield f"has chunks of {chunk:,} bytes, more than all of it"
 

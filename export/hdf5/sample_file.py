@@ -23,18 +23,9 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from lift3d.errors import Lift3DError
+from lift3d.export.hdf5 import schema
 from lift3d.export.hdf5.file import reading
-from lift3d.export.hdf5.schema import (
-    FORMAT,
-    FORMAT_VERSION,
-    MESH_ROWS,
-    ROOT_ATTRIBUTES,
-    SCHEMA,
-    SPECS,
-    DatasetSpec,
-    Dimensions,
-    checksum,
-)
+from lift3d.export.hdf5.schema import MESH_ROWS, SCHEMA, SPECS, DatasetSpec, Dimensions, checksum
 
 LEVEL = 1  # of ISA-L's 0..3: the size of zlib level 1, five times as fast; 2 and 3 gain nothing on our images
 SPANS = {"vertices": "meshes/vertex_span", "faces": "meshes/face_span"}  # by the ragged axis
@@ -61,14 +52,16 @@ class Form:
             named = zip(spec.shape, h5[spec.name].shape, strict=True)
             lengths |= {n: length for n, length in named if isinstance(n, str)}
         attributes = {
-            name: h5.attrs[name] for name in ROOT_ATTRIBUTES if name not in ("format", "format_version")
+            name: h5.attrs[name]
+            for name in schema.ROOT_ATTRIBUTES
+            if name not in ("format", "format_version")
         }
         background = tuple(h5["colors"].attrs["background"].tolist())
         return Form(specs, Dimensions(**lengths), attributes, background)
 
     def define(self, h5: h5py.File, n: int) -> None:
         """All datasets of a file of n samples, not one of them done, in an empty file."""
-        h5.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, **self.attributes})
+        h5.attrs.update({"format": schema.FORMAT, "format_version": schema.FORMAT_VERSION, **self.attributes})
         lengths = replace(self.dimensions, samples=n)
         for spec in self.specs:
             shape, chunk, storage = spec.extent(lengths), spec.chunk(lengths), {}

@@ -15,20 +15,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lift3d.errors import ConfigError
+from lift3d.gan import ops
 from lift3d.gan.config import DiscriminatorConfig, GeneratorConfig
 from lift3d.gan.config import channels_for as channels_for
 from lift3d.gan.generator import StyleGenerator
 from lift3d.gan.mapping import FullyConnected, MappingNetwork
-from lift3d.gan.ops import (
-    SQRT2,
-    blur,
-    downsample,
-    leaky_relu,
-    minibatch_std,
-    modulated_conv2d,
-    normal,
-    upsample,
-)
+from lift3d.gan.ops import SQRT2, normal
 
 NoiseMode = Literal["random", "const", "none"]
 
@@ -55,11 +47,11 @@ class SynthesisLayer(nn.Module):
         rng: torch.Generator | None = None,
         gain: float = 1.0,
     ) -> Float[Tensor, "n o h2 w2"]:
-        x = modulated_conv2d(x, self.weight, self.affine(w), up=self.up, gain=SQRT2 * gain, eps=self.eps)
+        x = ops.modulated_conv2d(x, self.weight, self.affine(w), up=self.up, gain=SQRT2 * gain, eps=self.eps)
         x = x + (self.bias * (SQRT2 * gain))[:, None, None]
         if self.noise and noise_mode != "none":
             x = x + self._noise(x, noise_mode, rng) * (self.noise_strength * (SQRT2 * gain))
-        return leaky_relu(x, gain, self.clamp)
+        return ops.leaky_relu(x, gain, self.clamp)
 
     def _noise(self, x: Tensor, mode: NoiseMode, rng: torch.Generator | None) -> Tensor:
         if mode == "const":
@@ -79,7 +71,7 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Float[Tensor, "n i h w"], w: Float[Tensor, "n w_dim"]) -> Float[Tensor, "n 3 h w"]:
         style = self.affine(w) / sqrt(x.shape[1])
-        x = modulated_conv2d(x, self.weight, style, demodulate=False) + self.bias[:, None, None]
+        x = ops.modulated_conv2d(x, self.weight, style, demodulate=False) + self.bias[:, None, None]
         return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
 
 
@@ -126,7 +118,7 @@ class SynthesisBlock(nn.Module):
         if not self.has_torgb:
             return x, image
         rgb = self.torgb(x, w_rgb)
-        return x, rgb if image is None else upsample(image) + rgb
+        return x, rgb if image is None else ops.upsample(image) + rgb
 
 
 class SynthesisNetwork(nn.Module):
@@ -214,14 +206,14 @@ class Conv2d(nn.Module):
         weight = self.weight * (total / sqrt(self.weight[0].numel()))
         bias = None if self.bias is None else self.bias * total
         if self.resample == "down" and size == 1:
-            x = F.conv2d(downsample(x), weight, bias)
+            x = F.conv2d(ops.downsample(x), weight, bias)
         elif self.resample == "down":
-            x = F.conv2d(blur(x, padding=2), weight, bias, stride=2)
+            x = F.conv2d(ops.blur(x, padding=2), weight, bias, stride=2)
         else:
             x = F.conv2d(x, weight, bias, padding=size // 2)
         if self.resample == "up":
-            x = upsample(x)
-        return leaky_relu(x, gain, self.clamp) if self.activate else x
+            x = ops.upsample(x)
+        return ops.leaky_relu(x, gain, self.clamp) if self.activate else x
 
 
 class DiscriminatorBlock(nn.Module):
@@ -245,7 +237,7 @@ class DiscriminatorBlock(nn.Module):
         if self.takes_image:
             entering = self.fromrgb(image)
             x = entering if x is None else x + entering
-            image = downsample(image) if self.passes_image else None
+            image = ops.downsample(image) if self.passes_image else None
         if self.residual:
             return self.skip(x, gain=sqrt(0.5)) + self.conv1(self.conv0(x), gain=sqrt(0.5)), image
         return self.conv1(self.conv0(x)), image
@@ -273,7 +265,7 @@ class DiscriminatorEpilogue(nn.Module):
         if self.config.architecture == "skip":
             x = x + self.fromrgb(image)
         if self.config.mbstd_features:
-            x = minibatch_std(x, self.config.mbstd_group_size, self.config.mbstd_features)
+            x = ops.minibatch_std(x, self.config.mbstd_group_size, self.config.mbstd_features)
         x = self.out(self.fc(self.conv(x).flatten(1)))
         return x if cmap is None else (x * cmap).sum(dim=1, keepdim=True) / sqrt(cmap.shape[1])
 

@@ -21,17 +21,11 @@ from torch import Tensor
 from lift3d.checkpoint import fill as fill
 from lift3d.checkpoint import is_finite, misfit, read_tensors, write_tensors
 from lift3d.errors import CheckpointError, ConfigError, CorruptFile
+from lift3d.gan import kinds
 from lift3d.gan.alias_free import AliasFreeConfig
 from lift3d.gan.config import DiscriminatorConfig
 from lift3d.gan.files import nvlabs, rosinality
 from lift3d.gan.generator import Liftable, StyleGenerator
-from lift3d.gan.kinds import (
-    AnyGeneratorConfig,
-    build_generator,
-    config_from,
-    describe_generator,
-    generator_config,
-)
 from lift3d.gan.latents import mean_w
 from lift3d.gan.ops import fir_filter
 from lift3d.gan.pickle.allowlist import unpickle, unpickle_legacy
@@ -96,7 +90,7 @@ class _Contents:
     """A file, its tensors still unread."""
 
     kind: str
-    generator: AnyGeneratorConfig
+    generator: kinds.AnyGeneratorConfig
     g_tensors: Tensors
     discriminator: DiscriminatorConfig | None
     d_tensors: Tensors
@@ -116,7 +110,7 @@ def load(path: str | Path, average: bool = True) -> LoadedGan:
         tensors = (*contents.g_tensors.values(), *contents.d_tensors.values())
         if sum(t.nbytes for t in tensors if isinstance(t, StoredTensor)) > Path(path).stat().st_size:
             raise damaged("its tensors overlap")
-        generator = _build(build_generator, contents.generator, contents.g_tensors)
+        generator = _build(kinds.build_generator, contents.generator, contents.g_tensors)
         if _NO_MEAN in contents.notes:
             generator.mapping.w_avg.copy_(mean_w(generator))
         discriminator = contents.discriminator and _build(
@@ -166,13 +160,13 @@ def save_gan(
         if not is_finite(tensor):
             raise CheckpointError(f"{path} could not be written: {name} exceeds {dtype}; choose float32")
     about = {"format": FORMAT, "license": license, "source": source}
-    about["generator"] = describe_generator(generator)
+    about["generator"] = kinds.describe_generator(generator)
     if discriminator is not None:
         about["discriminator"] = asdict(discriminator.config)
     write_tensors(path, tensors, about)
 
 
-def _family(config: AnyGeneratorConfig) -> tuple[str, str]:
+def _family(config: kinds.AnyGeneratorConfig) -> tuple[str, str]:
     """What a generator is called: its family, and its architecture within it."""
     if not isinstance(config, AliasFreeConfig):
         return "StyleGAN2", config.architecture
@@ -246,9 +240,9 @@ def _native(path: str | Path, average: bool) -> _Contents:
         raise damaged("its tensors are not those of the networks it describes")
     return _Contents(
         "lift3d",
-        generator_config(configs[0], path),
+        kinds.generator_config(configs[0], path),
         parts[0],
-        config_from(DiscriminatorConfig, configs[1], path) if configs[1] else None,
+        kinds.config_from(DiscriminatorConfig, configs[1], path) if configs[1] else None,
         parts[1],
         *texts,
     )
@@ -301,7 +295,7 @@ def _check_filters(filters: Mapping[str, StoredTensor], gain: float) -> None:
 
 
 def _build(
-    make: Callable[..., Network], config: AnyGeneratorConfig | DiscriminatorConfig, tensors: Tensors
+    make: Callable[..., Network], config: kinds.AnyGeneratorConfig | DiscriminatorConfig, tensors: Tensors
 ) -> Network:
     """The network with these tensors, which are all it has."""
     with torch.device("meta"):

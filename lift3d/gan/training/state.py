@@ -15,16 +15,10 @@ from torch import Tensor, nn
 
 from lift3d.checkpoint import fill, is_finite, read_tensors, require_format, write_tensors
 from lift3d.errors import CheckpointError, ConfigError, CorruptFile, TrainingDiverged
+from lift3d.gan import kinds
 from lift3d.gan.config import DiscriminatorConfig
 from lift3d.gan.files.load import FORMAT as GAN_FORMAT
 from lift3d.gan.generator import StyleGenerator
-from lift3d.gan.kinds import (
-    AnyGeneratorConfig,
-    build_generator,
-    config_from,
-    describe_generator,
-    generator_config,
-)
 from lift3d.gan.stylegan2 import Discriminator, DiscriminatorBlock
 from lift3d.settings import check, setting, shown
 
@@ -38,7 +32,7 @@ _COUNTERS = {"images_seen": int, "iteration": int, "augment_p": float, "real_sig
 class GanTrainConfig:
     """Everything that fixes a run except its images."""
 
-    generator: AnyGeneratorConfig
+    generator: kinds.AnyGeneratorConfig
     discriminator: DiscriminatorConfig
     batch_size: int = setting(32, 1, 65_536, "images per iteration")
     g_lr: float = setting(0.0025, 0, 1e30, "learning rate of the generator")
@@ -91,7 +85,7 @@ def new_state(config: GanTrainConfig, device: torch.device | str = "cpu") -> Gan
     """New networks, from the config's seed alone (PyTorch's own random state stays as it was)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        generator = build_generator(config.generator).to(device)
+        generator = kinds.build_generator(config.generator).to(device)
         discriminator = Discriminator(config.discriminator).to(device)
     lazy = config.r1_interval / (config.r1_interval + 1)
     return GanTrainState(
@@ -141,7 +135,7 @@ def save_state(path: str | Path, state: GanTrainState) -> None:
     tensors["rng"] = state.rng.get_state()
     about = {
         "format": FORMAT,
-        "config": asdict(state.config) | {"generator": describe_generator(state.generator)},
+        "config": asdict(state.config) | {"generator": kinds.describe_generator(state.generator)},
         **{name: getattr(state, name) for name in _COUNTERS},
     }
     write_tensors(path, tensors, about)
@@ -169,8 +163,8 @@ def _state(
 ) -> GanTrainState:
     """The state in the content of a file."""
     stored = dict(about["config"])
-    stored["generator"] = generator_config(stored["generator"], path)
-    stored["discriminator"] = config_from(DiscriminatorConfig, stored["discriminator"], path)
+    stored["generator"] = kinds.generator_config(stored["generator"], path)
+    stored["discriminator"] = kinds.config_from(DiscriminatorConfig, stored["discriminator"], path)
     config = config or _config(stored)
     if (config.generator, config.discriminator) != (stored["generator"], stored["discriminator"]):
         raise CheckpointError(
