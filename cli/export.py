@@ -27,17 +27,11 @@ SUFFIXES = (*TEXTURED, ".ply", ".stl", ".html")
     type=options.NumberList("all"),
     help='Samples in DATASET: "3", "0-9,12" or "all".  [default: 0]',
 )
-@click.option(
-    "--model",
-    "models",
-    multiple=True,
-    metavar="NAME|FILE",
-    help="Take instances from this model, or these instances; with a DATASET, the model that made it.",
+@options.some_models(
+    help="Take instances from this model, or these instances; with a DATASET, the model that made it."
 )
 @click.option(
-    "--seed",
-    type=options.NumberList(below=2**32),
-    help='Seeds of the model\'s samples: "7", "0-9,12".  [default: 0]',
+    "--seed", type=options.SEEDS, help='Seeds of the model\'s samples: "7", "0-9,12".  [default: 0]'
 )
 @options.truncation
 @click.option(

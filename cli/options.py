@@ -4,6 +4,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,16 +70,15 @@ def refuse_without_effect(names: Collection[str], why: str) -> None:
             raise ConfigError(f"{parameter.opts[0]} has no effect {why}; leave it out")
 
 
+SEEDS = NumberList(below=2**32)
+
 one_model = click.option(
     "--model", default="demo", metavar="NAME|FILE", help="Bundled model, lifted checkpoint or instance."
 )
-models = click.option(
-    "--model",
-    "models",
-    multiple=True,
+some_models = partial(click.option, "--model", "models", multiple=True, metavar="NAME|FILE")
+models = some_models(
     default=["demo"],
     show_default="demo",
-    metavar="NAME|FILE",
     help="Bundled model, lifted checkpoint or instance; of instances several, each with its own --model.",
 )
 

@@ -52,7 +52,7 @@ def _shares(_: click.Context, __: click.Parameter, value: str | None) -> tuple[f
 @click.option("--out", type=options.PATH, required=True, help="HDF5 file to write.")
 @options.models
 @options.seed
-@click.option("--seeds", type=options.NumberList(below=2**32), help='The GAN\'s seeds: "7", "0-9,12".')
+@click.option("--seeds", type=options.SEEDS, help='The GAN\'s seeds: "7", "0-9,12".')
 @click.option(
     "--latents", type=options.PATH, metavar="FILE", help="Latents: .npy of w [n, length], .npz of w or z."
 )

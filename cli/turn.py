@@ -11,11 +11,7 @@ from lift3d.cli.progress import RichObserver
 @click.command()
 @options.models
 @click.option(
-    "--seed",
-    "seeds",
-    type=options.NumberList(below=2**32),
-    default="0",
-    help="Seed; two or more, such as 3,7, to morph.",
+    "--seed", "seeds", type=options.SEEDS, default="0", help="Seed; two or more, such as 3,7, to morph."
 )
 @options.truncation
 @click.option("--out", type=options.PATH, required=True, help="A .gif, .mp4, or .png strip.")

@@ -12,13 +12,7 @@ from lift3d.errors import ConfigError
 
 @click.command()
 @click.argument("dataset", type=options.PATH, required=False)
-@click.option(
-    "--model",
-    "models",
-    multiple=True,
-    metavar="NAME|FILE",
-    help="Look at this model, or at these instances, instead.  [default: demo]",
-)
+@options.some_models(help="Look at this model, or at these instances, instead.  [default: demo]")
 @click.option("--port", default=8013, help="On 127.0.0.1; 0 takes a free one.")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 @click.option("--size", default=256, help="Pixels per side of the picture.")

@@ -139,15 +139,8 @@ def _gif(frames: Sequence[Picture], fps: float | int) -> bytes:
     palette = sample.quantize(256, dither=Image.Dither.NONE)
     pictures = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
     out = io.BytesIO()
-    pictures[0].save(
-        out,
-        "GIF",
-        save_all=True,
-        append_images=pictures[1:],
-        duration=round(1000 / fps),
-        loop=0,
-        optimize=True,
-    )
+    settings = {"append_images": pictures[1:], "duration": round(1000 / fps), "loop": 0, "optimize": True}
+    pictures[0].save(out, "GIF", save_all=True, **settings)
     return out.getvalue()
 
 

@@ -89,24 +89,15 @@ def grid(images: Sequence[Sequence[np.ndarray | None]], pad: int = 2) -> Picture
 
 
 def contact_sheet(
-    images: Sequence[Sequence[np.ndarray | None]],
-    row_labels: Sequence[str] = (),
-    column_labels: Sequence[str] = (),
+    images: Sequence[Sequence[np.ndarray | None]], row_labels: Sequence[str], column_labels: Sequence[str]
 ) -> Picture:
-    """A ``grid`` with a text before each row and above each column, where labels are given."""
-    for kind, labels, count in (
-        ("row", row_labels, len(images)),
-        ("column", column_labels, max((len(row) for row in images), default=0)),
-    ):
-        if labels and len(labels) != count:
+    """A ``grid`` with a text before each row and above each column."""
+    n_columns = max((len(row) for row in images), default=0)
+    for kind, labels, count in (("row", row_labels, len(images)), ("column", column_labels, n_columns)):
+        if len(labels) != count:
             raise ConfigError(f"contact sheet: got {len(labels)} {kind} labels for {count} {kind}s")
-    rows = [list(row) for row in images]
-    if row_labels:
-        rows = [[label(t), *row] for t, row in zip(row_labels, rows, strict=True)]
-    if column_labels:
-        head = [label(t) for t in column_labels]
-        rows = [[None, *head] if row_labels else head, *rows]
-    return grid(rows, pad=4)
+    rows = [[label(text), *row] for text, row in zip(row_labels, images, strict=True)]
+    return grid([[None, *map(label, column_labels)], *rows], pad=4)
 
 
 def label(text: str) -> Picture:

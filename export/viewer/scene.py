@@ -150,13 +150,8 @@ class ModelScene:
 
     def answers(self) -> dict:
         """Questions by name."""
-        return {
-            "instance": self.instance,
-            "picture": self.picture,
-            "projection": self.projection,
-            "thumbnails": self.thumbnails,
-            "glb": self.glb,
-        }
+        names = ("instance", "picture", "projection", "thumbnails", "glb")
+        return {name: getattr(self, name) for name in names}
 
     def instance(self, question: dict) -> bytes:
         """The mesh, the GAN's own image, and where it seems to be seen from and lit."""
