@@ -350,7 +350,7 @@ def specs_of(plan: DatasetPlan) -> tuple[DatasetSpec, ...]:
 
 
 def dimensions_of(model: Model, plan: DatasetPlan) -> Dimensions:
-    """Their lengths; of meshes, which have any number of vertices and faces, none."""
+    """Their lengths, but of meshes."""
     with torch.no_grad():
         first = plan.sample(model, plan.numbers[0])
     return Dimensions(
@@ -362,8 +362,6 @@ def dimensions_of(model: Model, plan: DatasetPlan) -> Dimensions:
         z=first.z.shape[-1],
         w=first.w.shape[-1],
         code=first.code.shape[-1],
-        vertices=0,
-        faces=0,
     )
 
 

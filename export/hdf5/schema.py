@@ -48,8 +48,8 @@ class Dimensions:
     z: int
     w: int
     code: int
-    vertices: int  # rows reserved for all meshes together
-    faces: int
+    vertices: int = 0  # rows of all meshes together, of which there are any number
+    faces: int = 0
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from lift3d.scene.cameras import Cameras, pixel_grid
 
 
 class EmbreeScene:
-    """See ``Scene``."""
+    """See ``Scene``; has an acceleration tree."""
 
     def __init__(self, vertices: Float[Tensor, "n 3"], faces: Int[Tensor, "m 3"]) -> None:
         from embreex.mesh_construction import TriangleMesh
@@ -52,10 +52,7 @@ class EmbreeRasterizer:
     """See ``Rasterizer``."""
 
     name = "embree"
+    prepare = EmbreeScene
 
     def __init__(self) -> None:
         optional("embreex", "rasterizer 'embree' needs the package embreex: pip install embreex")
-
-    def prepare(self, vertices: Float[Tensor, "n 3"], faces: Int[Tensor, "m 3"]) -> EmbreeScene:
-        """See ``Rasterizer``; builds the acceleration tree."""
-        return EmbreeScene(vertices, faces)

@@ -1,7 +1,5 @@
 """The readable reference rasterizer: every ray against every triangle, in float64; for tests."""
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -10,11 +8,11 @@ from lift3d.render.rasterize.fragments import Fragments, intersect
 from lift3d.scene.cameras import Cameras, pixel_grid
 
 
-@dataclass(frozen=True)
 class NaiveScene:
     """See ``Scene``."""
 
-    triangles: Float[Tensor, "m 3 3"]  # float64
+    def __init__(self, vertices: Float[Tensor, "n 3"], faces: Int[Tensor, "m 3"]) -> None:
+        self.triangles = vertices.detach()[faces.long()].double()
 
     def fragments(self, cameras: Cameras, size: int) -> Fragments:
         """See ``Scene``; costs rays x triangles in time, rays in memory."""
@@ -38,7 +36,4 @@ class NaiveRasterizer:
     """See ``Rasterizer``."""
 
     name = "naive"
-
-    def prepare(self, vertices: Float[Tensor, "n 3"], faces: Int[Tensor, "m 3"]) -> NaiveScene:
-        """See ``Rasterizer``."""
-        return NaiveScene(vertices.detach()[faces.long()].double())
+    prepare = NaiveScene
