@@ -52,8 +52,14 @@ class StyleGenerator(nn.Module):
     """z -> w -> ws -> image with ``mapping`` and ``synthesis``; subclasses add ``draw`` and ``affines``."""
 
     family: str  # "StyleGAN2" or "StyleGAN3"
-    mapping: MappingNetwork
-    synthesis: nn.Module
+
+    def __init__(self, config: object, synthesis: nn.Module) -> None:
+        super().__init__()
+        self.config, self.synthesis = config, synthesis
+        self.mapping = MappingNetwork(
+            config.z_dim, config.c_dim, config.w_dim, config.n_mapping_layers, config.mapping_lr
+        )
+        self.to(memory_format=torch.channels_last)
 
     @property
     def z_dim(self) -> int:

@@ -154,13 +154,7 @@ class Generator(StyleGenerator):
     family = "StyleGAN2"
 
     def __init__(self, config: GeneratorConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.synthesis = SynthesisNetwork(config)
-        self.mapping = MappingNetwork(
-            config.z_dim, config.c_dim, config.w_dim, config.n_mapping_layers, config.mapping_lr
-        )
-        self.to(memory_format=torch.channels_last)
+        super().__init__(config, SynthesisNetwork(config))
 
     def draw(self, ws: Float[Tensor, "n l w_dim"]) -> Float[Tensor, "n 3 h w"]:
         """The images of ws with the stored noise maps."""

@@ -17,7 +17,7 @@ from lift3d.errors import ConfigError
 from lift3d.gan.alias_free import AliasFreeConfig, LayerDesign, bands, layer_designs
 from lift3d.gan.filters import filtered_leaky_relu, lowpass
 from lift3d.gan.generator import StyleGenerator
-from lift3d.gan.mapping import FullyConnected, MappingNetwork
+from lift3d.gan.mapping import FullyConnected
 from lift3d.gan.ops import SQRT2, modulated_conv2d, normal
 
 Motion = Float[Tensor, "3 3"] | Float[Tensor, "n 3 3"]
@@ -166,13 +166,7 @@ class AliasFreeGenerator(StyleGenerator):
     family = "StyleGAN3"
 
     def __init__(self, config: AliasFreeConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.synthesis = SynthesisNetwork(config)
-        self.mapping = MappingNetwork(
-            config.z_dim, config.c_dim, config.w_dim, config.n_mapping_layers, config.mapping_lr
-        )
-        self.to(memory_format=torch.channels_last)
+        super().__init__(config, SynthesisNetwork(config))
 
     def draw(
         self, ws: Float[Tensor, "n l w_dim"], transform: Motion | None = None
