@@ -89,15 +89,22 @@ def grid(images: Sequence[Sequence[np.ndarray | None]], pad: int = 2) -> Picture
 
 
 def contact_sheet(
-    images: Sequence[Sequence[np.ndarray | None]], row_labels: Sequence[str], column_labels: Sequence[str]
+    images: Sequence[Sequence[np.ndarray | None]],
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
 ) -> Picture:
-    """A ``grid`` with a text before each row and above each column."""
+    """A ``grid`` with a text before each row and above each column, where labels are given."""
     n_columns = max((len(row) for row in images), default=0)
     for kind, labels, count in (("row", row_labels, len(images)), ("column", column_labels, n_columns)):
-        if len(labels) != count:
+        if labels and len(labels) != count:
             raise ConfigError(f"contact sheet: got {len(labels)} {kind} labels for {count} {kind}s")
-    rows = [[label(text), *row] for text, row in zip(row_labels, images, strict=True)]
-    return grid([[None, *map(label, column_labels)], *rows], pad=4)
+    rows = list(images)
+    if row_labels:
+        rows = [[label(text), *row] for text, row in zip(row_labels, rows, strict=True)]
+    if column_labels:
+        corner = [None] if row_labels else []
+        rows = [[*corner, *map(label, column_labels)], *rows]
+    return grid(rows, pad=4)
 
 
 def label(text: str) -> Picture:

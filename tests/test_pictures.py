@@ -104,6 +104,9 @@ def test_contact_sheet_is_a_grid_with_labels():
     sheet = pictures.contact_sheet(rows, ["first", "second"], ["image", "depth"])
     expected = pictures.grid([[None, *head], [side[0], *rows[0]], [side[1], *rows[1]]], pad=4)
     assert np.array_equal(sheet, expected)
+    assert np.array_equal(pictures.contact_sheet(rows), pictures.grid(rows, pad=4))
+    columns_only = pictures.contact_sheet(rows, (), ["image", "depth"])
+    assert np.array_equal(columns_only, pictures.grid([head, *rows], 4))
 
 
 def test_errors():
@@ -111,9 +114,9 @@ def test_errors():
         with pytest.raises(ConfigError, match=r"grid: got .* \(4, 4.*\), expected uint8 \(h, w, 3\)"):
             pictures.grid([[patch(2, 2, 0), wrong]])
     with pytest.raises(ConfigError, match="got 1 row labels for 2 rows"):
-        pictures.contact_sheet([[patch(2, 2, 0)], [None]], ["a"], ["b"])
+        pictures.contact_sheet([[patch(2, 2, 0)], [None]], ["a"])
     with pytest.raises(ConfigError, match="got 3 column labels for 1 columns"):
-        pictures.contact_sheet([[patch(2, 2, 0)]], ["a"], ["a", "b", "c"])
+        pictures.contact_sheet([[patch(2, 2, 0)]], (), ["a", "b", "c"])
 
 
 def test_enlarge_and_png_round_trip(tmp_path):
