@@ -4,7 +4,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Collection
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lift3d.config.schema import Preset
     from lift3d.gan.files.load import LoadedGan
 
-Command = Callable[..., None]
+Decorator = Callable[[Callable], Callable]
 PATH = click.Path(path_type=Path)
 AT_ONCE = 1_000_000  # numbers that a list may name
 
@@ -119,18 +119,23 @@ threads = click.option("--threads", type=int, help="CPU threads.  [default: all 
 device = click.option("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="Where to compute.")
 
 
-def gan(command: Command) -> Command:
-    """Adds --gan and --accept-license: the 2D GAN that is lifted."""
-    which = click.option(
+def together(*options: Decorator) -> Decorator:
+    """One decorator that adds several options, in this order."""
+    return lambda command: reduce(lambda done, option: option(done), reversed(options), command)
+
+
+compute = together(device, threads)  # the command hands both to ``use_device``
+gan = together(
+    click.option(
         "--gan",
         metavar="FILE|package.module:function",
         help="2D GAN to lift: a file, or a function that makes a generator of your own.  "
         "[default: the preset's]",
-    )
-    terms = click.option(
+    ),
+    click.option(
         "--accept-license", is_flag=True, help="Accept the terms of the preset's GAN and download it."
-    )
-    return which(terms(command))
+    ),
+)
 
 
 def _box(_: click.Context, __: click.Parameter, value: str | None) -> tuple[float, ...] | None:
@@ -144,25 +149,19 @@ def _box(_: click.Context, __: click.Parameter, value: str | None) -> tuple[floa
     return left, top, right, bottom
 
 
-def photograph(command: Command) -> Command:
-    """Adds --box and --masks: what is known of an image."""
-    box = click.option(
+photograph = together(  # what is known of an image
+    click.option(
         "--box",
         callback=_box,
         metavar="L,T,R,B",
         help="Pixels that become the frame.  [default: around the object or the face]",
-    )
-    cut = click.option(
+    ),
+    click.option(
         "--masks",
         metavar="none|auto|FILE",
         help="Where the object is: it stands on the model's background, by a segmenter, a mask image.",
-    )
-    return box(cut(command))
-
-
-def compute(command: Command) -> Command:
-    """Adds --device and --threads; the command hands both to ``use_device``."""
-    return device(threads(command))
+    ),
+)
 
 
 def use_device(name: str, threads: int | None) -> "torch.device":

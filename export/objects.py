@@ -78,10 +78,7 @@ def from_model(
 
 
 def from_dataset(
-    path: Path,
-    numbers: Sequence[int] | None = None,
-    model: str | Path | None = None,
-    fields: bool = True,
+    path: Path, numbers: Sequence[int] | None = None, model: str | Path | None = None, fields: bool = True
 ) -> Instances:
     """Finished samples of a dataset, all of them if ``numbers`` is None.
 
@@ -102,13 +99,15 @@ def from_dataset(
     def instance(number: int) -> Instance:
         one = faces[places[number]]
         mesh = _mesh(faces, places[number]) if stored else maker.mesh(one.code, resolution)
-        size = round(2 * float(one.intrinsics[0, 0, 2]))
-        if maker is not None and (
-            agrees(maker, one.code, mesh)
-            if stored
-            else draws(maker, one, mesh, about.config["plan"]["renderer"])
-        ):
-            return Instance(mesh, from_fields(maker, one.code, resolution), one.cameras, one.lights, size)
+        scene = one.cameras, one.lights, round(2 * float(one.intrinsics[0, 0, 2]))
+        if maker is None:
+            is_maker = False
+        elif stored:
+            is_maker = agrees(maker, one.code, mesh)
+        else:
+            is_maker = draws(maker, one, mesh, about.config["plan"]["renderer"])
+        if is_maker:
+            return Instance(mesh, from_fields(maker, one.code, resolution), *scene)
         if not stored or (model is not None and fields):
             named = model or about.config["plan"]["model"]
             what, rest = ("material", ", or leave --model out") if stored else ("image", "")
@@ -118,7 +117,7 @@ def from_dataset(
             )
         why = "is not here" if maker is None else "has changed"
         note = f"{path}: its model {why}, so textures are made of vertex colors; --model FILE gives it"
-        return Instance(mesh, from_vertices(mesh), one.cameras, one.lights, size, note if fields else "")
+        return Instance(mesh, from_vertices(mesh), *scene, note if fields else "")
 
     return Instances(tuple(places), instance)
 

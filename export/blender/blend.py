@@ -185,27 +185,22 @@ def _array(tensor: Tensor) -> Float64[ndarray, "..."]:
 
 
 def find_blender(path: Path | str | None = None) -> tuple[str, ...]:
-    """The command that runs a script in Blender, up to the script."""
+    """The command that runs a script in Blender, up to the script. Blender's own program needs to be told to
+    stay in the background and not to read the user's setting.
+    """
     named = path or os.environ.get(VARIABLE)
-    if named:
-        program = shutil.which(str(named))
-        if program is None:
-            raise BackendUnavailable(
-                f"{named} is no program; give the path of Blender, or of a Python that has bpy ({INSTALL})"
-            )
-        return _command(program)
-    if program := shutil.which("blender"):
-        return _command(program)
-    if importlib.util.find_spec("bpy") is not None:
-        return _command(sys.executable)
-    raise BackendUnavailable(
-        "a .blend file needs Blender 4.2 or newer: install it from blender.org, or bpy in an environment of "
-        f"its own ({INSTALL}), and set {VARIABLE} to the program (bpy/bin/python)"
-    )
-
-
-def _command(program: str) -> tuple[str, ...]:
-    """Blender's own program needs to be told to stay in the background and not to read the user's setting."""
+    program = shutil.which(str(named or "blender"))
+    if named and program is None:
+        raise BackendUnavailable(
+            f"{named} is no program; give the path of Blender, or of a Python that has bpy ({INSTALL})"
+        )
+    if program is None and importlib.util.find_spec("bpy") is not None:
+        program = sys.executable
+    if program is None:
+        raise BackendUnavailable(
+            "a .blend file needs Blender 4.2 or newer: install it from blender.org, or bpy in an environment "
+            f"of its own ({INSTALL}), and set {VARIABLE} to the program (bpy/bin/python)"
+        )
     if Path(program).name.startswith("python"):
         return (program,)
     return (program, "--background", "--factory-startup", "--python-exit-code", "1", "--python")

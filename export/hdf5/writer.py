@@ -120,7 +120,7 @@ class DatasetWriter:
         self._open[row] = sample = self._encode({**arrays, "checksum": checksum(arrays)})
         self._taken[row] = True
         self._open_bytes += sample.nbytes
-        if self._is_due():
+        if self._open_bytes >= PART_BYTES or time.monotonic() - self._opened >= PART_SECONDS:
             self._write_part()
 
     def first(self, name: str) -> tuple[int, NDArray] | None:
@@ -154,9 +154,6 @@ class DatasetWriter:
             if Form.of(h5) == self.form and first >= 0 and (h5["done"][:] & ~known).any():
                 known |= h5["done"][:]
                 self._parts.append(part)
-
-    def _is_due(self) -> bool:
-        return self._open_bytes >= PART_BYTES or time.monotonic() - self._opened >= PART_SECONDS
 
     def _encode(self, arrays: Mapping[str, NDArray]) -> Encoded:
         """Deflate a sample in threads."""

@@ -199,17 +199,15 @@ class ViewPrior:
 
     def __post_init__(self) -> None:
         for name in ("mean", "std", "limit"):
-            if len(getattr(self, name)) != 6:
-                raise ConfigError(
-                    f"view prior: {name} needs 6 numbers {VIEW_NAMES}, got {len(getattr(self, name))}"
-                )
+            value = getattr(self, name)
+            if len(value) != 6:
+                raise ConfigError(f"view prior: {name} needs 6 numbers {VIEW_NAMES}, got {len(value)}")
+            if name != "mean" and min(value) < 0:
+                raise ConfigError(f"view prior: {name} is {value}, expected numbers >= 0")
         if len(self.pivot) != 3 or self.pivot[0]:
             raise ConfigError(
                 f"view prior: pivot is {self.pivot}, expected (0, y, z), as objects are symmetric in x"
             )
-        for name in ("std", "limit"):
-            if min(getattr(self, name)) < 0:
-                raise ConfigError(f"view prior: {name} is {getattr(self, name)}, expected numbers >= 0")
 
     def sample(self, n: int, generator: torch.Generator) -> Float[Tensor, "n 6"]:
         """n independent views."""

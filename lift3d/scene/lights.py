@@ -5,6 +5,7 @@ the head, not with the camera. Coefficients: ambient k_a, diffuse (and specular)
 where unused); see shading.py. As a vector, a light is (k_a, k_d, l_x, l_y, k_n).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -85,23 +86,17 @@ class LightPrior:
 
     def sample(self, n: int, generator: torch.Generator) -> Float[Tensor, "n 5"]:
         """n independent rows (k_a, k_d, l_x, l_y, k_n)."""
-
-        def uniform(bounds: tuple[float, float]) -> Tensor:
-            return bounds[0] + (bounds[1] - bounds[0]) * torch.rand(n, generator=generator)
-
-        x, y, diffuse = uniform(self.l_x), uniform(self.l_y), uniform(self.diffuse)
-        ambient = uniform(self.level) - self.coupling * diffuse
-        return torch.stack((ambient, diffuse, x, y, uniform(self.negative)), -1)
+        return self._light(lambda low, high: low + (high - low) * torch.rand(n, generator=generator))
 
     def mean(self) -> Float[Tensor, "5"]:
         """Expected light, (k_a, k_d, l_x, l_y, k_n)."""
+        return self._light(lambda low, high: torch.tensor((low + high) / 2, dtype=torch.float64)).float()
 
-        def center(bounds: tuple[float, float]) -> float:
-            return (bounds[0] + bounds[1]) / 2
-
-        diffuse = center(self.diffuse)
-        ambient = center(self.level) - self.coupling * diffuse
-        return torch.tensor([ambient, diffuse, center(self.l_x), center(self.l_y), center(self.negative)])
+    def _light(self, within: Callable[[float, float], Tensor]) -> Tensor:
+        """Rows of numbers within the ranges."""
+        x, y, diffuse = within(*self.l_x), within(*self.l_y), within(*self.diffuse)
+        ambient = within(*self.level) - self.coupling * diffuse
+        return torch.stack((ambient, diffuse, x, y, within(*self.negative)), -1)
 
 
 def mirrored(lights: Float[Tensor, "*s 5"]) -> Float[Tensor, "*s 5"]:
