@@ -182,7 +182,9 @@ def read_glb(path: Path | str) -> Mesh:
         primitive = tree["meshes"][0]["primitives"][0]
         arrays = {name: _array(tree, data, i) for name, i in primitive["attributes"].items()}
         vertices = arrays["POSITION"].astype(np.float32)
-        faces = _array(tree, data, primitive["indices"]) if "indices" in primitive else np.arange(len(vertices))
+        faces = np.arange(len(vertices))
+        if "indices" in primitive:
+            faces = _array(tree, data, primitive["indices"])
         if faces.ndim != 1 or faces.dtype.kind not in "iu":
             raise ValueError("its indices are no integers")
         faces = faces.reshape(-1, 3).astype(np.int64)
