@@ -49,23 +49,22 @@ _PLACES = ("sample", "view", "light")
 _NOTHING = dict.fromkeys(field.name for field in fields(DatasetImage))
 
 
+@dataclass(eq=False, repr=False)
 class ImageDataset(Dataset[DatasetImage]):
     """The images of a dataset's samples; the light changes fastest, then the view.
 
     Items are given to ``transform`` if there is one. Workers may have a copy, as ``LiftedDataset``.
     """
 
-    def __init__(
-        self,
-        samples: "reader.LiftedDataset",
-        n_views: int,
-        n_lights: int,
-        transform: Callable[..., Any] | None,
-    ) -> None:
-        self.samples, self.n_views, self.n_lights, self.transform = samples, n_views, n_lights, transform
+    samples: "reader.LiftedDataset"
+    n_views: int
+    n_lights: int
+    transform: Callable[..., Any] | None
+
+    def __post_init__(self) -> None:
         self._fields: dict[str, tuple[str, list[str]]] = {}  # name in the file, axes with a place on them
         for field in _NOTHING:
-            if (name := reader.FILE_NAMES.get(field, field)) in samples.names:
+            if (name := reader.FILE_NAMES.get(field, field)) in self.samples.names:
                 self._fields[field] = name, [axis for axis in SPECS[name].axes.split(",") if axis in _PLACES]
 
     def __len__(self) -> int:

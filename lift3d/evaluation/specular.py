@@ -8,7 +8,7 @@ pixels count that are common to both masks (metrics.py) and whose true radiance 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from lift3d.evaluation.metrics import common_pixels
@@ -40,35 +40,27 @@ def specular_rows(predicted: Renders, true: Renders) -> list[SpecularRow]:
     lit = common_pixels(maps.mask, true.maps.mask) & (radiance > LIT)
     if not lit.any():
         return []
-    constants = []
-    for exponent in EXPONENTS:
-        lobe = _constant_lobe(predicted, exponent)
-        constants += [
-            _row("best constant", s * lobe, torch.full_like(lobe, s), radiance, intensity, lit)
-            for s in INTENSITIES
-        ]
+    b = radiance[lit].double()
+    y = b - b.mean()
+
+    def row(name: str, found: Float[Tensor, "n h w"], found_intensity: Float[Tensor, "n h w"]) -> SpecularRow:
+        a = found[lit].double()
+        x = a - a.mean()
+        size = (x.square().sum() * y.square().sum()).sqrt()
+        correlation = (x * y).sum() / size if size > 1e-12 else torch.zeros(())
+        ratio = found_intensity[lit].mean() / intensity[lit].mean()
+        return SpecularRow(name, (a - b).abs().mean().item(), float(correlation), ratio.item())
+
+    lobes = [_constant_lobe(predicted, exponent) for exponent in EXPONENTS]
+    constants = [
+        row("best constant", s * lobe, torch.full_like(lobe, s)) for lobe in lobes for s in INTENSITIES
+    ]
     black = torch.zeros_like(radiance)
     return [
-        _row("predicted", maps.specular_shading[:, 0], maps.specular, radiance, intensity, lit),
+        row("predicted", maps.specular_shading[:, 0], maps.specular),
         min(constants, key=lambda row: row.error),
-        _row("black", black, black, radiance, intensity, lit),
+        row("black", black, black),
     ]
-
-
-def _row(
-    name: str,
-    radiance: Float[Tensor, "n h w"],
-    intensity: Float[Tensor, "n h w"],
-    true: Float[Tensor, "n h w"],
-    true_intensity: Float[Tensor, "n h w"],
-    lit: Bool[Tensor, "n h w"],
-) -> SpecularRow:
-    a, b = radiance[lit].double(), true[lit].double()
-    x, y = a - a.mean(), b - b.mean()
-    size = (x.square().sum() * y.square().sum()).sqrt()
-    correlation = (x * y).sum() / size if size > 1e-12 else torch.zeros(())
-    ratio = intensity[lit].mean() / true_intensity[lit].mean()
-    return SpecularRow(name, (a - b).abs().mean().item(), float(correlation), ratio.item())
 
 
 def _constant_lobe(renders: Renders, exponent: float) -> Float[Tensor, "n h w"]:
