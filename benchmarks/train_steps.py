@@ -32,6 +32,7 @@ from lift3d.gan.config import GeneratorConfig
 from lift3d.gan.stylegan2 import Generator
 from lift3d.model import LiftedGAN, load
 from lift3d.networks.fields import condition_reference
+from lift3d.networks.products import fast_products
 from lift3d.networks.softplus_mlp import value_and_gradient
 from lift3d.render.ray_sampling import from_weights, stratified
 from lift3d.render.surface_hits import first_hits
@@ -139,7 +140,7 @@ def step(model: LiftedGAN, render: Callable[..., Color], explore: bool) -> Calla
         optimizer.step()
         return l1.item()
 
-    return iterate
+    return fast_products()(iterate) if render is ours else iterate
 
 
 def best(functions: list[Callable[[], object]], repeats: int) -> list[float]:

@@ -38,6 +38,14 @@ class ResBlock(nn.Module):
         return self.residual(x) + self.identity(x)
 
 
+class WholeConv2d(nn.Conv2d):
+    """A convolution whose kernel covers the whole image: one matrix product, several times as fast."""
+
+    def forward(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o 1 1"]:
+        rows, weight = (t.permute(0, 2, 3, 1).flatten(1) for t in (x, self.weight))  # views: channels last
+        return nn.functional.linear(rows, weight, self.bias)[..., None, None]
+
+
 class Encoder(nn.Sequential):
     """Image -> vector. Layers carry their output's pixels in the name (``conv_128``, ``block_64``)."""
 
@@ -70,7 +78,7 @@ def pose_light_encoder(size: int, out_channels: int, width: float = 1.0) -> Enco
     for r, n_out in _pyramid(size, width):
         layers[f"conv_{r}"] = nn.Sequential(nn.Conv2d(n_in, n_out, 4, 2, 1), nn.ReLU())
         n_in = n_out
-    layers["conv_1"] = nn.Sequential(nn.Conv2d(n_in, n_in, 4, 1, 0), nn.ReLU())
+    layers["conv_1"] = nn.Sequential(WholeConv2d(n_in, n_in, 4), nn.ReLU())
     layers["out"] = nn.Sequential(nn.Conv2d(n_in, out_channels, 1), nn.Tanh())
     return Encoder(size, layers)
 
@@ -82,7 +90,7 @@ def image_encoder(size: int, out: int = CODE_CHANNELS, width: float = 1.0) -> En
     for r, n_out in pyramid:
         layers[f"block_{r}"] = ResBlock(n_in, n_out)
         n_in = n_out
-    layers["conv_1"] = nn.Sequential(nn.Conv2d(n_in, 2 * n_in, 4, 1, 0), nn.ReLU())
+    layers["conv_1"] = nn.Sequential(WholeConv2d(n_in, 2 * n_in, 4), nn.ReLU())
     layers["out"] = nn.Conv2d(2 * n_in, out, 1)
     return Encoder(size, layers)
 

@@ -18,8 +18,8 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from lift3d.networks import softplus_mlp
 from lift3d.networks.encoding import encode, encoded_size, pull_back
-from lift3d.networks.packed import PackedSoftplus, linear, padded
-from lift3d.networks.softplus_mlp import SoftplusMLP
+from lift3d.networks.packed import PackedSoftplus, linear
+from lift3d.networks.softplus_mlp import SoftplusMLP, blocks, padded
 from lift3d.scene.shading import Material
 from lift3d.scene.surface import Surface
 
@@ -201,10 +201,14 @@ class MaterialField(nn.Module):
         ) -> Material:
             x = torch.cat((encode(points, self.n_frequencies), normal), -1)
             near, far = weights[0].split((x.shape[-1], feature.shape[-1]), 1)
-            h = F.linear(feature, far).add_(F.linear(x, near)).add_(biases[0][:, None]).relu_()
-            for weight, bias in zip(weights[1:], biases[1:], strict=True):
-                h = F.linear(h, weight).add_(bias[:, None]).relu_()
-            return self._material(h)
+            hidden = []
+            for own, of_shape in zip(blocks(x), blocks(feature), strict=True):
+                h = F.linear(padded(of_shape), far).add_(F.linear(padded(own), near))
+                h = h.add_(biases[0][:, None]).relu_()
+                for weight, bias in zip(weights[1:], biases[1:], strict=True):
+                    h = F.linear(h, weight).add_(bias[:, None]).relu_()
+                hidden.append(h[:, : own.shape[1]])
+            return self._material(torch.cat(hidden, 1))
 
         return evaluate
 
@@ -217,10 +221,11 @@ class MaterialField(nn.Module):
         def evaluate(
             points: Float[Tensor, "b p 3"], normal: Float[Tensor, "b p 3"], feature: Float[Tensor, "b p f"]
         ) -> Material:
-            h = padded(torch.cat((encode(points, self.n_frequencies), normal, feature), -1))
+            x = padded(torch.cat((encode(points, self.n_frequencies), normal, feature), -1))
+            h = x.flatten(0, 1)
             for layer in layers:
                 h = layer(h)
-            return self._material(h[: points.shape[:2].numel()].unflatten(0, points.shape[:2]))
+            return self._material(h.unflatten(0, x.shape[:2])[:, : points.shape[1]])
 
         return evaluate
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from lift3d.networks.softplus_mlp import LIMIT, SoftplusMLP, blocks, softplus_
+from lift3d.networks.softplus_mlp import LIMIT, SoftplusMLP, blocks, padded, softplus_
 
 Linear = Callable[[Float[Tensor, "n d"]], Float[Tensor, "n h"]]
 _PACKS = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -28,22 +28,22 @@ def linear_reference(weight: Float[Tensor, "h d"], bias: Float[Tensor, "b h"], r
 
 
 def linear(weight: Float[Tensor, "h d"], bias: Float[Tensor, "b h"], relu: bool = False) -> Linear:
-    """``linear_reference`` at twice its speed in single precision on CPUs, of one object: by oneDNN, which
-    gets the weight in a layout of its own. For every number of rows it writes and keeps a program: see
-    ``padded``.
+    """``linear_reference`` at twice its speed in single precision on CPUs: by oneDNN, which gets the weight
+    in a layout of its own. For every number of rows it writes and keeps a program: see ``padded``.
     """
-    if not (_PACKS and len(bias) == 1 and weight.device.type == "cpu" and weight.dtype == torch.float32):
+    if not (_PACKS and weight.device.type == "cpu" and weight.dtype == torch.float32):
         return linear_reference(weight, bias, relu)
-    bias, weight = bias[0].contiguous(), torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
-    after = "relu" if relu else "none"
-    return lambda x: torch.ops.mkldnn._linear_pointwise(x, weight, bias, after, [], "")
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+    if len(bias) == 1:
+        own, after = bias[0].contiguous(), "relu" if relu else "none"
+        return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, own, after, [], "")
 
+    def evaluate(x: Float[Tensor, "n d"]) -> Float[Tensor, "n h"]:
+        z = torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+        z.view(len(bias), -1, len(weight)).add_(bias[:, None])
+        return z.relu_() if relu else z
 
-def padded(x: Float[Tensor, "b p d"]) -> Float[Tensor, "n d"]:
-    """Rows of all objects; those of a single one are filled up with zeros to one of few numbers of rows."""
-    rows = x.flatten(0, 1)
-    step = next((step for step in (64, 128, 256) if len(rows) <= step), 256 if len(rows) <= 2048 else 2048)
-    return rows if len(x) > 1 else F.pad(rows, (0, 0, 0, -len(rows) % step))
+    return evaluate
 
 
 def _unbiased(weight: Float[Tensor, "h d"]) -> Linear:
@@ -70,10 +70,11 @@ class PackedSoftplus:
         """The output v."""
         parts = []
         for part in blocks(x):
-            h = x = padded(part)
+            filled = padded(part)
+            h = x = filled.flatten(0, 1)
             for i in range(len(self.layers)):
                 h = F.softplus(self._layer(i, h, x), threshold=LIMIT)
-            parts.append((h @ self.head)[: part.shape[:2].numel()].view(part.shape[:2]))
+            parts.append((h @ self.head).view(filled.shape[:2])[:, : part.shape[1]])
         return torch.cat(parts, 1)
 
     @torch.no_grad()
@@ -83,9 +84,10 @@ class PackedSoftplus:
         """v, the last hidden layer, and the gradient of v with respect to x."""
         parts = []
         for part in blocks(x):
-            h, slopes = self._forward(padded(part))
+            filled = padded(part)
+            h, slopes = self._forward(filled.flatten(0, 1))
             found = h @ self.head, h, self._backward(slopes)
-            parts.append([y[: part.shape[:2].numel()].unflatten(0, part.shape[:2]) for y in found])
+            parts.append([y.unflatten(0, filled.shape[:2])[:, : part.shape[1]] for y in found])
         return tuple(torch.cat(some, 1) for some in zip(*parts, strict=True))
 
     def _forward(self, x: Float[Tensor, "n e"]) -> tuple[Float[Tensor, "n h"], list[Float[Tensor, "n h"]]]:

@@ -76,13 +76,27 @@ def value_and_gradient(
 ) -> tuple[Float[Tensor, "b p"], Float[Tensor, "b p h"], Float[Tensor, "b p e"]]:
     """v, h_n and g; differentiable once."""
     parameters = mlp.skip, len(mlp.weights), mlp.head, *mlp.weights, *mlp.biases
-    found = [_ValueAndGradient.apply(part, *parameters) for part in blocks(x)]
-    return found[0] if len(found) == 1 else tuple(torch.cat(parts, 1) for parts in zip(*found, strict=True))
+    found = [
+        [y[:, : part.shape[1]] for y in _ValueAndGradient.apply(padded(part), *parameters)]
+        for part in blocks(x)
+    ]
+    return tuple(torch.cat(parts, 1) for parts in zip(*found, strict=True))
 
 
 def blocks(x: Float[Tensor, "b p e"]) -> tuple[Float[Tensor, "b _ e"], ...]:
     """The points in parts of about ``BLOCK`` rows on a CPU, all at once elsewhere."""
     return x.split(max(1, BLOCK // len(x)), 1) if x.device.type == "cpu" else (x,)
+
+
+def padded(x: Float[Tensor, "b p d"]) -> Float[Tensor, "b q d"]:
+    """The points, filled up with zeros to one of few numbers unless they are a whole block: oneDNN writes and
+    keeps a program for every number of rows. CUDA does not, and gets them as they are.
+    """
+    b, p, _ = x.shape
+    if x.is_cuda or b * p % BLOCK == 0 or p == BLOCK // b:
+        return x
+    step = next((step for step in (64, 128, 256) if b * p <= step), 256 if b * p <= BLOCK else BLOCK)
+    return F.pad(x, (0, 0, 0, -p % max(1, step // b)))
 
 
 def softplus_(z: Float[Tensor, "n h"]) -> tuple[Float[Tensor, "n h"], Float[Tensor, "n h"]]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lift3d.checkpoint import copy_tensors, read_tensors, require_format, write_tensors
 from lift3d.errors import ConfigError
+from lift3d.networks.products import fast_products
 from lift3d.observer import Observer
 from lift3d.train.log import Log, Meter
 from lift3d.train.phase import Phase, State
@@ -73,7 +74,7 @@ class Runner:
         """
         state, clock = self.state, _Clock(phases)
         self.clock = clock
-        with self._signals(), tensor_cores():
+        with self._signals(), fast_products():
             while state.phase < len(phases):
                 phase, since = phases[state.phase], time.monotonic()
                 first = state.step
@@ -233,17 +234,6 @@ def new_optimizer(phase: Phase, moments: Mapping[str, Tensor]) -> torch.optim.Ad
     if state:
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return optimizer
-
-
-@contextmanager
-def tensor_cores():
-    """Inside, a GPU rounds the factors of matrix products to 10 bits (TF32), as it does in convolutions."""
-    matmul = torch.backends.cuda.matmul
-    before, matmul.allow_tf32 = matmul.allow_tf32, True
-    try:
-        yield
-    finally:
-        matmul.allow_tf32 = before
 
 
 class _Clock:

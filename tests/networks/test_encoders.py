@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from lift3d.errors import ConfigError
 from lift3d.networks.encoders import (
@@ -11,6 +12,7 @@ from lift3d.networks.encoders import (
     RangedEncoder,
     ResBlock,
     ViewEncoder,
+    WholeConv2d,
     image_encoder,
     pose_light_encoder,
 )
@@ -211,3 +213,10 @@ def test_gradients_reach_every_parameter():
     encoder(torch.randn(4, 3, 16, 16))[:, :5].square().sum().backward()
     for name, p in encoder.named_parameters():
         assert p.grad is not None and p.grad.abs().max() > 0, name
+
+
+def test_a_convolution_of_the_whole_image_is_a_convolution():
+    layer = WholeConv2d(6, 5, 4)
+    for memory in (torch.contiguous_format, torch.channels_last):
+        layer, x = layer.to(memory_format=memory), torch.randn(3, 6, 4, 4).contiguous(memory_format=memory)
+        torch.testing.assert_close(layer(x), nn.functional.conv2d(x, layer.weight, layer.bias))

@@ -1,5 +1,8 @@
 """The fused softplus network against its readable twins, and at the limits of single precision."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +10,7 @@ from torch import Tensor
 
 from lift3d.networks import softplus_mlp
 from lift3d.networks.packed import PackedSoftplus, linear, linear_reference
+from lift3d.networks.products import fast_products
 from lift3d.networks.softplus_mlp import SoftplusMLP
 
 E_IN, N_HIDDEN = 9, 12
@@ -109,13 +113,28 @@ def test_single_precision_keeps_softplus_and_its_slope_everywhere() -> None:
     torch.testing.assert_close(slope, torch.sigmoid(z.double()).float(), atol=1e-7, rtol=0)
 
 
-def test_single_precision_has_the_gradients_of_double_precision() -> None:
+@pytest.mark.parametrize("products", [nullcontext, fast_products])
+def test_single_precision_has_the_gradients_of_double_precision(
+    products: Callable[[], AbstractContextManager],
+) -> None:
     """At beta = 100, where pre-activations are in the hundreds and the second derivative is sharp."""
     found = []
     for dtype in (torch.float64, torch.float32):
         mlp, x = network(8, 4, dtype=dtype), inputs(2, 500, dtype)
-        value, _, gradient = softplus_mlp.value_and_gradient(softplus_mlp.unit_sharpness(mlp, 100.0), x)
-        loss = (gradient.norm(dim=-1) - 1).square().mean() + value.square().mean()
-        found.append([g.double() for g in torch.autograd.grad(loss, [*mlp.weights, *mlp.biases, mlp.head])])
+        with products():
+            value, _, gradient = softplus_mlp.value_and_gradient(softplus_mlp.unit_sharpness(mlp, 100.0), x)
+            loss = (gradient.norm(dim=-1) - 1).square().mean() + value.square().mean()
+            gradients = torch.autograd.grad(loss, [*mlp.weights, *mlp.biases, mlp.head])
+        found.append([g.double() for g in gradients])
     for exact, single in zip(*found, strict=True):
         assert (single - exact).norm() < 1e-4 * exact.norm()
+
+
+def test_blocks_are_filled_up_to_few_numbers_of_rows() -> None:
+    for b in (1, 3, 8):
+        whole = softplus_mlp.BLOCK // b
+        rows = {softplus_mlp.padded(torch.ones(b, p, 2)).shape[1] for p in range(1, whole + 1)}
+        assert len(rows) <= 13 and whole in rows
+    x = torch.rand(3, 7, 2)
+    filled = softplus_mlp.padded(x)
+    assert torch.equal(filled[:, :7], x) and not filled[:, 7:].any()
