@@ -35,7 +35,7 @@ from lift3d.pictures import contact_sheet, normals_to_rgb, save_image
 from lift3d.pseudo_labels.labeler import Labeler, new_labeler
 from lift3d.render.maps import Renders
 from lift3d.scene.images import to_float, to_picture
-from lift3d.train.data import PseudoLabels, Rerendered, SampleSet, label
+from lift3d.train.data import Images, SampleSet, label
 from lift3d.train.joint import pretrain
 from lift3d.train.runner import STATE
 from lift3d.train.stages import Stage, stages
@@ -120,9 +120,9 @@ def lambertian(preset: Preset, generator: nn.Module) -> LiftedGAN:
     return model
 
 
-def unprojected(model: LiftedGAN, samples: SampleSet, rerendered: Rerendered, *_: object) -> Rerendered:
+def unprojected(model: LiftedGAN, samples: SampleSet, pseudo: Images, *_: object) -> Images:
     """Re-renderings in the place of their projections: the GAN corrects nothing."""
-    return replace(rerendered, projected=rerendered.pseudo, projected_masks=rerendered.pseudo_masks)
+    return pseudo
 
 
 @dataclass(frozen=True)
@@ -161,9 +161,9 @@ def without_labels(*kinds: str) -> Ablation:
     def guessing(trained: bool) -> Callable[..., Guesses]:
         return lambda model, *images: Guesses(new_labeler(model, *images), model, kinds, trained)
 
-    def labeled(model: LiftedGAN, rerendered: Rerendered, clean: SampleSet) -> PseudoLabels:
-        requested = {kind: getattr(rerendered, kind) for kind in kinds}
-        return replace(label(model, rerendered, clean), **requested)
+    def labeled(model: LiftedGAN, projected: Images, clean: SampleSet) -> tuple[Images, SampleSet]:
+        read, clean = label(model, projected, clean)
+        return replace(read, **projected.tensors(*kinds)), clean
 
     return Ablation(
         instead={

@@ -6,7 +6,6 @@ channels last ([..., c]), images first ([n, c, h, w]). The weights of losses are
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -127,16 +126,6 @@ def features_l1(
     return (difference / size.clamp_min(1e-8)).sum()
 
 
-@dataclass(frozen=True)
-class ProjectionLoss:
-    """The terms of step 2, unweighted but for ``total``."""
-
-    total: Float[Tensor, ""]
-    pixels: Float[Tensor, ""]
-    features: Float[Tensor, ""]
-    offset: Float[Tensor, ""]  # mean square of the latent offset
-
-
 def projection(
     projected: Float[Tensor, "n 3 h w"],
     pseudo: Float[Tensor, "n 3 h w"],
@@ -146,12 +135,14 @@ def projection(
     lambda_d: float = 1.0,
     offset_weight: float = OFFSET_WEIGHT,
     divided: Callable[[Callable], Callable] = lambda function: function,
-) -> ProjectionLoss:
+) -> dict[str, Float[Tensor, ""]]:
     """What trains E_w in step 2: projections G(w + offset) against pseudo images, both in [-1, 1].
 
-    Masked L1 + lambda_d * masked L1 of discriminator features + 0.01 * mean(offset^2); mask [n, 1, h, w].
+    The "total" of masked L1 ("pixels") + lambda_d * masked L1 of discriminator "features" + 0.01 * mean
+    square of the latent "offset"; mask [n, 1, h, w].
     """
     pixels = l1(projected, pseudo.detach(), mask)
     feature = features_l1(features, projected, pseudo.detach(), mask, divided)
     size = offset.square().mean()
-    return ProjectionLoss(pixels + lambda_d * feature + offset_weight * size, pixels, feature, size)
+    total = pixels + lambda_d * feature + offset_weight * size
+    return {"total": total, "pixels": pixels, "features": feature, "offset": size}

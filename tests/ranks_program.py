@@ -17,7 +17,6 @@ from lift3d.train import align, calibrate, distill, exploit, explore
 from lift3d.train.data import draw_samples, label, project, rerender
 from lift3d.train.features import compare as compare_images
 from lift3d.train.joint import pretrain
-from lift3d.train.pixels import Smoothing
 from lift3d.train.ranks import ALONE, Ranks, divided_model, joined_ranks
 
 # without distillation, which starts where signed distances equal the anchors': rounding decides their signs
@@ -33,38 +32,39 @@ def losses(model: LiftedGAN, ranks: Ranks) -> dict[str, tuple]:
     samples = draw_samples(model, 5, 7, source)
     unlabeled = draw_samples(model, 9, 70, source)
     rng = torch.Generator().manual_seed(1)
-    made = rerender(model, samples, 3, rng, observer, one_shape=False, predict=False, ranks=ranks)
-    made = project(model, samples, made, observer, source, ranks=ranks)
-    labels = label(model, made, unlabeled)
-    lesson = exploit.Lesson.of(samples, made, labels)
-    known = distill.read(model, unlabeled.images, unlabeled.masks, rng, observer)
+    pseudo = rerender(model, samples, 3, rng, observer, one_shape=False, predict=False, ranks=ranks)
+    made = project(model, samples, pseudo, observer, source, ranks=ranks)
+    made, clean = label(model, made, unlabeled)
+    known = distill.read(model, unlabeled.images, rng, observer)
     known["sdf"] += 0.01  # else rounding decides the signs of differences
-    gallery = distill.Lesson([distill.gallery(unlabeled.images, unlabeled.masks, known)])
-    near, smooth = explore.near_insides(samples), Smoothing(0.2, 0.1, 3e-5)
+    galleries = [distill.gallery(unlabeled, known)]
+    schedule = PRESET.joint
     steps = divided_model(model, ranks)
     groups = exploit.exploit_groups(model)
     return {
         "explore": (
-            lambda g: explore.explore_loss(steps, samples, near, smooth, g, with_code=True, predict=False),
-            explore.explore_groups(model, with_code=True),
+            lambda g: explore.explore_loss(steps, samples, schedule, g, from_prior=True),
+            explore.explore_groups(model, from_prior=True),
         ),
-        "latent": (lambda g: align.latent_loss(steps, unlabeled, made, g), align.align_groups(model)),
+        "latent": (lambda g: align.latent_loss(steps, unlabeled, pseudo, g), align.align_groups(model)),
         "align": (
             lambda g: align.align_loss(
-                steps, samples, made, features, g, masked=True, consistency=0.5, ranks=ranks
+                steps, samples, pseudo, features, g, masked=True, consistency=0.5, ranks=ranks
             ),
             align.align_groups(model),
         ),
         "exploit": (
-            lambda g: exploit.exploit_loss(steps, lesson, smooth, perceptual, g, mirror_shapes=True),
+            lambda g: exploit.exploit_loss(
+                steps, samples, made, clean, schedule, perceptual, g, mirror_shapes=True
+            ),
             groups,
         ),
         "calibrate": (
-            lambda g: calibrate.calibrate_loss(steps, made, labels, g),
+            lambda g: calibrate.calibrate_loss(steps, made, clean, g),
             calibrate.calibrate_groups(model),
         ),
         "distill": (
-            lambda g: distill.distill_loss(steps, gallery, perceptual, g),
+            lambda g: distill.distill_loss(steps, galleries, perceptual, g),
             distill.distill_groups(model),
         ),
     }

@@ -161,15 +161,15 @@ def test_projection_terms_and_gradients():
     projected, pseudo = rand(2, 3, 16, 16).requires_grad_(), rand(2, 3, 16, 16).requires_grad_()
     delta, mask = rand(2, 8).requires_grad_(), (rand(2, 1, 16, 16) > 0.3)
     loss = losses.projection(projected, pseudo, mask, delta, pyramid, lambda_d=2.0)
-    torch.testing.assert_close(loss.pixels, losses.l1(projected, pseudo, mask))
-    torch.testing.assert_close(loss.features, losses.features_l1(pyramid, projected, pseudo, mask))
-    torch.testing.assert_close(loss.offset, (delta**2).mean())
-    torch.testing.assert_close(loss.total, loss.pixels + 2.0 * loss.features + 0.01 * loss.offset)
-    loss.total.backward()
+    torch.testing.assert_close(loss["pixels"], losses.l1(projected, pseudo, mask))
+    torch.testing.assert_close(loss["features"], losses.features_l1(pyramid, projected, pseudo, mask))
+    torch.testing.assert_close(loss["offset"], (delta**2).mean())
+    torch.testing.assert_close(loss["total"], loss["pixels"] + 2.0 * loss["features"] + 0.01 * loss["offset"])
+    loss["total"].backward()
     assert projected.grad.abs().sum() > 0 and delta.grad.abs().sum() > 0 and pseudo.grad is None
 
 
 def test_projection_of_equal_images_costs_only_the_offset():
     image, delta = rand(1, 3, 16, 16), torch.full((1, 4, 8), 0.5)
     loss = losses.projection(image, image.clone(), None, delta, pyramid)
-    assert loss.total.item() == pytest.approx(0.01 * 0.25) and loss.pixels == loss.features == 0
+    assert loss["total"].item() == pytest.approx(0.01 * 0.25) and loss["pixels"] == loss["features"] == 0

@@ -1,4 +1,4 @@
-"""Where object masks of GAN images come from."""
+"""Masks of objects before a constant background."""
 
 import numpy as np
 import torch
@@ -28,8 +28,3 @@ def background_masks(
         for i, mask in enumerate(differs.cpu().numpy(), start):
             found[i] = binary_fill_holes(mask)
     return torch.from_numpy(found)
-
-
-def interior(masks: Bool[Tensor, "n h w"]) -> Bool[Tensor, "n h w"]:
-    """The masks without their outermost pixels (8-neighbors), which are mixed with the background."""
-    return -F.max_pool2d(-masks.float(), 3, stride=1, padding=1) > 0.5

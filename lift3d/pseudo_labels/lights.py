@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from lift3d.masks.background import interior
+from lift3d.masks.morphology import interior
 from lift3d.render.rasterize import get_rasterizer, interpolate
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.geometry import normalize

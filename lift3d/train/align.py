@@ -6,19 +6,18 @@ from lift3d import losses
 from lift3d.model import LiftedGAN
 from lift3d.networks.perceptual import Features
 from lift3d.scene.images import resize, to_float
-from lift3d.train.data import Rerendered, SampleSet
+from lift3d.train.consistency import inconsistency
+from lift3d.train.data import Images, SampleSet
 from lift3d.train.phase import Group, Losses
 from lift3d.train.ranks import ALONE, Ranks
 
 
 def align_groups(model: LiftedGAN) -> list[Group]:
     """E_w."""
-    return [Group(list(model.gan_encoder.parameters()), model.config.rates.gan_encoder)]
+    return [Group.of(model.config.rates.gan_encoder, model.gan_encoder)]
 
 
-def latent_loss(
-    model: LiftedGAN, unlabeled: SampleSet, rerendered: Rerendered, rng: torch.Generator
-) -> Losses:
+def latent_loss(model: LiftedGAN, unlabeled: SampleSet, pseudo: Images, rng: torch.Generator) -> Losses:
     """Before the first step 2: E_w learns by which latents GAN samples differ, w_a + dw(I_b) = w_b.
 
     I_b is cut out like a pseudo image of the first stage, and the latents are compared by the styles that
@@ -26,7 +25,7 @@ def latent_loss(
     dw = 0 scores."""
     n = model.config.batch.n_latent
     a, b = torch.randint(len(unlabeled.w), (2, n), generator=rng)
-    shapes = rerendered.pseudo_masks.flatten(0, 1)
+    shapes = pseudo.masks.flatten(0, 1)
     shapes = shapes[torch.randint(len(shapes), (n,), generator=rng)].to(model.device)
     image = to_float(unlabeled.images[b].to(model.device))
     inside = unlabeled.masks[b, None].to(image)
@@ -44,7 +43,7 @@ def latent_loss(
 def align_loss(
     model: LiftedGAN,
     samples: SampleSet,
-    rerendered: Rerendered,
+    pseudo: Images,
     features: Features,
     rng: torch.Generator,
     *,
@@ -58,26 +57,18 @@ def align_loss(
     part of the picture: the outline says much of the view. ``consistency``: weight of whether E_v and E_l see
     in the projection what was requested. ``ranks`` share out the images of ``features``."""
     weights, device = model.config.weights, model.device
-    n, m = rerendered.views.shape[:2]
+    n, m = pseudo.batch_shape
     i = torch.randint(n, (model.config.batch.n_align,), generator=rng)
     j = torch.randint(m, (len(i),), generator=rng)
-    pseudo, original = to_float(rerendered.pseudo[i, j].to(device)), to_float(samples.images[i].to(device))
-    delta = model.offset(pseudo, original)
-    projected = resize(model.synthesize(samples.w[i].to(device) + delta), model.config.size)
-    mask = None
-    if masked:
-        mask = rerendered.pseudo_masks[i, j][:, None].to(device)
-    loss = losses.projection(
-        projected, pseudo, mask, delta,
+    target = pseudo[i, j].to(device)
+    image, original = to_float(target.images), to_float(samples.images[i].to(device))
+    offset = model.offset(image, original)
+    projected = resize(model.synthesize(samples.w[i].to(device) + offset), model.config.size)
+    terms = losses.projection(
+        projected, image, target.masks[:, None] if masked else None, offset,
         features, weights.features, weights.offset, ranks.divided,
     )  # fmt: skip
-    terms = {"pixels": loss.pixels, "features": loss.features, "offset": loss.offset}
-    total = loss.total
     if consistency:
-        view, light = rerendered.views[i, j].to(device), rerendered.lights[i, j].to(device)
-        terms["consistency"] = losses.view_light(
-            model.view_encoder.tanh(projected), model.view_encoder.to_tanh(view),
-            model.light_encoder.tanh(projected), model.light_encoder.to_tanh(light),
-        )  # fmt: skip
-        total = total + consistency * terms["consistency"]
-    return {"total": total, **terms}
+        terms["consistency"] = inconsistency(model, projected, target)
+        terms["total"] = terms["total"] + consistency * terms["consistency"]
+    return terms

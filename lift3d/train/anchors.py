@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from lift3d.render.surface_hits import first_hits
@@ -22,6 +22,11 @@ class Anchors:
     points: Float[Tensor, "b a 3"]
     sdf: Float[Tensor, "b a"]  # the signed distances to remember, world units
     seen: Bool[Tensor, "b a"]  # whether the surface there faces the camera
+
+    def some(self, chosen: Int64[Tensor, "b q"]) -> "Anchors":
+        """Some of each object's, by their numbers."""
+        rows = torch.arange(len(chosen), device=chosen.device)[:, None]
+        return Anchors(*(x[rows, chosen] for x in vars(self).values()))
 
 
 def near_surface(surface: Surface, view: Float[Tensor, "b 6"], n: int, rng: torch.Generator) -> Anchors:

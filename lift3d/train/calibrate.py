@@ -16,8 +16,8 @@ from lift3d.observer import Observer
 from lift3d.pseudo_labels.labeler import N_CELLS, new_labeler
 from lift3d.pseudo_labels.tilt import tilts, upright
 from lift3d.scene.images import to_float
-from lift3d.train.data import Photographs, PseudoLabels, Rerendered, SampleSet, rerender
-from lift3d.train.exploit import view_light_loss
+from lift3d.train.consistency import view_light_loss
+from lift3d.train.data import Images, SampleSet, rerender
 from lift3d.train.phase import Group, Losses
 from lift3d.train.ranks import ALONE, Ranks
 
@@ -28,8 +28,7 @@ CHUNK = 64  # images at a time
 
 def calibrate_groups(model: LiftedGAN) -> list[Group]:
     """E_v and E_l."""
-    encoders = (model.view_encoder, model.light_encoder)
-    return [Group([p for e in encoders for p in e.parameters()], model.config.rates.encoders)]
+    return [Group.of(model.config.rates.encoders, model.view_encoder, model.light_encoder)]
 
 
 def rerender_unlabeled(
@@ -40,37 +39,41 @@ def rerender_unlabeled(
     rng: torch.Generator,
     observer: Observer,
     ranks: Ranks = ALONE,
-    photographs: Photographs | None = None,
+    photographs: Images | None = None,
     distilled: bool = False,
-) -> tuple[Rerendered, PseudoLabels]:
-    """m re-renderings of each of n unlabeled samples and ``photographs``, with their views and lights, and
-    those of the clean images, which the labeler reads on the final shape.
+) -> tuple[Images, Images]:
+    """m re-renderings of each of n unlabeled samples and ``photographs``, and the clean images, with the
+    views and lights that the labeler reads on the final shape.
 
     Once the normals are ``distilled`` from shading, E_v and E_l know better: ``READ`` of the labeler is left,
     and all views and lights are taken to the frame of upright shapes (tilt.py).
     """
-    clean = clean_images(unlabeled, photographs)
+    clean, pivot = clean_images(unlabeled, photographs), model.config.view_prior.pivot
 
     def read() -> dict[str, torch.Tensor]:
         labeler = new_labeler(model, unlabeled.images, unlabeled.masks)
-        label = labeler.label(clean.images, clean.masks)
+        views, lights = labeler.label(clean.images, clean.masks)
         if not distilled:
-            return {"views": label[0], "lights": label[1], "tilts": torch.zeros(len(label[0]), 3)}
-        found = _predictions(model, clean.images)
-        views, lights = (a.lerp(b.to(a), READ) for a, b in zip(found[:2], label, strict=True))
-        mean = model.geometry(found[2].mean(0), N_CELLS)
-        return {"views": views, "lights": lights, "tilts": tilts(model.surface, mean, found[2]).cpu()}
+            return {"views": views, "lights": lights, "tilts": torch.zeros(len(views), 3)}
+        own_views, own_lights, codes = _predictions(model, clean.images)
+        mean = model.geometry(codes.mean(0), N_CELLS)
+        return {
+            "views": own_views.lerp(views.to(own_views), READ),
+            "lights": own_lights.lerp(lights.to(own_lights), READ),
+            "tilts": tilts(model.surface, mean, codes).cpu(),
+        }
 
     known = ranks.first(read)
-    some = torch.linspace(0, len(clean.images) - 1, min(n, len(clean.images))).long()
-    own = Photographs(clean.images[some], clean.masks[some], known["views"][some], known["lights"][some])
-    made = rerender(model, own, m, rng, observer, one_shape=False, predict=False, ranks=ranks)
-    pivot = model.config.view_prior.pivot
-    own_tilts = known["tilts"][some, None].expand(-1, m, -1)
-    return made, PseudoLabels(
-        *upright(made.views, made.lights, own_tilts, pivot), clean,
-        *upright(known["views"], known["lights"], known["tilts"], pivot),
-    )  # fmt: skip
+    clean = replace(clean, views=known["views"], lights=known["lights"])
+    some = torch.linspace(0, len(clean) - 1, min(n, len(clean))).long()
+    made = rerender(model, clean[some], m, rng, observer, one_shape=False, predict=False, ranks=ranks)
+
+    def righted(images: Images, tilt: Float[Tensor, "*n 3"]) -> Images:
+        views, lights = upright(images.views, images.lights, tilt, pivot)
+        return replace(images, views=views, lights=lights)
+
+    turns = known["tilts"]
+    return righted(made, turns[some, None].expand(-1, m, -1)), righted(clean, turns)
 
 
 @torch.no_grad()
@@ -78,30 +81,23 @@ def _predictions(
     model: LiftedGAN, images: UInt8[Tensor, "n 3 s s"]
 ) -> tuple[Float[Tensor, "n 6"], Float[Tensor, "n 5"], Float[Tensor, "n c"]]:
     """Views, lights and codes; views and lights on the images' device."""
-    parts = []
-    for x in (to_float(part.to(model.device)) for part in images.split(CHUNK)):
-        view, light = model.view_encoder(x), model.light_encoder(x)
-        parts.append((view.to(images.device), light.to(images.device), model.image_encoder(x)))
-    views, lights, codes = (torch.cat(part) for part in zip(*parts, strict=True))
-    return views, lights, codes
+    parts = [model.encode(to_float(part.to(model.device))) for part in images.split(CHUNK)]
+    codes, views, lights = (torch.cat(part) for part in zip(*parts, strict=True))
+    return views.to(images.device), lights.to(images.device), codes
 
 
-def clean_images(unlabeled: SampleSet, photographs: Photographs | None) -> SampleSet | Photographs:
+def clean_images(unlabeled: SampleSet, photographs: Images | None) -> Images:
     """What E_v and E_l learn from beside re-renderings: unlabeled samples, and at most as many photographs,
     from all over their list.
     """
     if photographs is None:
         return unlabeled
-    n = min(len(unlabeled.images), len(photographs.images))
-    some = torch.linspace(0, len(photographs.images) - 1, n).long()
-    pairs = ((unlabeled.images, photographs.images), (unlabeled.masks, photographs.masks))
-    return Photographs(*(torch.cat((ours, others[some])) for ours, others in pairs))
+    n = min(len(unlabeled), len(photographs))
+    others = photographs[torch.linspace(0, len(photographs) - 1, n).long()]
+    return Images(torch.cat((unlabeled.images, others.images)), torch.cat((unlabeled.masks, others.masks)))
 
 
-def calibrate_loss(
-    model: LiftedGAN, rerendered: Rerendered, labels: PseudoLabels, rng: torch.Generator
-) -> Losses:
+def calibrate_loss(model: LiftedGAN, pseudo: Images, clean: Images, rng: torch.Generator) -> Losses:
     """Predicted against known views and lights: half of the images are re-renderings, half are samples."""
-    images = replace(rerendered, projected=rerendered.pseudo, projected_masks=rerendered.pseudo_masks)
-    total = view_light_loss(model, images, labels, rng)
+    total = view_light_loss(model, pseudo, clean, rng)
     return {"total": total, "view_light": total}

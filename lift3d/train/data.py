@@ -1,11 +1,14 @@
-"""What a stage trains on: GAN samples, their re-renderings under random views and lights, and the projections
-of those.
+"""What a stage trains on: GAN samples, their re-renderings under random views and lights (pseudo images), and
+the projections of those.
 
 n samples, m re-renderings each, working size s. Images are stored as uint8, channels first; ``to_float``
 brings them to [-1, 1]."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,17 +18,20 @@ from torch import Tensor
 
 from lift3d.errors import ConfigError
 from lift3d.gan.training.images import open_images, packed_images
-from lift3d.masks.background import interior
+from lift3d.masks import morphology
 from lift3d.masks.sources import MaskSource, mask_source
 from lift3d.model import LiftedGAN
 from lift3d.observer import Observer, observed
 from lift3d.pseudo_labels.labeler import new_labeler
 from lift3d.render.maps import Maps, shade_maps
 from lift3d.render.mesh import gbuffer, prepare, render_mesh
+from lift3d.scene.batch import Batch
 from lift3d.scene.cameras import Cameras
+from lift3d.scene.cameras import mirrored as mirrored_views
 from lift3d.scene.geometry import visibility
 from lift3d.scene.images import colors_to_images, images_to_colors, resize, to_bytes, to_float
 from lift3d.scene.lights import Lights
+from lift3d.scene.lights import mirrored as mirrored_lights
 from lift3d.scene.mesh import Mesh
 from lift3d.train.ranks import ALONE, Ranks
 
@@ -34,56 +40,74 @@ AT_ONCE = 256  # pictures
 SYNTHESIS_BATCH = 16  # images that the GAN draws at a time: at 512 pixels, about 1 GB per layer
 OCCLUDED = 0.05  # world units behind the visible surface: another part of it hides the point
 DARKEST = 0.2  # diffuse factor below which an image says nothing of the albedo
+Same = TypeVar("Same", bound=Batch)
+Label = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # images and masks -> views and lights
 
 
-@dataclass(frozen=True)
-class SampleSet:
-    """The GAN images that are lifted jointly."""
+@dataclass(frozen=True, repr=False)
+class Images(Batch):
+    """Images of objects of a category: photographs, GAN samples [n], pseudo images or projections [n, m]."""
 
-    w: Float[Tensor, "n w"]
-    images: UInt8[Tensor, "n 3 s s"]
-    masks: Bool[Tensor, "n s s"]
-    first_seed: int = 0  # of the first sample; the others follow
-    views: Float[Tensor, "n 6"] | None = None  # own, where they are known before E_v and E_l are
-    lights: Float[Tensor, "n 5"] | None = None
+    images: UInt8[Tensor, "*n 3 s s"]
+    masks: Bool[Tensor, "*n s s"]
+    views: Float[Tensor, "*n 6"] | None = None  # where they are known, if only by pseudo-labels
+    lights: Float[Tensor, "*n 5"] | None = None
+
+    @cached_property
+    def near(self) -> Bool[Tensor, "*n s s"]:
+        """Where the objects are near."""
+        return morphology.near(self.masks)
+
+    @cached_property
+    def inside(self) -> Bool[Tensor, "*n s s"]:
+        """The masks without pixels that the background has a share in."""
+        return morphology.interior(self.masks)
+
+    @cached_property
+    def near_inside(self) -> Bool[Tensor, "*n s s"]:
+        """``near`` what is ``inside``."""
+        return morphology.near(self.inside)
+
+    def tensors(self, *names: str) -> dict[str, Tensor]:
+        """The tensors of these names, or all that are there."""
+        found = {name: getattr(self, name) for name in names or [f.name for f in fields(self)]}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+    def labeled(self: Same, label: Label) -> Same:
+        """The same images with their pseudo-labels."""
+        shape = self.batch_shape
+        views, lights = label(self.images.flatten(0, -4), self.masks.flatten(0, -3))
+        return replace(self, views=views.unflatten(0, shape), lights=lights.unflatten(0, shape))
 
 
-@dataclass(frozen=True)
-class Rerendered:
-    """Pseudo images of known view and light, and their projections onto the GAN once E_w is trained."""
+@dataclass(frozen=True, repr=False)
+class SampleSet(Images):
+    """Images that the GAN drew."""
 
-    views: Float[Tensor, "n m 6"]
-    lights: Float[Tensor, "n m 5"]
-    pseudo: UInt8[Tensor, "n m 3 s s"]
-    pseudo_masks: Bool[Tensor, "n m s s"]
-    projected: UInt8[Tensor, "n m 3 s s"] | None = None
-    projected_masks: Bool[Tensor, "n m s s"] | None = None
+    w: Float[Tensor, "*n w"] = field(kw_only=True)
+    seeds: Int64[Tensor, "*n"] = field(kw_only=True)
 
 
-@dataclass(frozen=True)
-class Photographs:
-    """Pictures of the category that the GAN did not draw, framed like its images."""
-
-    images: UInt8[Tensor, "n 3 s s"]
-    masks: Bool[Tensor, "n s s"]
-    views: Float[Tensor, "n 6"] | None = None  # own, where they are known
-    lights: Float[Tensor, "n 5"] | None = None
-
-
-@dataclass(frozen=True)
-class PseudoLabels:
-    """Views and lights of the projections, and of p other images, that nothing was rendered from."""
-
-    views: Float[Tensor, "n m 6"]
-    lights: Float[Tensor, "n m 5"]
-    unlabeled: SampleSet | Photographs
-    unlabeled_views: Float[Tensor, "p 6"]
-    unlabeled_lights: Float[Tensor, "p 5"]
+def mirrored(batch: Same, flip: Bool[Tensor, " n"]) -> Same:
+    """Images [n] with what belongs to them, of which some are mirrored: objects are taken to be symmetric."""
+    others = {
+        "views": mirrored_views,
+        "lights": mirrored_lights,
+        "points": lambda points: points * points.new_tensor((-1.0, 1.0, 1.0)),
+        "sdf": lambda sdf: sdf,
+        "seen": lambda seen: seen,
+    }
+    changed = {}
+    for f in fields(batch):
+        own = getattr(batch, f.name)
+        other = others.get(f.name, lambda image: image.flip(-1))(own)
+        changed[f.name] = torch.where(flip.view(-1, *(1,) * (own.ndim - 1)), other, own)
+    return replace(batch, **changed)
 
 
 def open_photographs(
     path: Path, out: Path, size: int, masks: MaskSource, observer: Observer, resume: bool = False
-) -> Photographs:
+) -> Images:
     """The pictures of a folder, or of a .npy file [n, side, side, 3] of bytes, at ``size`` pixels; ``out`` is
     where a folder is packed. ``ConfigError`` for other files, ``CorruptFile`` for damaged ones.
     """
@@ -95,49 +119,35 @@ def open_photographs(
         part = torch.from_numpy(array[start : start + AT_ONCE].copy()).permute(0, 3, 1, 2).contiguous()
         if part.shape[-1] != size:
             part = to_bytes(resize(to_float(part), size))
-        names = [f"photographs/{start + i}" for i in range(len(part))]
         found.append(part)
-        cut.append(masks(part, names))
-    return Photographs(torch.cat(found), torch.cat(cut))
+        cut.append(masks(part, [f"photographs/{start + i}" for i in range(len(part))]))
+    return Images(torch.cat(found), torch.cat(cut))
 
 
 def draw_samples(model: LiftedGAN, n: int, first_seed: int, masks: MaskSource | None = None) -> SampleSet:
     """Samples of seeds first_seed..first_seed + n - 1 at the preset's truncation; ``masks`` defaults to the
     preset's source.
     """
-    batches = []
-    for start in range(0, n, SYNTHESIS_BATCH):
-        batch = model.sample(range(first_seed + start, first_seed + min(start + SYNTHESIS_BATCH, n)))
-        batches.append((batch.w.cpu(), to_bytes(batch.image).cpu()))
-    w, images = (torch.cat(parts) for parts in zip(*batches))
-    return _with_masks(model, w, images, first_seed, masks)
+    seeds = torch.arange(first_seed, first_seed + n)
+    w = [model.to_w(model.latents(part.tolist())) for part in seeds.split(SYNTHESIS_BATCH)]
+    return samples_of(model, torch.cat(w), seeds, masks)
 
 
-def one_sample(
-    model: LiftedGAN, w: Float[Tensor, " w"], seed: int, masks: MaskSource | None = None
+@torch.no_grad()
+def samples_of(
+    model: LiftedGAN, w: Float[Tensor, "n w"], seeds: Int64[Tensor, " n"], masks: MaskSource | None = None
 ) -> SampleSet:
-    """The one sample of a latent; ``seed`` names it, for its masks."""
-    with torch.no_grad():
-        image = to_bytes(model.images(w[None].to(model.device))).cpu()
-    return _with_masks(model, w[None].cpu(), image, seed, masks)
-
-
-def _with_masks(
-    model: LiftedGAN,
-    w: Float[Tensor, "n w"],
-    images: UInt8[Tensor, "n 3 s s"],
-    first_seed: int,
-    masks: MaskSource | None,
-) -> SampleSet:
-    """Samples with the masks that the source has for them."""
-    names = [str(first_seed + i) for i in range(len(images))]
-    return SampleSet(w, images, (masks or mask_source(model.config))(images, names), first_seed)
+    """Samples of latents; ``seeds`` name them, for their masks."""
+    parts = w.to(model.device).split(SYNTHESIS_BATCH)
+    images = torch.cat([to_bytes(model.images(part)).cpu() for part in parts])
+    found = (masks or mask_source(model.config))(images, [str(seed) for seed in seeds.tolist()])
+    return SampleSet(images, found, w=w.cpu(), seeds=seeds)
 
 
 @torch.no_grad()
 def rerender(
     model: LiftedGAN,
-    samples: SampleSet | Photographs,
+    samples: Images,
     m: int,
     rng: torch.Generator,
     observer: Observer,
@@ -145,15 +155,13 @@ def rerender(
     one_shape: bool,
     predict: bool,
     ranks: Ranks = ALONE,
-) -> Rerendered:
+) -> Images:
     """m views and lights per sample from the priors, rendered from the current surface and material.
     ``ranks`` share out the samples.
 
     ``one_shape``: all codes still have the prior's, whose mesh is found once and only repainted. ``predict``
     as in ``own_view_and_light``."""
-    config = model.config
-    n = len(samples.images)
-    inside = interior(samples.masks)
+    config, n = model.config, len(samples)
     views = config.view_prior.sample(n * m, rng).view(n, m, 6)
     lights = config.light_prior.sample(n * m, rng).view(n, m, 5)
 
@@ -162,26 +170,26 @@ def rerender(
         pseudo = torch.empty(*shape[:2], 3, *shape[2:], dtype=torch.uint8)
         masks = torch.empty(shape, dtype=torch.bool)
         for k, i in enumerate(observed(observer, "re-rendering", index.tolist())):
-            code = model.image_encoder(to_float(samples.images[i : i + 1].to(model.device)))[0]
+            image = to_float(samples.images[i].to(model.device))
+            code = model.image_encoder(image[None])[0]
             if geometry is None or not one_shape:
                 geometry = model.geometry(code, TRAINING_MESH)
-            cameras = Cameras.from_view(views[i].to(model.device))
-            lamps = Lights.from_vector(lights[i, :, None].to(model.device))
             mesh, found = model.evaluate_material(geometry, code, shown=False), None
             if config.transfer_residual:
-                image = to_float(samples.images[i].to(model.device))
                 view, light = own_view_and_light(model, samples, torch.tensor([i]), predict)
-                found = residual(mesh, image, inside[i].to(model.device), view[0], light[0])
+                found = residual(mesh, image, samples.inside[i].to(model.device), view[0], light[0])
+            cameras = Cameras.from_view(views[i].to(model.device))
+            lamps = Lights.from_vector(lights[i, :, None].to(model.device))
             out = render_detailed(mesh, found, cameras, lamps, config.size, model.background)
             pseudo[k], masks[k] = to_bytes(colors_to_images(out.colors[:, 0])), out.mask
         return pseudo, masks
 
-    return Rerendered(views, lights, *ranks.divided(draw)(torch.arange(n)))
+    return Images(*ranks.divided(draw)(torch.arange(n)), views, lights)
 
 
 @torch.no_grad()
 def own_view_and_light(
-    model: LiftedGAN, samples: SampleSet | Photographs, index: Int64[Tensor, " k"], predict: bool
+    model: LiftedGAN, samples: Images, index: Int64[Tensor, " k"], predict: bool
 ) -> tuple[Float[Tensor, "k 6"], Float[Tensor, "k 5"]]:
     """View and light of some samples' own images: what E_v and E_l ``predict``, or else those of ``samples``,
     or else the prior's means.
@@ -262,43 +270,36 @@ def render_detailed(
 def project(
     model: LiftedGAN,
     samples: SampleSet,
-    rerendered: Rerendered,
+    pseudo: Images,
     observer: Observer,
     masks: MaskSource | None = None,
     folder: str = "stage-0",
     ranks: Ranks = ALONE,
-) -> Rerendered:
-    """The projections of all pseudo images through the trained E_w; ``masks`` as in ``draw_samples``, where
-    the names stand in a ``folder``. ``ranks`` share out the samples; the first one finds the masks.
+) -> Images:
+    """The projections of all pseudo images [n, m] through the trained E_w, with the views and lights that
+    were requested; ``masks`` as in ``draw_samples``, where the names stand in a ``folder``. ``ranks`` share
+    out the samples; the first one finds the masks.
     """
 
     def draw(index: Int64[Tensor, " k"]) -> UInt8[Tensor, "k m 3 s s"]:
-        projected = torch.empty(len(index), *rerendered.pseudo.shape[1:], dtype=torch.uint8)
+        projected = torch.empty(len(index), *pseudo.images.shape[1:], dtype=torch.uint8)
         for k, i in enumerate(observed(observer, "projecting", index.tolist())):
             w, original = samples.w[i].to(model.device), to_float(samples.images[i].to(model.device))
             parts = []
-            for part in to_float(rerendered.pseudo[i].to(model.device)).split(SYNTHESIS_BATCH):
+            for part in to_float(pseudo.images[i].to(model.device)).split(SYNTHESIS_BATCH):
                 images = model.synthesize(w + model.offset(part, original.expand(len(part), -1, -1, -1)))
                 parts.append(to_bytes(resize(images, model.config.size)).cpu())
             projected[k] = torch.cat(parts)
         return projected
 
-    images = ranks.divided(draw)(torch.arange(len(samples.w)))
-    n, m = images.shape[:2]
-    names = [f"{folder}/{samples.first_seed + i}-{j}" for i in range(n) for j in range(m)]
+    images = ranks.divided(draw)(torch.arange(len(samples)))
+    names = [f"{folder}/{seed}-{j}" for seed in samples.seeds.tolist() for j in range(images.shape[1])]
     source = masks or mask_source(model.config)
     found = ranks.first(lambda: {"masks": source(images.flatten(0, 1), names)})["masks"]
-    return replace(rerendered, projected=images, projected_masks=found.unflatten(0, (n, m)))
+    return replace(pseudo, images=images, masks=found.view(pseudo.masks.shape))
 
 
-def label(model: LiftedGAN, rerendered: Rerendered, unlabeled: SampleSet) -> PseudoLabels:
-    """Pseudo-labels after the projections of a stage."""
-    labeler = new_labeler(model, unlabeled.images, unlabeled.masks)
-    unlabeled_views, unlabeled_lights = labeler.label(unlabeled.images, unlabeled.masks)
-    views, lights = labeler.label(
-        rerendered.projected.flatten(0, 1), rerendered.projected_masks.flatten(0, 1)
-    )
-    n_m = rerendered.views.shape[:2]
-    return PseudoLabels(
-        views.unflatten(0, n_m), lights.unflatten(0, n_m), unlabeled, unlabeled_views, unlabeled_lights
-    )
+def label(model: LiftedGAN, projected: Images, unlabeled: SampleSet) -> tuple[Images, SampleSet]:
+    """Both with their pseudo-labels after the projections of a stage."""
+    find = new_labeler(model, unlabeled.images, unlabeled.masks).label
+    return projected.labeled(find), unlabeled.labeled(find)

@@ -8,36 +8,26 @@ intensity is held until normals are known.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from lift3d import losses
-from lift3d.masks.background import interior
+from lift3d.masks.morphology import around_outline
 from lift3d.model import LiftedGAN
 from lift3d.observer import Observer
-from lift3d.render.surface_hits import first_hits
-from lift3d.scene.cameras import mirrored as mirrored_views
+from lift3d.scene.batch import Batch
 from lift3d.scene.images import colors_to_images, images_to_colors, to_float
 from lift3d.scene.lights import Lights
-from lift3d.scene.lights import mirrored as mirrored_lights
 from lift3d.scene.shading import Material, shading
-from lift3d.scene.surface import sdf_and_gradient, smooth_normal
 from lift3d.train.anchors import Anchors, change, near_surface
+from lift3d.train.data import Images, mirrored
 from lift3d.train.implied import implied_albedo, shape_loss, smoothness
-from lift3d.train.outline import around_outline, outline_loss
+from lift3d.train.outline import outline_loss
 from lift3d.train.phase import Group, Losses
-from lift3d.train.pixels import (
-    at,
-    draw_rays,
-    near,
-    pick,
-    pixel_rays,
-    shade_hits,
-    with_neighbors,
-)
+from lift3d.train.pixels import at, draw_pixels, pick, see, with_neighbors
 
 CHUNK = 32  # images that are looked at together before training
 N_ANCHORS, N_ANCHORS_A_STEP = 128, 64  # of an image
@@ -51,142 +41,101 @@ LIGHT_TIE = 0.1  # of a light to the predicted one, relative to what all pixels 
 N_LIGHT = 4  # rounds in which lit pixels are found
 
 
-@dataclass(frozen=True)
-class Gallery:
+@dataclass(frozen=True, repr=False)
+class Gallery(Batch):
     """n images of the category, of which only views and lights are known, as E_v and E_l predict them."""
 
-    images: UInt8[Tensor, "n 3 s s"]
-    masks: Bool[Tensor, "n s s"]
-    views: Float[Tensor, "n 6"]
-    lights: Float[Tensor, "n 5"]
-    anchors: Anchors
+    images: UInt8[Tensor, "*n 3 s s"]
+    masks: Bool[Tensor, "*n s s"]
+    inside: Bool[Tensor, "*n s s"]
+    near: Bool[Tensor, "*n s s"]
+    outline: Bool[Tensor, "*n s s"]
+    views: Float[Tensor, "*n 6"]
+    lights: Float[Tensor, "*n 5"]
+    points: Float[Tensor, "*n a 3"]  # anchors
+    sdf: Float[Tensor, "*n a"]
+    seen: Bool[Tensor, "*n a"]
 
-    def inside(self) -> Bool[Tensor, "n s s"]:
-        """Pixels that the background has no share in."""
-        return torch.cat([interior(part) for part in self.masks.split(CHUNK)])
+    @property
+    def anchors(self) -> Anchors:
+        """What the joint model says of the surfaces."""
+        return Anchors(self.points, self.sdf, self.seen)
 
 
 def distill_groups(model: LiftedGAN) -> list[Group]:
     """The fields and E_I."""
     rates = model.config.rates
     return [
-        Group([*model.shape.parameters(), *model.material.parameters()], rates.fields),
-        Group(list(model.image_encoder.parameters()), rates.encoders),
+        Group.of(rates.fields, model.shape, model.material),
+        Group.of(rates.encoders, model.image_encoder),
     ]
 
 
 @torch.no_grad()
 def read(
-    model: LiftedGAN,
-    images: UInt8[Tensor, "n 3 s s"],
-    masks: Bool[Tensor, "n s s"],
-    rng: torch.Generator,
-    observer: Observer,
+    model: LiftedGAN, images: UInt8[Tensor, "n 3 s s"], rng: torch.Generator, observer: Observer
 ) -> dict[str, Tensor]:
     """What ``gallery`` wants to know of images, as the model says before it learns from them."""
     found = []
     observer.start("reading views and lights", len(images))
     for part in images.split(CHUNK):
-        x = to_float(part.to(model.device))
-        view, light = model.view_encoder(x), model.light_encoder(x)
-        anchors = near_surface(model.surface(model.image_encoder(x)), view, N_ANCHORS, rng)
-        found.append((view, light, anchors.points, anchors.sdf, anchors.seen))
+        code, view, light = model.encode(to_float(part.to(model.device)))
+        anchors = near_surface(model.surface(code), view, N_ANCHORS, rng)
+        found.append({"views": view, "lights": light, **vars(anchors)})
         observer.advance(len(part))
     observer.finish()
-    names = ("views", "lights", "points", "sdf", "seen")
-    return {name: torch.cat(parts).cpu() for name, parts in zip(names, zip(*found), strict=True)}
+    return {name: torch.cat([part[name] for part in found]).cpu() for name in found[0]}
 
 
-def gallery(
-    images: UInt8[Tensor, "n 3 s s"], masks: Bool[Tensor, "n s s"], known: dict[str, Tensor]
-) -> Gallery:
+def gallery(images: Images, known: dict[str, Tensor]) -> Gallery:
     """Images with what was ``read`` of them."""
-    anchors = Anchors(*(known[name] for name in ("points", "sdf", "seen")))
-    return Gallery(images, masks, known["views"], known["lights"], anchors)
+    outline = around_outline(images.masks)
+    return Gallery(images.images, images.masks, images.inside, images.near, outline, **known)
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Some images of a gallery; half of them are mirrored, as objects are taken to be symmetric."""
-
-    images: Float[Tensor, "b 3 s s"]  # [-1, 1]
-    masks: Bool[Tensor, "b s s"]
-    inside: Bool[Tensor, "b s s"]
-    outline: Bool[Tensor, "b s s"]
-    near: Bool[Tensor, "b s s"]
-    views: Float[Tensor, "b 6"]
-    lights: Float[Tensor, "b 5"]
-    anchors: Anchors
-
-
-class Lesson:
-    """Draws batches from galleries; every image is as likely as any other."""
-
-    def __init__(self, galleries: Sequence[Gallery]) -> None:
-        self.galleries = galleries
-        self.inside = [g.inside() for g in galleries]
-        self.outline = [around_outline(g.masks) for g in galleries]
-        self.near = [near(g.masks) for g in galleries]
-
-    def draw(self, n: int, rng: torch.Generator, device: torch.device) -> Batch:
-        """n images of one gallery."""
-        sizes = torch.tensor([float(len(g.images)) for g in self.galleries])
-        which = int(torch.multinomial(sizes, 1, generator=rng))
-        g = self.galleries[which]
-        i = torch.randint(len(g.images), (n,), generator=rng)
-        k = torch.randint(N_ANCHORS, (n, N_ANCHORS_A_STEP), generator=rng)
-        flip = torch.rand(n, 1, generator=rng) < 0.5
-        maps = [torch.where(flip[..., None], x[i].flip(-1), x[i]) for x in
-                (g.masks, self.inside[which], self.outline[which], self.near[which])]  # fmt: skip
-        images = torch.where(flip[..., None, None], g.images[i].flip(-1), g.images[i])
-        views = torch.where(flip, mirrored_views(g.views[i]), g.views[i])
-        lights = torch.where(flip, mirrored_lights(g.lights[i]), g.lights[i])
-        points, sdf, seen = (x[i[:, None], k] for x in (g.anchors.points, g.anchors.sdf, g.anchors.seen))
-        points = torch.where(flip[..., None], points * torch.tensor([-1.0, 1.0, 1.0]), points)
-        tensors = [x.to(device) for x in (*maps, views, lights, points, sdf, seen)]
-        return Batch(to_float(images.to(device)), *tensors[:6], Anchors(*tensors[6:]))
+def draw(galleries: Sequence[Gallery], n: int, rng: torch.Generator, device: torch.device) -> Gallery:
+    """n images of one gallery, every image as likely as any other, and some of their anchors; half of the
+    images are mirrored.
+    """
+    sizes = torch.tensor([float(len(g)) for g in galleries])
+    chosen = galleries[int(torch.multinomial(sizes, 1, generator=rng))]
+    images = chosen[torch.randint(len(chosen), (n,), generator=rng)]
+    some = images.anchors.some(torch.randint(N_ANCHORS, (n, N_ANCHORS_A_STEP), generator=rng))
+    flip = torch.rand(n, generator=rng) < 0.5
+    return mirrored(replace(images, **vars(some)), flip).to(device)
 
 
 def distill_loss(
-    model: LiftedGAN, lesson: Lesson, perceptual: torch.nn.Module, rng: torch.Generator
+    model: LiftedGAN, galleries: Sequence[Gallery], perceptual: torch.nn.Module, rng: torch.Generator
 ) -> Losses:
     """One step, on ``batch.n_images`` images and ``batch.n_surface_pixels`` (or ``n_rays``) pixel pairs."""
-    size, sizes, beta = model.config.size, model.config.batch, model.config.weights.beta
-    batch = lesson.draw(sizes.n_images, rng, model.device)
-    code = model.image_encoder(batch.images)
+    size, sizes, weights = model.config.size, model.config.batch, model.config.weights
+    batch = draw(galleries, sizes.n_images, rng, model.device)
+    images = to_float(batch.images)
+    code = model.image_encoder(images)
     surface = model.surface(code)
     half = max(2, (sizes.n_surface_pixels or sizes.n_rays) // sizes.n_images)
     pixels = with_neighbors(pick(batch.inside, half, rng), size, rng)
-    observed, known = at(images_to_colors(batch.images), pixels), at(batch.inside, pixels)
-    origins, directions = pixel_rays(batch.views, pixels, size)
-    t, hit = first_hits(surface, origins, directions)
-    points = origins + t[..., None] * directions
-    _, feature, gradient = sdf_and_gradient(surface, points, create_graph=True)
-    normal = smooth_normal(gradient)
-    material = surface.material(points, normal.detach(), feature.detach())
-    counts = known & hit
-
-    held = Material(*(x.detach() for x in (material.albedo, material.specular, material.shininess)))
+    observed, known = at(images_to_colors(images), pixels), at(batch.inside, pixels)
+    seen = see(surface, batch.views, pixels, size)
+    counts, material = known & seen.hit, seen.fixed.material
     lights = solve_lights(
-        observed, held, normal.detach(), -directions, counts, batch.lights, model.config.light_prior.coupling
-    )
-    lamps = Lights.from_vector(lights)[:, None]
-    factors = shading(normal, -directions, held, lamps)
-    implied = implied_albedo(observed, factors, counts, rng)
-    own = shading(normal.detach(), -directions, material, lamps)
-    colors = material.albedo * own.diffuse + own.specular
+        observed, seen.held, seen.fixed.normal, seen.to_camera, counts, batch.lights,
+        model.config.light_prior.coupling,
+    )  # fmt: skip
+    implied = implied_albedo(observed, seen.shading(lights), counts, rng)
     away = (material.specular - SPECULAR).square() + 1e-5 * (material.shininess - SHININESS).square()
     terms = {
         "shape": shape_loss(implied),
-        "l1": losses.l1(colors, observed, counts[..., None]),
-        "smooth": SMOOTH * smoothness(implied, material.albedo, implied.near, beta)
-        + SMOOTH_FAR * smoothness(implied, material.albedo, implied.far, beta),
+        "l1": losses.l1(seen.fixed.colors(lights), observed, counts[..., None]),
+        "smooth": SMOOTH * smoothness(implied, material.albedo, implied.near, weights.beta)
+        + SMOOTH_FAR * smoothness(implied, material.albedo, implied.far, weights.beta),
         "held": away.mean(),
-        "eikonal": EIKONAL * losses.eikonal(gradient),
+        "eikonal": EIKONAL * losses.eikonal(seen.gradient),
         "outline": OUTLINE * outline_loss(surface, batch.views, batch.outline, batch.masks, N_OUTLINE, rng),
         "joint": change(surface, batch.anchors, SEEN, UNSEEN),
-        "perceptual": model.config.weights.perceptual
-        * _patches(model, code[:N_PATCHES], lights[:N_PATCHES], batch, perceptual, rng),
+        "perceptual": weights.perceptual
+        * _patches(model, code[:N_PATCHES], lights[:N_PATCHES], batch[:N_PATCHES], perceptual, rng),
     }
     return {"total": sum(terms.values()), **terms}
 
@@ -195,17 +144,17 @@ def _patches(
     model: LiftedGAN,
     code: Float[Tensor, "k c"],
     lights: Float[Tensor, "k 5"],
-    batch: Batch,
+    batch: Gallery,
     perceptual: torch.nn.Module,
     rng: torch.Generator,
 ) -> Float[Tensor, ""]:
-    """Perceptual distance of patches of the first images; F_m learns what is small by it: eyes and brows."""
-    k, n_rays = len(code), len(code) * model.config.batch.patch**2
-    rays = draw_rays(model, batch.images[:k], batch.masks[:k], batch.near[:k], n_rays, True, rng)
-    colors, _, hit = shade_hits(model, model.surface(code), batch.views[:k], lights, rays, fixed_shape=True)
-    shown = torch.where((hit & rays.mask)[..., None], colors, rays.target)
-    side = (k, rays.patch, rays.patch, 3)
-    return perceptual(*(colors_to_images(x.reshape(side)) for x in (shown, rays.target))).mean()
+    """Perceptual distance of a patch of each image; F_m learns what is small by it: eyes and brows."""
+    n, size = len(code) * model.config.batch.patch**2, model.config.size
+    pixels = draw_pixels(model, to_float(batch.images), batch.masks, batch.near, n, True, rng)
+    seen = see(model.surface(code), batch.views, pixels.numbers, size, create_graph=False)
+    shown = torch.where((seen.hit & pixels.mask)[..., None], seen.colors(lights), pixels.colors)
+    side = (len(code), pixels.patch, pixels.patch, 3)
+    return perceptual(*(colors_to_images(x.reshape(side)) for x in (shown, pixels.colors))).mean()
 
 
 @torch.no_grad()

@@ -93,7 +93,7 @@ def estimate(
     with tempfile.TemporaryDirectory() as folder:
         pretrain(trial, gan, folder, watch, device=device, masks=masks)
         sizes = {name: (Path(folder) / name).stat().st_size for name in (MODEL, STATE, COLLECTED)}
-        images = read_tensors(Path(folder) / COLLECTED)[1]["projected"].flatten(0, 1)
+        images = read_tensors(Path(folder) / COLLECTED)[1]["projected.images"].flatten(0, 1)
         began = time.perf_counter()
         mask_source(chosen)(images, [""] * len(images))
         watch.each["mask"] = (time.perf_counter() - began) / len(images)

@@ -11,20 +11,20 @@ from lift3d.renderers import MeshRenderer
 from lift3d.scene.cameras import Cameras, placed
 from lift3d.scene.images import to_float, to_picture
 from lift3d.scene.lights import Lights
-from lift3d.train.data import Rerendered, SampleSet
+from lift3d.train.data import Images, SampleSet
 
 N_OBJECTS = 8
 
 
-def projections(model: LiftedGAN, samples: SampleSet, rerendered: Rerendered, path: Path) -> None:
+def projections(samples: SampleSet, pseudo: Images, projected: Images, path: Path) -> None:
     """The paper's Fig. 4: per object one row of re-rendered images and one of their projections, own image
     first.
     """
     picture = lambda x: x.permute(1, 2, 0).numpy()  # noqa: E731
     rows = []
     for i in range(min(N_OBJECTS, len(samples.w))):
-        count = min(9, rerendered.pseudo.shape[1])
-        for images in (rerendered.pseudo, rerendered.projected):
+        count = min(9, pseudo.images.shape[1])
+        for images in (pseudo.images, projected.images):
             rows.append([picture(samples.images[i]), *(picture(images[i, j]) for j in range(count))])
     pictures.save_image(path, pictures.grid(rows))
 

@@ -5,7 +5,6 @@ one (LSUN car), from the prior and through several schedules of growing resoluti
 what that of a joint training does, and at the end ``instance.lift``; trained from the prior, it also holds
 the model that the instance belongs to, ``model.safetensors``."""
 
-import copy
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,9 +23,10 @@ from lift3d.gan.published import check_gan
 from lift3d.instance import FILE, Instances, own_fields
 from lift3d.masks.sources import mask_source, with_masks
 from lift3d.model import LiftedGAN, Samples
+from lift3d.networks.sharing import sharing
 from lift3d.observer import Observer, SilentObserver
 from lift3d.scene.images import to_bytes
-from lift3d.train.data import one_sample
+from lift3d.train.data import samples_of
 from lift3d.train.features import compare
 from lift3d.train.joint import MODEL, check_folder, new_runner
 from lift3d.train.phase import Phase
@@ -96,7 +96,7 @@ def finetune(
 
     def lift(schedule: Schedule) -> Lift:
         sized = at_size(model, schedule.size)
-        samples = one_sample(sized, w, seed, source)
+        samples = samples_of(sized, w[None], torch.tensor([seed]), source)
         networks = {"model": sized, "features": features, "perceptual": perceptual}
         return Lift(
             schedule=schedule, samples=samples, unlabeled=None, masks=source, observer=observer, out=out,
@@ -112,7 +112,7 @@ def finetune(
     sample = model.lift(w[None], z, None if z is None else [seed]).to("cpu")
     found = Instances([model], [joint], sample)
     if preset.refine.after_finetuning:
-        own = one_sample(model, w, seed, source)
+        own = samples_of(model, w[None], torch.tensor([seed]), source)
         found = refine_sample(found, sample, own.masks, seed=seed, observer=observer)
     found.save(out / FILE)
     return found
@@ -120,7 +120,7 @@ def finetune(
 
 def at_size(model: LiftedGAN, size: int) -> LiftedGAN:
     """The same networks at the working size of a schedule: encoders enlarge what is smaller than theirs."""
-    sized = copy.copy(model)
+    sized = sharing(model)
     sized.config = with_size(model.config, size)
     return sized
 

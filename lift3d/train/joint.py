@@ -117,11 +117,7 @@ def pretrain(
     runner.begin(resume)
 
     def drawn(n: int, first_seed: int, masks: MaskSource) -> SampleSet:
-        def tensors() -> dict[str, torch.Tensor]:
-            made = draw_samples(model, n, first_seed, masks)
-            return {"w": made.w, "images": made.images, "masks": made.masks}
-
-        return SampleSet(**ranks.first(tensors), first_seed=first_seed)
+        return SampleSet(**ranks.first(lambda: draw_samples(model, n, first_seed, masks).tensors()))
 
     unlabeled = None
     if preset.n_unlabeled:

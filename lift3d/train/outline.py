@@ -16,17 +16,14 @@ from lift3d.errors import TrainingDiverged
 from lift3d.model import LiftedGAN
 from lift3d.render.ray_sampling import stratified
 from lift3d.render.surface_hits import first_hits
-from lift3d.scene.cameras import Cameras, pixel_grid
 from lift3d.scene.geometry import ray_sphere
 from lift3d.scene.images import to_float
 from lift3d.scene.surface import Surface, signed_distance
 from lift3d.train.log import REMEDY
-from lift3d.train.pixels import at, pick, pixel_rays
+from lift3d.train.pixels import at, pick, rays
 
 GRID = 24  # rays per side
 N_WATCHED = 4  # samples that are looked at
-CHUNK = 64  # masks at a time
-REACH = 4  # pixels on both sides of an outline
 N_ALONG = 20  # samples along the ray of a pixel near it
 SHARPNESS = 60.0  # 1 / world units: how fast it fades
 LEAST = 0.1  # of the prior's area: a shape that covers less has vanished
@@ -37,9 +34,8 @@ def covered(model: LiftedGAN, images: UInt8[Tensor, "n 3 s s"]) -> Float[Tensor,
     """Share of the picture that the shapes of images cover, seen from the mean view of the prior."""
     code = model.image_encoder(to_float(images.to(model.device)))
     view = model.config.view_prior.typical().to(code).expand(len(code), 6)
-    pixels = pixel_grid(GRID, code.device).expand(len(code), -1, -1)
-    origins, directions = Cameras.from_view(view).rays(pixels, GRID)
-    return first_hits(model.surface(code), origins, directions)[1].float().mean(1)
+    pixels = torch.arange(GRID**2, device=code.device).expand(len(code), -1)
+    return first_hits(model.surface(code), *rays(view, pixels, GRID))[1].float().mean(1)
 
 
 def covered_by_prior(preset: Preset) -> float:
@@ -63,17 +59,6 @@ def require_object(model: LiftedGAN, images: UInt8[Tensor, "n 3 s s"], title: st
         )
 
 
-def around_outline(masks: Bool[Tensor, "n s s"]) -> Bool[Tensor, "n s s"]:
-    """Pixels within ``REACH`` of a mask's border."""
-    found, reach = [], REACH
-    for part in masks[:, None].split(CHUNK):
-        grown, shrunk = (
-            sign * F.max_pool2d(sign * part.float(), 2 * reach + 1, 1, reach) > 0.5 for sign in (1, -1)
-        )
-        found.append((grown & ~shrunk)[:, 0])
-    return torch.cat(found)
-
-
 def outline_loss(
     surface: Surface,
     view: Float[Tensor, "b 6"],
@@ -86,7 +71,7 @@ def outline_loss(
     outline is near (as in IDR, Yariv et al. 2020, eq. 7).
     """
     pixels = pick(where, n, rng)
-    origins, directions = pixel_rays(view, pixels, mask.shape[-1])
+    origins, directions = rays(view, pixels, mask.shape[-1])
     first, last, _ = ray_sphere(origins.detach(), directions.detach())
     t = stratified(first, last, N_ALONG, None)
     with torch.no_grad():

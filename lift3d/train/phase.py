@@ -21,6 +21,11 @@ class Group:
     parameters: Sequence[nn.Parameter]
     rate: float
 
+    @staticmethod
+    def of(rate: float, *networks: nn.Module) -> "Group":
+        """All parameters of some networks."""
+        return Group([p for network in networks for p in network.parameters()], rate)
+
 
 @dataclass
 class State:
@@ -32,6 +37,16 @@ class State:
     phase: int = 0
     step: int = 0
     collected: dict[str, Tensor] = field(default_factory=dict)
+
+    def of(self, name: str) -> dict[str, Tensor]:
+        """What was collected as ``named`` so."""
+        start = f"{name}."
+        return {k.removeprefix(start): x for k, x in self.collected.items() if k.startswith(start)}
+
+
+def named(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as they are collected: ``name.key``."""
+    return {f"{name}.{key}": tensor for key, tensor in tensors.items()}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ counts once, and so does what all had. So the gradients are those of one process
 One process, ``ALONE``, never touches torch.distributed. Tensors travel by gloo on the CPU, by NCCL on CUDA.
 """
 
-import copy
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from lift3d.errors import ConfigError, RankLost
 from lift3d.model import LiftedGAN
+from lift3d.networks.sharing import sharing
 from lift3d.scene.shading import Material
 from lift3d.scene.surface import Surface
 
@@ -195,9 +195,9 @@ def divided_model(model: LiftedGAN, ranks: Ranks) -> LiftedGAN:
         return model
 
     def inside(encoder: nn.Module) -> nn.Module:
-        return _with(encoder, net=_Divided(encoder.net, ranks))
+        return sharing(encoder, net=_Divided(encoder.net, ranks))
 
-    twin = _with(
+    twin = sharing(
         model,
         image_encoder=_Divided(model.image_encoder, ranks),
         gan_encoder=_Divided(model.gan_encoder, ranks),
@@ -234,13 +234,6 @@ class _Divided(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.evaluate(images)
-
-
-def _with(module: nn.Module, **networks: nn.Module) -> nn.Module:
-    """A copy that shares everything with a module but these networks."""
-    twin = copy.copy(module)
-    twin._modules = {**module._modules, **networks}
-    return twin
 
 
 def _bytes(tensor: Tensor) -> Tensor:

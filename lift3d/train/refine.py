@@ -17,20 +17,18 @@ from torch import Tensor, nn
 
 from lift3d import losses
 from lift3d.config.schema import Refinement
-from lift3d.masks.background import interior
+from lift3d.masks.morphology import around_outline, interior
 from lift3d.model import LiftedGAN
 from lift3d.networks.fields import condition
+from lift3d.networks.sharing import sharing
 from lift3d.observer import Observer, SilentObserver
-from lift3d.render.surface_hits import first_hits
 from lift3d.scene.images import images_to_colors
-from lift3d.scene.lights import Lights
-from lift3d.scene.shading import Material, shade, shading
-from lift3d.scene.surface import Surface, sdf_and_gradient, smooth_normal
+from lift3d.scene.surface import Surface
 from lift3d.train.anchors import Anchors, change, near_surface
 from lift3d.train.implied import implied_albedo, shape_loss, smoothness
-from lift3d.train.outline import around_outline, outline_loss
+from lift3d.train.outline import outline_loss
 from lift3d.train.phase import Group, Losses, Phase
-from lift3d.train.pixels import at, pick, pixel_rays, with_neighbors
+from lift3d.train.pixels import at, pick, see, with_neighbors
 from lift3d.train.runner import Runner
 
 N_ANCHORS, N_ANCHORS_A_STEP = 2000, 96  # points where the joint model's signed distances are remembered
@@ -61,22 +59,13 @@ class Instance(nn.Module):
         """The refined fields, as callables."""
         return condition(self.shape, self.material, self.code, self.open_bands)
 
-    def lights(self) -> Lights:
-        """The lights, ready to broadcast against pixels."""
-        return Lights.from_vector(self.light)[:, None]
-
     def into(self, model: LiftedGAN) -> LiftedGAN:
         """A copy of ``model`` with these fields, without gradients; it shares all other networks."""
-        refined = copy.copy(model)
-        refined._modules = dict(model._modules)
-        refined._buffers = {
-            **model._buffers,
-            "open_bands": torch.full_like(model.open_bands, self.open_bands),
-        }
-        refined.shape, refined.material = (copy.deepcopy(x) for x in (self.shape, self.material))
-        for field in (refined.shape, refined.material):
-            field.requires_grad_(False)
-        return refined
+        shape, material = (
+            copy.deepcopy(field).requires_grad_(False) for field in (self.shape, self.material)
+        )
+        bands = torch.full_like(model.open_bands, self.open_bands)
+        return sharing(model, shape=shape, material=material, open_bands=bands)
 
 
 @dataclass(frozen=True)
@@ -117,8 +106,8 @@ def new_target(
 def refine_groups(instance: Instance, config: Refinement) -> list[Group]:
     """What trains: both fields, the code, the view and the light."""
     return [
-        Group(list(instance.shape.parameters()), config.fields),
-        Group(list(instance.material.parameters()), config.material),
+        Group.of(config.fields, instance.shape),
+        Group.of(config.material, instance.material),
         Group([instance.code], config.code),
         Group([instance.view], config.view),
         Group([instance.light], config.light),
@@ -131,25 +120,22 @@ def refine_loss(instance: Instance, target: Target, config: Refinement, rng: tor
     """
     surface, size = instance.surface(), target.mask.shape[-1]
     pixels = with_neighbors(pick(target.inside, config.n_pixels // 2, rng), size, rng)
-    observed, known = at(target.colors, pixels), at(target.inside, pixels)
-    seen = _seen(instance, surface, pixels, size)
-    counts, material = known & seen.hit, seen.material
-    held = Material(*(x.detach() for x in (material.albedo, material.specular, material.shininess)))
-    factors = shading(seen.normal, seen.to_camera, held, instance.lights())
-    implied = implied_albedo(observed, factors, counts, rng)
+    observed, seen = at(target.colors, pixels), see(surface, instance.view, pixels, size)
+    counts, material = at(target.inside, pixels) & seen.hit, seen.fixed.material
+    implied = implied_albedo(observed, seen.shading(instance.light), counts, rng)
 
     def smooth(values: Float[Tensor, "b p c"], pairs: Int64[Tensor, "2 q"]) -> Float[Tensor, ""]:
         return smoothness(implied, values, pairs, config.beta)
 
-    k = torch.randint(N_ANCHORS, (N_ANCHORS_A_STEP,), generator=rng).to(pixels.device)
-    some = Anchors(*(x[:, k] for x in (target.anchors.points, target.anchors.sdf, target.anchors.seen)))
+    chosen = torch.randint(N_ANCHORS, (N_ANCHORS_A_STEP,), generator=rng).to(pixels.device)
+    anchors = target.anchors.some(chosen.expand(len(pixels), -1))
     away = [
         (now - then).square().sum(-1).mean()
         for now, then in ((instance.view, target.view), (instance.light, target.light))
     ]
     terms = {
         "shape": config.shape * shape_loss(implied),
-        "l1": losses.l1(seen.colors(instance.lights()), observed, counts[..., None]),
+        "l1": losses.l1(seen.fixed.colors(instance.light), observed, counts[..., None]),
         "near": SMOOTH * config.smooth_albedo * smooth(material.albedo, implied.near),
         "far": SMOOTH * config.smooth_far * smooth(material.albedo, implied.far),
         "specular": config.smooth_specular
@@ -157,7 +143,7 @@ def refine_loss(instance: Instance, target: Target, config: Refinement, rng: tor
         "eikonal": config.eikonal * losses.eikonal(seen.gradient),
         "outline": config.outline
         * outline_loss(surface, instance.view, target.outline, target.mask, N_OUTLINE, rng),
-        "joint": change(surface, some, config.hold_seen, config.hold_unseen),
+        "joint": change(surface, anchors, config.hold_seen, config.hold_unseen),
         "prior": config.hold_view * away[0] + config.hold_light * away[1],
     }
     return {"total": sum(terms.values()), **terms}
@@ -216,10 +202,11 @@ class Watch:
     @torch.no_grad()
     def error(self) -> float:
         """Mean absolute error of the held-out pixels' colors."""
-        seen = _seen(self.instance, self.instance.surface(), self.pixels, self.target.mask.shape[-1])
-        counts = seen.hit & at(self.target.held_out, self.pixels)
-        colors = seen.colors(self.instance.lights())
-        return losses.l1(colors, at(self.target.colors, self.pixels), counts[..., None]).item()
+        instance, target, pixels = self.instance, self.target, self.pixels
+        seen = see(instance.surface(), instance.view, pixels, target.mask.shape[-1])
+        counts = seen.hit & at(target.held_out, pixels)
+        colors = seen.colors(instance.light)
+        return losses.l1(colors, at(target.colors, pixels), counts[..., None]).item()
 
     def __call__(self, step: int) -> bool:
         """After a step: whether it is enough."""
@@ -235,31 +222,3 @@ class Watch:
         """Back to the best state."""
         state, self.instance.open_bands = self.kept
         self.instance.load_state_dict(state)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """The surface where the rays of n pixels of each image first hit it. The material is that of a fixed
-    surface: no gradient of it reaches the shape.
-    """
-
-    normal: Float[Tensor, "b n 3"]  # unit
-    gradient: Float[Tensor, "b n 3"]
-    to_camera: Float[Tensor, "b n 3"]  # unit
-    material: Material
-    hit: Bool[Tensor, "b n"]
-
-    def colors(self, lights: Lights) -> Float[Tensor, "b n 3"]:
-        """As F_m has them; the shape is fixed."""
-        return shade(self.normal.detach(), self.to_camera, self.material, lights)
-
-
-def _seen(instance: Instance, surface: Surface, pixels: Int64[Tensor, "b n"], size: int) -> Seen:
-    """What pixels show."""
-    origins, directions = pixel_rays(instance.view, pixels, size)
-    t, hit = first_hits(surface, origins, directions)
-    points = origins + t[..., None] * directions
-    _, feature, gradient = sdf_and_gradient(surface, points, create_graph=torch.is_grad_enabled())
-    normal = smooth_normal(gradient)
-    material = surface.material(points, normal.detach(), feature.detach())
-    return Seen(normal, gradient, -directions, material, hit)

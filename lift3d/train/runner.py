@@ -27,7 +27,7 @@ from lift3d.train.phase import Phase, State
 from lift3d.train.progress import LOG, PROGRESS, Progress
 from lift3d.train.ranks import ALONE, Ranks
 
-FORMAT = "lift3d.training/1"
+FORMAT = "lift3d.training/2"
 STATE, COLLECTED = "state.safetensors", "collected.safetensors"
 LOG_EVERY = 20  # steps
 CHECKPOINT_SECONDS = 300.0

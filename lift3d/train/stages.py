@@ -4,6 +4,7 @@ and E_l and the distillation of shading into E_I and the fields, and a last step
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -15,17 +16,14 @@ from lift3d.networks.perceptual import Features
 from lift3d.observer import Observer
 from lift3d.pseudo_labels.labeler import new_labeler
 from lift3d.train import align, calibrate, distill, exploit, explore, figures
-from lift3d.train.data import Photographs, PseudoLabels, Rerendered, SampleSet, label, project, rerender
+from lift3d.train.data import Images, SampleSet, label, project, rerender
 from lift3d.train.outline import N_WATCHED, require_object
-from lift3d.train.phase import Losses, Phase, State, Step
-from lift3d.train.pixels import Smoothing
+from lift3d.train.phase import Losses, Phase, State, Step, named
 from lift3d.train.ranks import ALONE, Ranks, divided_model
 from lift3d.train.runner import LOG
 
-LABELS = "pseudo_labels."  # what names of collected tensors start with: those of projections
-OWN = "own."  # and of the samples themselves
 CONSISTENCY = 1.0  # weight of what E_v and E_l see in projections, once they are calibrated
-GALLERY = "gallery."  # and what was read of images that shading is learned from
+LABELS = ("views", "lights")
 AfterStage = Callable[[LiftedGAN, int], dict[str, float]]  # scalars for the log
 
 
@@ -66,19 +64,43 @@ class Lift:
     observer: Observer
     out: Path
     keep_models: bool = True  # of every stage
-    photographs: Photographs | None = None
+    photographs: Images | None = None
     ranks: Ranks = ALONE
 
-    @property
+    @cached_property
     def divided(self) -> LiftedGAN:
         """The model for steps, which all ranks take together."""
         return divided_model(self.model, self.ranks)
 
-    @property
-    def smoothing(self) -> Smoothing:
-        """Of steps 1 and 3."""
-        s = self.schedule
-        return Smoothing(s.smooth_albedo, s.smooth_specular, self.model.config.weights.beta)
+    def clean(self, state: State) -> SampleSet:
+        """What is learned from beside re-renderings: the unlabeled samples with their pseudo-labels, or else
+        the samples.
+        """
+        if self.unlabeled is None:
+            return self.samples
+        return replace(self.unlabeled, **state.of("unlabeled"))
+
+    def rerendered(self, state: State, samples: SampleSet, **options: bool) -> dict[str, torch.Tensor]:
+        """Pseudo images of samples, as they are collected; ``options`` of ``rerender``."""
+        m, rng = self.schedule.n_rerendered, state.rng
+        made = rerender(self.model, samples, m, rng, self.observer, ranks=self.ranks, **options)
+        return named("pseudo", made.tensors())
+
+    def align_loss(self, state: State, pseudo: Images, **options: object) -> Losses:
+        """Step 2; ``options`` of ``align.align_loss``."""
+        features, rng = self.features, state.rng
+        return align.align_loss(
+            self.divided, self.samples, pseudo, features, rng, ranks=self.ranks, **options
+        )
+
+    def guard(self, title: str) -> None:
+        """Raises ``TrainingDiverged`` where the shapes of samples have vanished."""
+        require_object(self.model, self.samples.images[:N_WATCHED], title)
+
+    def draw_intrinsics(self, name: str) -> None:
+        """The pictures of what was learned, and the curves of the log."""
+        figures.intrinsics(self.model, self.samples, self.out / f"{name}-intrinsics.png")
+        figures.curves(self.out / LOG, self.out)
 
 
 def stages(
@@ -109,77 +131,87 @@ def stages(
 
 def phases(lift: Lift, stage: Stage, after_stage: AfterStage | None = None) -> list[Phase]:
     """The phases of a stage: five, after one that labels the samples where E_v and E_l know nothing yet."""
-    model, observer, m = lift.model, lift.observer, lift.schedule.n_rerendered
+    model, name, (low, rise) = lift.model, f"stage-{stage.number}", stage.open_bands
+    phase = partial(_phase, model, stage.title, stage.number)
 
     def own(state: State) -> SampleSet:
-        """The samples, with views and lights where they were labeled."""
-        if not (stage.from_prior and OWN + "views" in state.collected):
-            return lift.samples
-        labels = {name: state.collected[OWN + name] for name in ("views", "lights")}
-        return replace(lift.samples, **labels)
+        return replace(lift.samples, **state.of("own"))
 
     def labeled(state: State) -> dict[str, torch.Tensor]:
         def read() -> dict[str, torch.Tensor]:
             labeler = new_labeler(model, lift.unlabeled.images, lift.unlabeled.masks)
-            views, lights = labeler.label(lift.samples.images, lift.samples.masks)
-            return {OWN + "views": views, OWN + "lights": lights}
+            return named("own", lift.samples.labeled(labeler.label).tensors(*LABELS))
 
         return lift.ranks.first(read)
 
+    def explored(state: State) -> Step:
+        samples, s = own(state), lift.schedule
+
+        def loss(number: int) -> Losses:
+            model.open_bands.fill_(low + rise * number)
+            return explore.explore_loss(lift.divided, samples, s, state.rng, from_prior=stage.from_prior)
+
+        return loss
+
     def rerendered(state: State) -> dict[str, torch.Tensor]:
-        made = rerender(
-            model,
-            own(state),
-            m,
-            state.rng,
-            observer,
-            one_shape=stage.from_prior,
-            predict=not stage.from_prior,
-            ranks=lift.ranks,
-        )
-        return {k: v for k, v in vars(made).items() if v is not None}
+        return lift.rerendered(state, own(state), one_shape=stage.from_prior, predict=not stage.from_prior)
+
+    def aligned(state: State) -> Step:
+        pseudo = Images(**state.of("pseudo"))
+
+        def loss(number: int) -> Losses:
+            model.open_bands.fill_(low + rise * stage.n_explore)
+            if number < stage.n_latent:
+                return align.latent_loss(lift.divided, lift.unlabeled, pseudo, state.rng)
+            return lift.align_loss(state, pseudo, masked=stage.masked, consistency=stage.consistency)
+
+        return loss
 
     def projected(state: State) -> dict[str, torch.Tensor]:
-        folder = f"stage-{stage.number}"
-        made = project(model, lift.samples, _pseudo(state), observer, lift.masks, folder, lift.ranks)
-        tensors = {k: getattr(made, k) for k in ("projected", "projected_masks")}
-        if lift.unlabeled is not None:
-            tensors |= lift.ranks.first(lambda: _named(label(model, made, lift.unlabeled)))
-        return tensors
+        pseudo = Images(**state.of("pseudo"))
+        made = project(model, lift.samples, pseudo, lift.observer, lift.masks, name, lift.ranks)
+
+        def read() -> dict[str, torch.Tensor]:
+            found = zip(("projected", "unlabeled"), label(model, made, lift.unlabeled), strict=True)
+            return {k: x for kind, images in found for k, x in named(kind, images.tensors(*LABELS)).items()}
+
+        labels = {} if lift.unlabeled is None else lift.ranks.first(read)
+        return named("projected", made.tensors()) | labels
 
     def show(state: State) -> dict[str, float]:
-        path = lift.out / f"stage-{stage.number}-projections.png"
-        figures.projections(model, lift.samples, _rerendered(state), path)
+        pseudo, made = Images(**state.of("pseudo")), Images(**state.of("projected"))
+        figures.projections(lift.samples, pseudo, made, lift.out / f"{name}-projections.png")
         return {}
+
+    def exploited(state: State) -> Step:
+        made, clean = Images(**state.of("projected")), lift.clean(state)
+
+        def loss(number: int) -> Losses:
+            model.open_bands.fill_(low + rise * (stage.n_explore + number))
+            return exploit.exploit_loss(
+                lift.divided, lift.samples, made, clean, lift.schedule, lift.perceptual, state.rng,
+                mirror_shapes=stage.symmetric,
+            )  # fmt: skip
+
+        return loss
 
     def finish(state: State) -> dict[str, float]:
         """Pictures, curves, measurements and the model of the stage that has just ended."""
-        figures.intrinsics(model, lift.samples, lift.out / f"stage-{stage.number}-intrinsics.png")
-        figures.curves(lift.out / LOG, lift.out)
+        lift.draw_intrinsics(name)
         if lift.keep_models:
-            model.save(lift.out / f"model-stage-{stage.number}.safetensors")
+            model.save(lift.out / f"model-{name}.safetensors")
         return {} if after_stage is None else after_stage(model, stage.number)
-
-    def phase(kind: str, *arguments: object, **options: object) -> Phase:
-        return _phase(model, stage.title, stage.number, kind, *arguments, **options)
 
     first = [phase("label", collect=labeled)] if stage.from_prior and lift.unlabeled is not None else []
     return [
         *first,
-        phase(
-            "explore", stage.n_explore, explore.explore_groups(model, stage.from_prior),
-            lambda state: _explore(lift, stage, own(state), state),
-        ),
+        phase("explore", stage.n_explore, explore.explore_groups(model, stage.from_prior), explored),
         phase("rerender", collect=rerendered),
-        phase(
-            "align", stage.n_latent + stage.n_align, align.align_groups(model),
-            lambda state: _align(lift, stage, state),
-        ),
+        phase("align", stage.n_latent + stage.n_align, align.align_groups(model), aligned),
         phase("project", collect=projected, report=show),
         phase(
-            "exploit", stage.n_exploit, exploit.exploit_groups(model),
-            lambda state: _exploit(lift, stage, state), report=finish,
-            guard=lambda: require_object(model, lift.samples.images[:N_WATCHED], f"{stage.title}, exploit"),
+            "exploit", stage.n_exploit, exploit.exploit_groups(model), exploited, report=finish,
+            guard=lambda: lift.guard(f"{stage.title}, exploit"),
         ),
     ]  # fmt: skip
 
@@ -202,73 +234,57 @@ def after_stages(lift: Lift) -> list[Phase]:
 def calibration(lift: Lift, number: int) -> list[Phase]:
     """E_v and E_l learn from re-renderings; not the first time, of distilled shapes."""
     model, schedule = lift.model, lift.schedule
+    phase = partial(_phase, model, "calibration", number)
 
     def rerendered(state: State) -> dict[str, torch.Tensor]:
         n = calibrate.SHAPES_PER_SAMPLE * schedule.n_samples
-        made, labels = calibrate.rerender_unlabeled(
-            model,
-            lift.unlabeled,
-            n,
-            schedule.n_rerendered,
-            state.rng,
-            lift.observer,
-            lift.ranks,
-            lift.photographs,
-            distilled=number > schedule.n_stages,
-        )
-        return {k: v for k, v in vars(made).items() if v is not None} | _named(labels)
+        pseudo, clean = calibrate.rerender_unlabeled(
+            model, lift.unlabeled, n, schedule.n_rerendered, state.rng, lift.observer, lift.ranks,
+            lift.photographs, distilled=number > schedule.n_stages,
+        )  # fmt: skip
+        return named("pseudo", pseudo.tensors()) | named("unlabeled", clean.tensors(*LABELS))
 
-    def learn(state: State) -> Step:
+    def calibrated(state: State) -> Step:
         images = calibrate.clean_images(lift.unlabeled, lift.photographs)
-        made, labels = _pseudo(state), replace(_pseudo_labels(lift, state), unlabeled=images)
-        return lambda _: calibrate.calibrate_loss(lift.divided, made, labels, state.rng)
+        pseudo, clean = Images(**state.of("pseudo")), replace(images, **state.of("unlabeled"))
+        return lambda _: calibrate.calibrate_loss(lift.divided, pseudo, clean, state.rng)
 
     return [
-        _phase(model, "calibration", number, "rerender", collect=rerendered),
-        _phase(
-            model, "calibration", number, "calibrate", schedule.calibrate,
-            calibrate.calibrate_groups(model), learn,
-        ),
-    ]  # fmt: skip
+        phase("rerender", collect=rerendered),
+        phase("calibrate", schedule.calibrate, calibrate.calibrate_groups(model), calibrated),
+    ]
 
 
 def distillation(lift: Lift, number: int) -> list[Phase]:
     """E_I and the fields learn the shading of unlabeled samples, and of photographs where there are some."""
-    model = lift.model
-    sources = [s for s in (lift.unlabeled, lift.photographs) if s is not None]
+    model, phase = lift.model, partial(_phase, lift.model, "distillation", number)
+    sources = {"samples": lift.unlabeled, "photographs": lift.photographs}
+    sources = {f"gallery of {name}": images for name, images in sources.items() if images is not None}
 
     def read(state: State) -> dict[str, torch.Tensor]:
         seed = int(torch.randint(2**31, (), generator=state.rng))
 
         def each() -> dict[str, torch.Tensor]:
             found, rng = {}, torch.Generator().manual_seed(seed)
-            for i, source in enumerate(sources):
-                known = distill.read(model, source.images, source.masks, rng, lift.observer)
-                found |= {f"{GALLERY}{i}.{name}": x for name, x in known.items()}
+            for name, images in sources.items():
+                found |= named(name, distill.read(model, images.images, rng, lift.observer))
             return found
 
         return lift.ranks.first(each)
 
-    def learn(state: State) -> Step:
-        galleries = []
-        for i, source in enumerate(sources):
-            start = f"{GALLERY}{i}."
-            known = {k.removeprefix(start): x for k, x in state.collected.items() if k.startswith(start)}
-            galleries.append(distill.gallery(source.images, source.masks, known))
-        lesson = distill.Lesson(galleries)
-        return lambda _: distill.distill_loss(lift.divided, lesson, lift.perceptual, state.rng)
+    def distilled(state: State) -> Step:
+        galleries = [distill.gallery(images, state.of(name)) for name, images in sources.items()]
+        return lambda _: distill.distill_loss(lift.divided, galleries, lift.perceptual, state.rng)
 
     def show(state: State) -> dict[str, float]:
-        figures.intrinsics(model, lift.samples, lift.out / "distilled-intrinsics.png")
-        figures.curves(lift.out / LOG, lift.out)
+        lift.draw_intrinsics("distilled")
         return {}
 
     return [
-        _phase(model, "distillation", number, "read", collect=read),
-        _phase(
-            model, "distillation", number, "distill", lift.schedule.distill, distill.distill_groups(model),
-            learn, report=show,
-            guard=lambda: require_object(model, lift.samples.images[:N_WATCHED], "distillation"),
+        phase("read", collect=read),
+        phase(
+            "distill", lift.schedule.distill, distill.distill_groups(model), distilled, report=show,
+            guard=lambda: lift.guard("distillation"),
         ),
     ]  # fmt: skip
 
@@ -277,28 +293,19 @@ def realignment(lift: Lift, number: int) -> list[Phase]:
     """E_w learns step 2 again, on renders of the final fields. E_v and E_l are to be trusted by now, so what
     they see in projections counts as much as pixels and features.
     """
-    model, schedule = lift.model, lift.schedule
+    phase = partial(_phase, lift.model, "last alignment", number)
 
-    def rerendered(state: State) -> dict[str, torch.Tensor]:
-        made = rerender(
-            model, lift.samples, schedule.n_rerendered, state.rng, lift.observer,
-            one_shape=False, predict=True, ranks=lift.ranks,
-        )  # fmt: skip
-        return {k: v for k, v in vars(made).items() if v is not None}
-
-    def learn(state: State) -> Step:
-        pseudo = _pseudo(state)
-        return lambda _: align.align_loss(
-            lift.divided, lift.samples, pseudo, lift.features, state.rng,
-            masked=model.config.background is None, consistency=CONSISTENCY, ranks=lift.ranks,
-        )  # fmt: skip
+    def realigned(state: State) -> Step:
+        pseudo, masked = Images(**state.of("pseudo")), lift.model.config.background is None
+        return lambda _: lift.align_loss(state, pseudo, masked=masked, consistency=CONSISTENCY)
 
     return [
-        _phase(model, "last alignment", number, "rerender", collect=rerendered),
-        _phase(
-            model, "last alignment", number, "realign", schedule.realign, align.align_groups(model), learn,
+        phase(
+            "rerender",
+            collect=lambda state: lift.rerendered(state, lift.samples, one_shape=False, predict=True),
         ),
-    ]  # fmt: skip
+        phase("realign", lift.schedule.realign, align.align_groups(lift.model), realigned),
+    ]
 
 
 def _phase(
@@ -307,67 +314,3 @@ def _phase(
     """A phase of what is called ``title``."""
     where = {"stage": number, "phase": kind}
     return Phase(f"{title}, {kind}", kind, where, *arguments, cooldown=model.config.rates.cooldown, **options)
-
-
-def _explore(lift: Lift, stage: Stage, samples: SampleSet, state: State) -> Step:
-    near, (low, rise) = explore.near_insides(samples), stage.open_bands
-    model = lift.divided
-
-    def step(number: int) -> Losses:
-        lift.model.open_bands.fill_(low + rise * number)
-        return explore.explore_loss(
-            model, samples, near, lift.smoothing, state.rng,
-            with_code=stage.from_prior, predict=not stage.from_prior,
-        )  # fmt: skip
-
-    return step
-
-
-def _align(lift: Lift, stage: Stage, state: State) -> Step:
-    rerendered, (low, rise) = _pseudo(state), stage.open_bands
-    model = lift.divided
-
-    def step(number: int) -> Losses:
-        lift.model.open_bands.fill_(low + rise * stage.n_explore)
-        if number < stage.n_latent:
-            return align.latent_loss(model, lift.unlabeled, rerendered, state.rng)
-        return align.align_loss(
-            model, lift.samples, rerendered, lift.features, state.rng,
-            masked=stage.masked, consistency=stage.consistency, ranks=lift.ranks,
-        )  # fmt: skip
-
-    return step
-
-
-def _exploit(lift: Lift, stage: Stage, state: State) -> Step:
-    lesson = exploit.Lesson.of(lift.samples, _rerendered(state), _pseudo_labels(lift, state))
-    low, rise = stage.open_bands
-    model = lift.divided
-
-    def step(number: int) -> Losses:
-        lift.model.open_bands.fill_(low + rise * (stage.n_explore + number))
-        return exploit.exploit_loss(
-            model, lesson, lift.smoothing, lift.perceptual, state.rng, mirror_shapes=stage.symmetric
-        )
-
-    return step
-
-
-def _pseudo(state: State) -> Rerendered:
-    """Pseudo images alone: projections that were collected are those of the stage before."""
-    return Rerendered(**{k: state.collected[k] for k in ("views", "lights", "pseudo", "pseudo_masks")})
-
-
-def _pseudo_labels(lift: Lift, state: State) -> PseudoLabels | None:
-    """Those that were collected last, if any."""
-    labels = {k.removeprefix(LABELS): v for k, v in state.collected.items() if k.startswith(LABELS)}
-    return PseudoLabels(unlabeled=lift.unlabeled, **labels) if labels else None
-
-
-def _named(labels: PseudoLabels) -> dict[str, torch.Tensor]:
-    """Labels as they are collected."""
-    return {LABELS + k: v for k, v in vars(labels).items() if k != "unlabeled"}
-
-
-def _rerendered(state: State) -> Rerendered:
-    return Rerendered(**{k: v for k, v in state.collected.items() if "." not in k})

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from lift3d.masks.background import TOLERANCE, background_masks, interior
+from lift3d.masks.background import TOLERANCE, background_masks
+from lift3d.masks.morphology import interior
 from lift3d.scene.batch import stack
 from lift3d.scene.images import colors_to_images, to_bytes
 from lift3d.synthetic.render import BACKGROUND, render_head

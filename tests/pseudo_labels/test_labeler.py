@@ -10,20 +10,20 @@ from lift3d.model import LiftedGAN
 from lift3d.pseudo_labels import labeler as module
 from lift3d.pseudo_labels.labeler import new_labeler
 from lift3d.pseudo_labels.views import register
+from lift3d.train import consistency
 from lift3d.train import data as train_data
-from lift3d.train import exploit
-from lift3d.train.data import PseudoLabels, Rerendered, SampleSet, draw_samples, label
+from lift3d.train.data import Images, SampleSet, draw_samples, label
 
 
 @pytest.fixture(scope="module")
-def world() -> tuple[LiftedGAN, Rerendered, SampleSet]:
+def world() -> tuple[LiftedGAN, Images, SampleSet]:
     """A model, 4 x 3 projections of growing brightness and a unlabeled."""
     model = LiftedGAN(PRESET, tiny_gan().generator)
     images = torch.arange(12, dtype=torch.uint8).view(4, 3, 1, 1, 1).expand(4, 3, 3, 16, 16)
     masks = torch.ones(4, 3, 16, 16, dtype=torch.bool)
     views = torch.tensor(PRESET.view_prior.mean).repeat(4, 3, 1)
     lights = PRESET.light_prior.mean().repeat(4, 3, 1)
-    return model, Rerendered(views, lights, images, masks, images, masks), draw_samples(model, 6, 900)
+    return model, Images(images, masks, views, lights), draw_samples(model, 6, 900)
 
 
 def test_views_and_lights_are_the_readers(world, monkeypatch) -> None:
@@ -37,11 +37,11 @@ def test_views_and_lights_are_the_readers(world, monkeypatch) -> None:
             return value * torch.eye(6)[1], value * torch.eye(5)[2]
 
     monkeypatch.setattr(train_data, "new_labeler", lambda *args: Bright())
-    found = label(model, data, unlabeled)
+    found, clean = label(model, data, unlabeled)
     bright = unlabeled.images.float().mean((1, 2, 3))
     assert torch.equal(found.views[..., 1], torch.arange(12.0).view(4, 3))
-    assert torch.equal(found.unlabeled_views[:, 1], bright)
-    assert torch.equal(found.unlabeled_lights[:, 2], bright)
+    assert torch.equal(clean.views[:, 1], bright)
+    assert torch.equal(clean.lights[:, 2], bright)
     assert torch.equal(found.lights[..., 2], torch.arange(12.0).view(4, 3))
 
 
@@ -71,12 +71,15 @@ def test_half_of_the_images_that_teach_views_are_the_pools(world, monkeypatch) -
     model, data, unlabeled = world
     n = model.config.batch.n_view_light
     constant = lambda *shape: torch.tensor(shape[-1]).expand(*shape[:-1], -1)  # noqa: E731
-    pseudo_labels = PseudoLabels(
-        constant(4, 3, (0.0, 0.2, 0.0, 0.0, 0.0, 0.0)),
-        constant(4, 3, (0.4, 0.6, 0.3, 0.0, 0.0)),
+    read = replace(
+        data,
+        views=constant(4, 3, (0.0, 0.2, 0.0, 0.0, 0.0, 0.0)),
+        lights=constant(4, 3, (0.4, 0.6, 0.3, 0.0, 0.0)),
+    )
+    clean = replace(
         unlabeled,
-        constant(6, (0.1, 0.0, 0.0, 0.0, 0.0, 0.0)),
-        constant(6, (0.4, 0.6, 0.7, 0.0, 0.0)),
+        views=constant(6, (0.1, 0.0, 0.0, 0.0, 0.0, 0.0)),
+        lights=constant(6, (0.4, 0.6, 0.7, 0.0, 0.0)),
     )
     seen = {}
 
@@ -84,15 +87,15 @@ def test_half_of_the_images_that_teach_views_are_the_pools(world, monkeypatch) -
         seen.update(view=view_target, light=light_target)
         return view.sum() * 0
 
-    monkeypatch.setattr(exploit.losses, "view_light", record)
+    monkeypatch.setattr(consistency.losses, "view_light", record)
 
-    def known(pseudo_labels):
-        exploit.view_light_loss(model, data, pseudo_labels, torch.Generator().manual_seed(5))
+    def known(projected, clean):
+        consistency.view_light_loss(model, projected, clean, torch.Generator().manual_seed(5))
         return model.view_encoder.from_tanh(seen["view"]), model.light_encoder.from_tanh(seen["light"])
 
-    view, light = known(None)
+    view, light = known(data, unlabeled)
     assert (view - data.views[0, 0]).abs().max() < 1e-5  # as sampled, all alike
-    view, light = known(pseudo_labels)
+    view, light = known(read, clean)
     assert len(view) == n
     assert (view[: n // 2, 0] - 0.1).abs().max() < 1e-5
     assert (light[: n // 2, 2].abs() - 0.7).abs().max() < 1e-5  # mirrored images are lit from the other side

@@ -20,7 +20,7 @@ from lift3d.scene.mesh import Mesh
 from lift3d.scene.surface_mesh import project_to_surface
 from lift3d.train.align import latent_loss
 from lift3d.train.data import (
-    Rerendered,
+    Images,
     SampleSet,
     draw_samples,
     own_view_and_light,
@@ -143,9 +143,9 @@ def test_rerendering_with_detail_shows_the_sample(model: LiftedGAN) -> None:
         other.config = replace(at_home, transfer_residual=carry)
         rng = torch.Generator().manual_seed(0)
         again = rerender(other, samples, 1, rng, SilentObserver(), one_shape=True, predict=False)
-        assert again.pseudo_masks.any()
-        seen = again.pseudo_masks[:, 0, None].expand_as(samples.images)
-        difference = to_float(again.pseudo[:, 0]) - to_float(samples.images)
+        assert again.masks.any()
+        seen = again.masks[:, 0, None].expand_as(samples.images)
+        difference = to_float(again.images[:, 0]) - to_float(samples.images)
         errors.append(difference.abs()[seen].mean())
     assert errors[0] < 0.6 * errors[1]
 
@@ -162,7 +162,7 @@ def test_own_view_and_light_are_the_prior_means_at_first(model: LiftedGAN) -> No
     assert torch.equal(view, model.view_encoder(images)) and torch.equal(light, model.light_encoder(images))
 
 
-def stage_data(model: LiftedGAN, samples: SampleSet) -> Rerendered:
+def stage_data(model: LiftedGAN, samples: SampleSet) -> Images:
     return rerender(
         model, samples, 2, torch.Generator().manual_seed(1), SilentObserver(), one_shape=True, predict=False
     )
@@ -197,7 +197,7 @@ def test_inversion_shows_the_second_sample_cut_out_and_the_first_as_it_is(
     latent_loss(model, unlabeled, data, torch.Generator().manual_seed(3))
     a, b = torch.randint(32, (2, len(seen["images"])), generator=torch.Generator().manual_seed(3))
     assert torch.equal(seen["originals"], to_float(unlabeled.images[a]))
-    shapes = data.pseudo_masks.flatten(0, 1)
+    shapes = data.masks.flatten(0, 1)
     for cut, whole, inside in zip(
         seen["images"], to_float(unlabeled.images[b]), unlabeled.masks[b], strict=True
     ):

@@ -22,7 +22,7 @@ from lift3d.scene.lights import Lights
 from lift3d.scene.shading import Material, shade
 from lift3d.train import distill
 from lift3d.train.calibrate import clean_images
-from lift3d.train.data import Photographs, draw_samples, open_photographs
+from lift3d.train.data import Images, draw_samples, open_photographs
 from lift3d.train.joint import pretrain
 
 SIZE = PRESET.size
@@ -45,11 +45,10 @@ class Distance(torch.nn.Module):
 
 
 @pytest.fixture(scope="module")
-def lesson(model) -> distill.Lesson:
+def gallery(model) -> distill.Gallery:
     samples = draw_samples(model, 6, 0)
     rng = torch.Generator().manual_seed(0)
-    known = distill.read(model, samples.images, samples.masks, rng, SilentObserver())
-    return distill.Lesson([distill.gallery(samples.images, samples.masks, known)])
+    return distill.gallery(samples, distill.read(model, samples.images, rng, SilentObserver()))
 
 
 def shaded(light: torch.Tensor, specular: float = 0.0) -> tuple:
@@ -86,9 +85,8 @@ def test_the_true_light_is_a_fixed_point_with_highlights():
     torch.testing.assert_close(found, LIGHT, atol=1e-4, rtol=0)
 
 
-def test_mirrored_images_keep_their_labels(model, lesson):
-    gallery = lesson.galleries[0]
-    batch = lesson.draw(40, torch.Generator().manual_seed(2), model.device)
+def test_mirrored_images_keep_their_labels(model, gallery):
+    batch = distill.draw([gallery], 40, torch.Generator().manual_seed(2), model.device)
     flips = 0
     for image, mask, inside, outline, view, light, points, sdf in zip(
         batch.images, batch.masks, batch.inside, batch.outline, batch.views, batch.lights,
@@ -98,9 +96,9 @@ def test_mirrored_images_keep_their_labels(model, lesson):
         flip = view[1] != gallery.views[i, 1]
         flips += int(flip)
         turn = (lambda x: x.flip(-1)) if flip else (lambda x: x)
-        assert torch.equal(image, turn(gallery.images[i].float() / 127.5 - 1))
-        assert torch.equal(mask, turn(gallery.masks[i])) and torch.equal(inside, turn(lesson.inside[0][i]))
-        assert torch.equal(outline, turn(lesson.outline[0][i]))
+        assert torch.equal(image, turn(gallery.images[i]))
+        assert torch.equal(mask, turn(gallery.masks[i])) and torch.equal(inside, turn(gallery.inside[i]))
+        assert torch.equal(outline, turn(gallery.outline[i]))
         assert torch.equal(view, mirrored(gallery.views[i]) if flip else gallery.views[i])
         assert light[2] == (-gallery.lights[i, 2] if flip else gallery.lights[i, 2])
         k = (gallery.anchors.sdf[i][:, None] == sdf).int().argmax(0)
@@ -109,13 +107,13 @@ def test_mirrored_images_keep_their_labels(model, lesson):
     assert 10 < flips < 30
 
 
-def test_shape_learns_from_shading_and_material_from_colors(model, lesson):
+def test_shape_learns_from_shading_and_material_from_colors(model, gallery):
     def trained(term: str) -> tuple[bool, bool, bool]:
         """Whether F_s, F_m and E_I get a gradient from a term."""
         parts = model.shape, model.material, model.image_encoder
         for part in parts:
             part.requires_grad_(True)
-        losses = distill.distill_loss(model, lesson, Distance(), torch.Generator().manual_seed(3))
+        losses = distill.distill_loss(model, [gallery], Distance(), torch.Generator().manual_seed(3))
         losses[term].backward()
         found = []
         for part in parts:
@@ -130,8 +128,8 @@ def test_shape_learns_from_shading_and_material_from_colors(model, lesson):
         assert trained(term)[:2] == (False, True), term
 
 
-def test_nothing_has_changed_at_first(model, lesson):
-    found = distill.distill_loss(model, lesson, Distance(), torch.Generator().manual_seed(4))
+def test_nothing_has_changed_at_first(model, gallery):
+    found = distill.distill_loss(model, [gallery], Distance(), torch.Generator().manual_seed(4))
     assert found["joint"] < 1e-6
     assert found["total"].item() == pytest.approx(sum(v.item() for k, v in found.items() if k != "total"))
 
@@ -163,7 +161,7 @@ def test_photographs_of_a_folder_or_an_array(tmp_path):
 def test_encoders_learn_from_as_many_photographs_as_samples(model, n, expected):
     samples = draw_samples(model, 6, 0)
     images = torch.arange(n, dtype=torch.uint8)[:, None, None, None].expand(n, 3, SIZE, SIZE)
-    photographs = Photographs(images, images[:, 0] > 0)
+    photographs = Images(images, images[:, 0] > 0)
     found = clean_images(samples, photographs)
     assert torch.equal(found.images[:6], samples.images) and torch.equal(found.masks[:6], samples.masks)
     assert found.images[6:, 0, 0, 0].tolist() == expected and len(found.masks) == 6 + len(expected)

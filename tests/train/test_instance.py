@@ -21,7 +21,7 @@ from lift3d.instance import Instances, load
 from lift3d.model import LiftedGAN
 from lift3d.train import align, exploit, explore
 from lift3d.train import instance as module
-from lift3d.train.data import one_sample
+from lift3d.train.data import samples_of
 from lift3d.train.instance import finetune, refine_sample
 from lift3d.train.runner import Runner
 
@@ -159,7 +159,7 @@ def test_fine_tuning_ends_with_the_refinement_of_its_image(
     plain.config = replace(TOY, refine=replace(TOY.refine, after_finetuning=False))
     stages = finetune(plain, tiny_gan(), tmp_path / "stages", 7)
     sample = stages.sample([0])
-    masks = one_sample(stages, sample.w[0], 7).masks
+    masks = samples_of(stages, sample.w, torch.tensor([7])).masks
     refined = refine_sample(stages, sample, masks, TOY.refine, seed=7)
     assert torch.equal(refined.samples.light, found.samples.light)
     assert not torch.equal(stages.samples.light, found.samples.light)

@@ -6,21 +6,24 @@ import pytest
 import torch
 from tiny_gan import PRESET, tiny_gan
 
+from lift3d.masks.morphology import near
 from lift3d.model import LiftedGAN
 from lift3d.renderers import MeshRenderer
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.lights import Lights
-from lift3d.train import exploit
-from lift3d.train.data import PseudoLabels, Rerendered, SampleSet
-from lift3d.train.exploit import Lesson
-from lift3d.train.pixels import FAR, Rays, Smoothing, draw_rays, near, shade_hits
+from lift3d.train import consistency, exploit
+from lift3d.train.data import Images, SampleSet
+from lift3d.train.pixels import FAR, Pixels, draw_pixels, see
 
 SIZE, COUNT = PRESET.size, 3
-SMOOTHING = Smoothing(0.2, 0.1, 3e-5)
 
 
-def rays_of(model: LiftedGAN, images: torch.Tensor, masks: torch.Tensor, *rest: object) -> Rays:
-    return draw_rays(model, images, masks, near(masks), *rest)
+def pixels_of(model: LiftedGAN, images: torch.Tensor, masks: torch.Tensor, *rest: object) -> Pixels:
+    return draw_pixels(model, images, masks, near(masks), *rest)
+
+
+def x_y(pixels: Pixels) -> tuple[torch.Tensor, torch.Tensor]:
+    return pixels.numbers % SIZE, pixels.numbers // SIZE
 
 
 @pytest.fixture(scope="module")
@@ -43,23 +46,23 @@ def masks() -> torch.Tensor:
 
 
 def test_rays_know_the_color_and_the_mask_of_their_pixel(model, images, masks):
-    rays = rays_of(model, images, masks, 600, False, torch.Generator().manual_seed(2))
-    assert rays.position.shape == (COUNT, 200, 2) and rays.patch == 0
-    x, y = (rays.position - 0.5).long().unbind(-1)
+    pixels = pixels_of(model, images, masks, 600, False, torch.Generator().manual_seed(2))
+    assert pixels.numbers.shape == (COUNT, 200) and pixels.patch == 0
+    x, y = x_y(pixels)
     for i in range(COUNT):
-        torch.testing.assert_close(rays.target[i], (images[i][:, y[i], x[i]].T + 1) / 2)
-        assert torch.equal(rays.mask[i], masks[i][y[i], x[i]])
+        torch.testing.assert_close(pixels.colors[i], (images[i][:, y[i], x[i]].T + 1) / 2)
+        assert torch.equal(pixels.mask[i], masks[i][y[i], x[i]])
 
 
 def test_rays_are_rarely_far_from_the_object(model, images, masks):
-    rays = rays_of(model, images, masks, 30_000, False, torch.Generator().manual_seed(3))
-    x, y = (rays.position - 0.5).long().unbind(-1)
+    pixels = pixels_of(model, images, masks, 30_000, False, torch.Generator().manual_seed(3))
+    x, y = x_y(pixels)
     near = (x >= 8) & (x <= 13) & (y >= 1) & (y <= 6)  # one pixel, a sixteenth of the size, around the mask
     expected = 36 / (36 + (SIZE**2 - 36) * FAR)
     assert near.float().mean().item() == pytest.approx(expected, abs=0.02)
     everywhere = torch.ones_like(masks)  # without masks, every pixel is as good as another
-    rays = rays_of(model, images, everywhere, 30_000, False, torch.Generator().manual_seed(3))
-    assert rays.position.mean().item() == pytest.approx(SIZE / 2, abs=0.1)
+    pixels = pixels_of(model, images, everywhere, 30_000, False, torch.Generator().manual_seed(3))
+    assert torch.cat(x_y(pixels)).float().mean().item() == pytest.approx(SIZE / 2 - 0.5, abs=0.1)
 
 
 def test_near_is_the_mask_grown_by_a_sixteenth_of_the_side() -> None:
@@ -75,11 +78,11 @@ def test_near_is_the_mask_grown_by_a_sixteenth_of_the_side() -> None:
 def test_patches_are_squares_inside_the_image(images, masks):
     model = LiftedGAN(replace(PRESET, batch=replace(PRESET.batch, patch=5)), tiny_gan().generator)
     for seed in range(20):
-        rays = rays_of(model, images, masks, 75, True, torch.Generator().manual_seed(seed))
-        grid = rays.position.view(COUNT, 5, 5, 2) - 0.5
-        assert rays.patch == 5 and 0 <= grid.min() and grid.max() <= SIZE - 1
-        assert torch.equal(grid[:, :, 1:, 0] - grid[:, :, :-1, 0], torch.ones(COUNT, 5, 4))
-        assert torch.equal(grid[:, 1:, :, 1] - grid[:, :-1, :, 1], torch.ones(COUNT, 4, 5))
+        pixels = pixels_of(model, images, masks, 75, True, torch.Generator().manual_seed(seed))
+        grid = torch.stack(x_y(pixels), -1).view(COUNT, 5, 5, 2)
+        assert pixels.patch == 5 and 0 <= grid.min() and grid.max() <= SIZE - 1
+        assert torch.equal(grid[:, :, 1:, 0] - grid[:, :, :-1, 0], torch.ones(COUNT, 5, 4, dtype=torch.int64))
+        assert torch.equal(grid[:, 1:, :, 1] - grid[:, :-1, :, 1], torch.ones(COUNT, 4, 5, dtype=torch.int64))
 
 
 class Distance(torch.nn.Module):
@@ -102,36 +105,42 @@ def test_step_3_looks_at_own_images_as_often_as_it_should(monkeypatch, p_origina
     model = LiftedGAN(config, tiny_gan().generator)
     gray = lambda *shape, value: torch.full((*shape, 3, SIZE, SIZE), value, dtype=torch.uint8)  # noqa: E731
     shape = (2, 2, SIZE, SIZE)
-    samples = SampleSet(torch.zeros(2, 16), gray(2, value=0), torch.ones(2, SIZE, SIZE, dtype=torch.bool))
+
+    def drawn(n, value):
+        masks = torch.ones(n, SIZE, SIZE, dtype=torch.bool)
+        return SampleSet(gray(n, value=value), masks, w=torch.zeros(n, 16), seeds=torch.arange(n))
+
+    samples = drawn(2, 0)
     masks = torch.ones(shape, dtype=torch.bool)
     white = gray(2, 2, value=255)
-    rerendered = Rerendered(torch.zeros(2, 2, 6), torch.zeros(2, 2, 5), white, masks, white, masks)
+    projected = Images(white, masks, torch.zeros(2, 2, 6), torch.zeros(2, 2, 5))
 
     def stop(model, images, *rest):
         raise Seen(images)
 
     monkeypatch.setattr(exploit, "draw", lambda *args: (400, False))
-    monkeypatch.setattr(exploit, "draw_rays", stop)
+    monkeypatch.setattr(exploit, "draw_pixels", stop)
     with pytest.raises(Seen) as caught:
         exploit.exploit_loss(
             model,
-            Lesson.of(samples, rerendered),
-            SMOOTHING,
+            samples,
+            projected,
+            samples,
+            PRESET.joint,
             torch.nn.Identity(),
             torch.Generator().manual_seed(4),
             mirror_shapes=False,
         )
     share = (caught.value.args[0][:, 0, 0, 0] < 0).float().mean().item()
     assert low <= share <= high
-    unlabeled = SampleSet(torch.zeros(5, 16), gray(5, value=60), torch.ones(5, SIZE, SIZE, dtype=torch.bool))
-    pseudo_labels = PseudoLabels(
-        rerendered.views, rerendered.lights, unlabeled, torch.zeros(5, 6), torch.zeros(5, 5)
-    )
+    unlabeled = replace(drawn(5, 60), views=torch.zeros(5, 6), lights=torch.zeros(5, 5))
     with pytest.raises(Seen) as caught:
         exploit.exploit_loss(
             model,
-            Lesson.of(samples, rerendered, pseudo_labels),
-            SMOOTHING,
+            samples,
+            projected,
+            unlabeled,
+            PRESET.joint,
             torch.nn.Identity(),
             torch.Generator().manual_seed(4),
             mirror_shapes=False,
@@ -152,14 +161,14 @@ def test_jitter_moves_and_stretches_and_continues_the_background():
     rng = torch.Generator().manual_seed(0)
     image = torch.ones(200, 3, 32, 32)
     image[:, :, 12:20, 12:20] = -1.0
-    moved = exploit.jittered(image, 0.2, rng)
+    moved = consistency.jittered(image, 0.2, rng)
     assert (moved[:, :, 0] - 1).abs().max() < 1e-5  # the edge, wherever it went
     dark = (1 - moved[:, 0]) / 2
     area = dark.sum((1, 2))
     assert 1.3 * 64 < area.max() < 64 / 0.8**2 + 1 and 64 / 1.2**2 - 1 < area.min() < 0.8 * 64
     across = (dark.sum(1) * (torch.arange(32) + 0.5)).sum(1) / area - 16
     assert 1.0 < across.abs().max() < 0.2 / 2 * 16 / 0.8 + 0.5
-    torch.testing.assert_close(exploit.jittered(image, 0.0, rng), image, atol=1e-4, rtol=0)
+    torch.testing.assert_close(consistency.jittered(image, 0.0, rng), image, atol=1e-4, rtol=0)
 
 
 def test_pixels_of_one_point_show_what_a_mesh_shows_and_teach_the_shape_its_normals(images, masks):
@@ -170,9 +179,10 @@ def test_pixels_of_one_point_show_what_a_mesh_shows_and_teach_the_shape_its_norm
         code = model.image_encoder(images)
     view = torch.tensor([[0.1, -0.4, 0.05, 0.0, 0.0, 0.0]]).repeat(COUNT, 1)
     light = torch.tensor([[0.4, 0.6, 0.5, -0.3, 0.0]]).repeat(COUNT, 1)
-    rays = rays_of(model, images, masks | True, 150, False, torch.Generator().manual_seed(5))
-    color, _, hit = shade_hits(model, model.surface(code), view, light, rays)
-    x, y = (rays.position - 0.5).long().unbind(-1)
+    pixels = pixels_of(model, images, masks | True, 150, False, torch.Generator().manual_seed(5))
+    seen = see(model.surface(code), view, pixels.numbers, SIZE)
+    color, hit = seen.colors(light), seen.hit
+    x, y = x_y(pixels)
     for i in range(COUNT):
         with torch.no_grad():
             drawn = model.render(
@@ -189,9 +199,13 @@ def test_pixels_of_one_point_show_what_a_mesh_shows_and_teach_the_shape_its_norm
     color[hit].sum().backward()
     assert model.shape.head.weight.grad.abs().max() > 0
     model.shape.zero_grad()
-    color, _, hit = shade_hits(model, model.surface(code), view, light, rays, fixed_shape=True)
-    color[hit].sum().backward()
-    assert not any(p.grad.any() for p in model.shape.parameters() if p.grad is not None)
+    for seen in (
+        see(model.surface(code), view, pixels.numbers, SIZE).fixed,
+        see(model.surface(code), view, pixels.numbers, SIZE, create_graph=False),
+    ):
+        torch.testing.assert_close(seen.colors(light), color)
+        seen.colors(light)[hit].sum().backward()
+        assert not any(p.grad.any() for p in model.shape.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize(
@@ -204,13 +218,15 @@ def test_step_3_shades_such_pixels_where_it_looks_at_random_ones(
     model = LiftedGAN(config, tiny_gan().generator).requires_grad_(True)
     gray = torch.full((2, 2, 3, SIZE, SIZE), 90, dtype=torch.uint8)
     masks = torch.ones(2, 2, SIZE, SIZE, dtype=torch.bool)
-    samples = SampleSet(torch.zeros(2, 16), gray[:, 0], masks[:, 0])
-    rerendered = Rerendered(torch.zeros(2, 2, 6), torch.zeros(2, 2, 5), gray, masks, gray, masks)
+    samples = SampleSet(gray[:, 0], masks[:, 0], w=torch.zeros(2, 16), seeds=torch.arange(2))
+    projected = Images(gray, masks, torch.zeros(2, 2, 6), torch.zeros(2, 2, 5))
     monkeypatch.setattr(exploit, "draw", lambda *args: (2, is_patch))
     terms = exploit.exploit_loss(
         model,
-        Lesson.of(samples, rerendered),
-        SMOOTHING,
+        samples,
+        projected,
+        samples,
+        PRESET.joint,
         Distance(),
         torch.Generator().manual_seed(4),
         mirror_shapes=False,

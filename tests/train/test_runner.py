@@ -305,7 +305,7 @@ def test_refuses_other_settings_and_files(tmp_path: Path) -> None:
         Toy(tmp_path, settings={"seed": 1, "distance": "b"}).run(resume=True)
     about, tensors = module.read_tensors(tmp_path / STATE)
     module.write_tensors(tmp_path / STATE, tensors, about | {"format": "other"})
-    with pytest.raises(CheckpointError, match="has format 'other', expected 'lift3d.training/1'"):
+    with pytest.raises(CheckpointError, match="has format 'other', expected 'lift3d.training/2'"):
         Toy(tmp_path).run(resume=True)
     module.write_tensors(tmp_path / STATE, tensors | {"model.bias": torch.tensor([0.0, torch.inf])}, about)
     with pytest.raises(CorruptFile, match="bias holds values that are not finite"):
