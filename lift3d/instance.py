@@ -8,7 +8,7 @@ E_l are left out, as the code, view and light of the instance are there.
 
 import copy
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -54,9 +54,8 @@ class Instances(LiftedGAN):
         if truncation not in (None, self.config.truncation):
             raise ConfigError(f"truncation is {truncation}, but instances are what they are; leave it out")
         seeds = torch.tensor(seed_list(seeds))
-        index = seeds % len(self.members)
-        picked = {f.name: getattr(self.samples, f.name)[index].to(self.device) for f in fields(Samples)}
-        return Samples(**picked | {"seed": seeds.to(self.device)})
+        picked = self.samples[seeds % len(self.members)]
+        return replace(picked, seed=seeds).to(self.device)
 
     def lift(
         self,

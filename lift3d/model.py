@@ -145,13 +145,16 @@ class LiftedGAN(nn.Module):
         """
         _require_length("w", w, len(self.generator.w_avg))
         w = w.to(self.generator.w_avg)
-        image = self.images(w)
+        return self._samples(self.images(w), w, z, seeds)
+
+    def _samples(
+        self, images: Tensor, w: Tensor, z: Tensor | None = None, seeds: Sequence[int] | None = None
+    ) -> Samples:
+        """What the encoders say of images of latents."""
         z = w.new_zeros(len(w), self.generator.z_dim) if z is None else z.to(w)
-        seed = torch.tensor(
-            [-1] * len(w) if seeds is None else [int(s) for s in seeds], dtype=torch.int64, device=w.device
-        )
-        code, view, light = self.encode(image)
-        return Samples(seed, z, w, code, image, view, light)
+        seed = torch.tensor([-1] * len(w) if seeds is None else list(map(int, seeds)), dtype=torch.int64)
+        code, view, light = self.encode(images)
+        return Samples(seed.to(w.device), z, w, code, images, view, light)
 
     def encode(
         self, images: Float[Tensor, "n 3 h h"]
@@ -168,10 +171,7 @@ class LiftedGAN(nn.Module):
         """
         images = resize(images.to(self.device), self.config.size)
         mean = self.generator.w_avg.expand(len(images), -1)
-        w = mean + self.offset(images, self.images(mean[:1]).expand_as(images))
-        code, view, light = self.encode(images)
-        seed = torch.full((len(images),), -1, device=self.device)
-        return Samples(seed, w.new_zeros(len(w), self.generator.z_dim), w, code, images, view, light)
+        return self._samples(images, mean + self.offset(images, self.images(mean[:1]).expand_as(images)))
 
     def interpolate(self, w_a: Float[Tensor, " w"], w_b: Float[Tensor, " w"], n: int) -> Samples:
         """n >= 2 samples on the straight way in W from w_a to w_b, both included."""

@@ -154,8 +154,9 @@ def kind_of(model: LiftedGAN, n: int = N_SAMPLES) -> Kind:
     """Measured on the model's samples."""
     samples = model.sample(range(STREAMS["photographs"].start, STREAMS["photographs"].start + n))
     images = to_bytes(samples.image).cpu()
-    masks = mask_source(model.config)(images, [str(i) for i in range(n)]) if _has_masks(model) else None
-    masks = torch.ones_like(images[:, 0], dtype=torch.bool) if masks is None else masks
+    masks = torch.ones_like(images[:, 0], dtype=torch.bool)
+    if model.config.masks in ("background", "auto"):
+        masks = mask_source(model.config)(images, [str(i) for i in range(n)])
     size = images.shape[-1]
     objects = torch.tensor([_extent(m.numpy()) for m in masks]) / size
     large = [cropped(image.permute(1, 2, 0).numpy(), (0, 0, size), SEGMENTED) for image in images]
@@ -188,10 +189,6 @@ def find_face(picture: UInt8[np.ndarray, "h w 3"]) -> Frame | None:
     best = max(found, key=lambda f: f["width"])
     x, y = best["c"] + best["width"] / 2, best["r"] + best["height"] / 2
     return x / scale, y / scale, best["width"] / scale
-
-
-def _has_masks(model: LiftedGAN) -> bool:
-    return model.config.masks in ("background", "auto")
 
 
 def _extent(mask: Bool[np.ndarray, "h w"]) -> Frame:

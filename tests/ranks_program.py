@@ -14,6 +14,7 @@ from lift3d.masks.sources import mask_source
 from lift3d.model import LiftedGAN
 from lift3d.observer import SilentObserver
 from lift3d.train import align, calibrate, distill, exploit, explore
+from lift3d.train.consistency import view_light_loss
 from lift3d.train.data import draw_samples, label, project, rerender
 from lift3d.train.features import compare as compare_images
 from lift3d.train.joint import pretrain
@@ -60,7 +61,7 @@ def losses(model: LiftedGAN, ranks: Ranks) -> dict[str, tuple]:
             groups,
         ),
         "calibrate": (
-            lambda g: calibrate.calibrate_loss(steps, made, clean, g),
+            lambda g: {"total": view_light_loss(steps, made, clean, g)},
             calibrate.calibrate_groups(model),
         ),
         "distill": (

@@ -83,8 +83,8 @@ def test_nothing_reflects_specularly(lift) -> None:
 
 def test_projections_are_what_was_rendered(lift) -> None:
     _, collected = lift("no projections")
-    assert torch.equal(collected["projected"], collected["pseudo"])
-    assert torch.equal(collected["projected_masks"], collected["pseudo_masks"])
+    assert torch.equal(collected["projected.images"], collected["pseudo.images"])
+    assert torch.equal(collected["projected.masks"], collected["pseudo.masks"])
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ def test_labels_are_requested_or_predicted(lift, name: str, kind: str, other: st
     mean = torch.as_tensor(prior() if callable(prior) else prior)
     assert torch.equal(collected[f"own.{kind}"], mean.expand(4, -1))
     assert collected[f"own.{other}"].std(0).max() > 0
-    assert torch.equal(collected[f"pseudo_labels.{kind}"], collected[kind])
-    assert not torch.equal(collected[f"pseudo_labels.{other}"], collected[other])
+    assert torch.equal(collected[f"projected.{kind}"], collected[f"pseudo.{kind}"])
+    assert not torch.equal(collected[f"projected.{other}"], collected[f"pseudo.{other}"])
 
 
 def test_labels_of_clean_samples_are_predicted() -> None:

@@ -10,11 +10,13 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from lift3d.losses import chromaticity
 from lift3d.masks.morphology import interior
-from lift3d.render.rasterize import get_rasterizer, interpolate
+from lift3d.render.mesh import prepare
+from lift3d.render.rasterize import interpolate
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.geometry import normalize
-from lift3d.scene.lights import LightPrior
+from lift3d.scene.lights import LightPrior, Lights
 from lift3d.scene.mesh import Mesh
 
 GRID = (11, 9, 5)  # values of l_x, l_y and k_d / k_a
@@ -35,10 +37,9 @@ def find_lights(
     """The light (k_a, k_d, l_x, l_y, k_n) of each image, within the prior's range."""
     device = images.device
     normals, faces = (torch.from_numpy(x).to(device) for x in (mesh.normals, mesh.faces))
-    scene = get_rasterizer("auto", device).prepare(torch.from_numpy(mesh.vertices).to(device), faces)
-    lights = light_grid(prior).to(normals)
-    direction = normalize(torch.cat((lights[:, 2:4], torch.ones_like(lights[:, :1])), 1))
-    ratio = (lights[:, 1] / lights[:, 0])[:, None]
+    scene, lights = prepare(mesh, device), light_grid(prior).to(normals)
+    lamps = Lights.from_vector(lights)
+    ratio = (lamps.diffuse / lamps.ambient)[:, None]
     rng = torch.Generator().manual_seed(0)
     found = []
     for image, mask, view in zip(images.split(CHUNK), masks.split(CHUNK), views.split(CHUNK)):
@@ -50,10 +51,10 @@ def find_lights(
         rgb = (image.float() / 255).flatten(2).gather(2, chosen[:, None].expand(-1, 3, -1)).mT
         normal = normalize(interpolate(normals, faces, fragments)).flatten(1, 2)
         normal = normal.gather(1, chosen[..., None].expand(-1, -1, 3))
-        chroma = rgb / (rgb.sum(-1, keepdim=True) + 0.05)
+        chroma = chromaticity(rgb)
         alike = torch.exp(-torch.cdist(chroma, chroma).square() / SAME)
         alike = alike * weight[:, None] * weight[:, :, None]
-        shading = torch.log1p(ratio * (direction @ normal.mT).clamp_min(0.0))
+        shading = torch.log1p(ratio * (lamps.direction @ normal.mT).clamp_min(0.0))
         left = rgb.mean(-1).clamp_min(DARKEST).log()[:, None] - shading  # unexplained: b lights pixels
         cost = (left.square() * alike.sum(1)[:, None]).sum(-1) - ((left @ alike) * left).sum(-1)
         found.append(lights[cost.argmin(1)])

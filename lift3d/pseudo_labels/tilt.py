@@ -8,7 +8,7 @@ E_v's errors over what the normals tell, as measured on heads of known views (do
 not corrected: symmetry settles it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -36,7 +36,11 @@ def tilts(surface: SurfaceOf, mesh: Mesh, codes: Float[Tensor, "n c"]) -> Float[
     front = torch.from_numpy(mesh.normals[:, 2] > FRONT).nonzero()[:, 0]
     front = front[:: -(-len(front) // N_POINTS)]
     points = torch.from_numpy(mesh.vertices)[front].to(codes)
-    normals = torch.cat(list(_normals(surface, codes, points)))
+    gradients = [
+        sdf_and_gradient(surface(part), points.expand(len(part), -1, -1), create_graph=False)[2]
+        for part in codes.split(CHUNK)
+    ]
+    normals = smooth_normal(torch.cat(gradients))
     mean = normalize(normals.mean(0))
     axes = torch.eye(3).to(codes)
     turned = torch.stack([torch.cross(axis.expand_as(mean), mean, dim=-1) for axis in axes], -1)
@@ -44,14 +48,6 @@ def tilts(surface: SurfaceOf, mesh: Mesh, codes: Float[Tensor, "n c"]) -> Float[
     right = torch.einsum("pki,npk->in", turned, normals - mean)
     found = torch.linalg.solve(matrix, right).T
     return (found - found.mean(0)) * found.new_tensor(GAIN)
-
-
-def _normals(
-    surface: SurfaceOf, codes: Float[Tensor, "n c"], points: Float[Tensor, "p 3"]
-) -> Iterator[Float[Tensor, "k p 3"]]:
-    for part in codes.split(CHUNK):
-        where = points.expand(len(part), -1, -1)
-        yield smooth_normal(sdf_and_gradient(surface(part), where, create_graph=False)[2]).detach()
 
 
 def upright(

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from lift3d.render.rasterize import Fragments, get_rasterizer, interpolate
+from lift3d.render.mesh import prepare
+from lift3d.render.rasterize import Fragments, interpolate
 from lift3d.scene.cameras import Cameras, ViewPrior, mirrored, placed
 from lift3d.scene.geometry import visibility
 from lift3d.scene.mesh import Mesh
@@ -123,14 +124,9 @@ def register(
     ``STRETCH`` allows."""
     views, shape = view_grid(prior)
     looks, inside = features(images, masks)
-    scene = get_rasterizer("auto", images.device).prepare(
-        torch.from_numpy(mesh.vertices).to(looks), torch.from_numpy(mesh.faces).to(images.device)
-    )
-    views = views.to(looks)
-    fragments = [
-        scene.fragments(Cameras.from_view(placed(v, prior.pivot)), looks.shape[-1])
-        for v in views.split(CHUNK)
-    ]
+    scene, views = prepare(mesh, images.device), views.to(looks)
+    cameras = [Cameras.from_view(placed(part, prior.pivot)) for part in views.split(CHUNK)]
+    fragments = [scene.fragments(some, looks.shape[-1]) for some in cameras]
     outlines = torch.cat([f.mask for f in fragments]).to(looks).flatten(1)
     mean, spread = torch.tensor(prior.mean).to(looks), torch.tensor(prior.std).to(looks)
     log_prior = -0.5 * ((views - mean) / spread.clamp_min(1e-6)).square().sum(-1)

@@ -16,9 +16,8 @@ from lift3d.observer import Observer
 from lift3d.pseudo_labels.labeler import N_CELLS, new_labeler
 from lift3d.pseudo_labels.tilt import tilts, upright
 from lift3d.scene.images import to_float
-from lift3d.train.consistency import view_light_loss
 from lift3d.train.data import Images, SampleSet, rerender
-from lift3d.train.phase import Group, Losses
+from lift3d.train.phase import Group
 from lift3d.train.ranks import ALONE, Ranks
 
 SHAPES_PER_SAMPLE = 5  # unlabeled images that are re-rendered, for each sample that is lifted
@@ -95,9 +94,3 @@ def clean_images(unlabeled: SampleSet, photographs: Images | None) -> Images:
     n = min(len(unlabeled), len(photographs))
     others = photographs[torch.linspace(0, len(photographs) - 1, n).long()]
     return Images(torch.cat((unlabeled.images, others.images)), torch.cat((unlabeled.masks, others.masks)))
-
-
-def calibrate_loss(model: LiftedGAN, pseudo: Images, clean: Images, rng: torch.Generator) -> Losses:
-    """Predicted against known views and lights: half of the images are re-renderings, half are samples."""
-    total = view_light_loss(model, pseudo, clean, rng)
-    return {"total": total, "view_light": total}

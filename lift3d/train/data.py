@@ -197,12 +197,11 @@ def own_view_and_light(
     if predict:
         images = to_float(samples.images[index].to(model.device))
         return model.view_encoder(images), model.light_encoder(images)
-    view = model.config.view_prior.typical().expand(len(index), 6)
-    light = model.config.light_prior.mean().expand(len(index), 5)
-    if samples.views is not None:
-        view = samples.views[index]
-    if samples.lights is not None:
-        light = samples.lights[index]
+    means = model.config.view_prior.typical(), model.config.light_prior.mean()
+    view, light = (
+        mean.expand(len(index), -1) if known is None else known[index]
+        for mean, known in zip(means, (samples.views, samples.lights), strict=True)
+    )
     return view.to(model.device), light.to(model.device)
 
 

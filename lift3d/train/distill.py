@@ -19,7 +19,7 @@ from lift3d.masks.morphology import around_outline
 from lift3d.model import LiftedGAN
 from lift3d.observer import Observer
 from lift3d.scene.batch import Batch
-from lift3d.scene.images import colors_to_images, images_to_colors, to_float
+from lift3d.scene.images import images_to_colors, to_float
 from lift3d.scene.lights import Lights
 from lift3d.scene.shading import Material, shading
 from lift3d.train.anchors import Anchors, change, near_surface
@@ -27,7 +27,7 @@ from lift3d.train.data import Images, mirrored
 from lift3d.train.implied import implied_albedo, shape_loss, smoothness
 from lift3d.train.outline import outline_loss
 from lift3d.train.phase import Group, Losses
-from lift3d.train.pixels import at, draw_pixels, pick, see, with_neighbors
+from lift3d.train.pixels import at, draw_pixels, patch_distance, pick, see, with_neighbors
 
 CHUNK = 32  # images that are looked at together before training
 N_ANCHORS, N_ANCHORS_A_STEP = 128, 64  # of an image
@@ -153,8 +153,7 @@ def _patches(
     pixels = draw_pixels(model, to_float(batch.images), batch.masks, batch.near, n, True, rng)
     seen = see(model.surface(code), batch.views, pixels.numbers, size, create_graph=False)
     shown = torch.where((seen.hit & pixels.mask)[..., None], seen.colors(lights), pixels.colors)
-    side = (len(code), pixels.patch, pixels.patch, 3)
-    return perceptual(*(colors_to_images(x.reshape(side)) for x in (shown, pixels.colors))).mean()
+    return patch_distance(perceptual, shown, pixels)
 
 
 @torch.no_grad()

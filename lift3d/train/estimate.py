@@ -125,26 +125,24 @@ def disk_bytes(schedule: Schedule, model: int, state: int) -> int:
 
 
 def _costs(schedule: Schedule, watch: "_Watch", m: int) -> list[Cost]:
-    n_stages, each = schedule.n_stages, watch.each
-    n_images = n_stages * schedule.n_samples * schedule.n_rerendered
-    n_calibrations = 1 + (schedule.distill > 0)
-    per_calibration = SHAPES_PER_SAMPLE * schedule.n_samples * schedule.n_rerendered
-    more = n_calibrations * per_calibration if schedule.calibrate else 0
-    more += schedule.n_samples * schedule.n_rerendered if schedule.realign else 0
-    both = schedule.latent > 0  # the first stage's step 2 then has iterations of two kinds
+    s, n = schedule, schedule.n_samples * schedule.n_rerendered
+    n_calibrations = (s.calibrate > 0) * (1 + (s.distill > 0))
     counts = {
-        "explore": (schedule.explore_first + (n_stages - 1) * schedule.explore, each["explore"]),
-        "rerender": (n_images + more, each["rerender"] / m),
-        "latent": (schedule.latent, max(0.0, 2 * watch.first_align - each["align"]) if both else 0.0),
-        "align": (n_stages * schedule.align, each["align"]),
-        "project": (n_images, each["project"] / m),
-        "mask": (schedule.n_samples + n_images, each["mask"]),
-        "exploit": (n_stages * schedule.exploit, each["exploit"]),
-        "calibrate": (n_calibrations * schedule.calibrate, each.get("calibrate", 0.0)),
-        "distill": (schedule.distill, each.get("distill", 0.0)),
-        "realign": (schedule.realign, each.get("realign", 0.0)),
+        "explore": s.explore_first + (s.n_stages - 1) * s.explore,
+        "rerender": n * (s.n_stages + n_calibrations * SHAPES_PER_SAMPLE + (s.realign > 0)),
+        "latent": s.latent,
+        "align": s.n_stages * s.align,
+        "project": s.n_stages * n,
+        "mask": s.n_samples + s.n_stages * n,
+        "exploit": s.n_stages * s.exploit,
+        "calibrate": n_calibrations * s.calibrate,
+        "distill": s.distill,
+        "realign": s.realign,
     }
-    return [Cost(kind, count, seconds) for kind, (count, seconds) in counts.items() if count]
+    # half of the iterations of the trial's first step 2 are "latent" ones, if there are any
+    each = watch.each | {"latent": max(0.0, 2 * watch.first_align - watch.each["align"])}
+    each |= {kind: each[kind] / m for kind in ("rerender", "project")}
+    return [Cost(kind, count, each[kind]) for kind, count in counts.items() if count]
 
 
 class _Watch(SilentObserver):

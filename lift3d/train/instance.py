@@ -28,7 +28,7 @@ from lift3d.observer import Observer, SilentObserver
 from lift3d.scene.images import to_bytes
 from lift3d.train.data import samples_of
 from lift3d.train.features import compare
-from lift3d.train.joint import MODEL, check_folder, new_runner
+from lift3d.train.joint import MODEL, begun, check_folder
 from lift3d.train.phase import Phase
 from lift3d.train.refine import refine
 from lift3d.train.runner import CHECKPOINT_SECONDS
@@ -88,20 +88,16 @@ def finetune(
         "perceptual": perceptual.name,
         "from": "" if joint is None else joint.checksum(),
     }
-    runner = new_runner(model, out, settings, observer, checkpoint_seconds)
-    if not resume:
-        (out / FILE).unlink(missing_ok=True)
-    runner.begin(resume)
+    runner = begun(model, out / FILE, settings, observer, checkpoint_seconds, resume)
     source = mask_source(preset, masks, out / "to-mask")
 
     def lift(schedule: Schedule) -> Lift:
-        sized = at_size(model, schedule.size)
+        sized = sharing(model)  # encoders enlarge what is smaller than theirs
+        sized.config = with_size(model.config, schedule.size)
         samples = samples_of(sized, w[None], torch.tensor([seed]), source)
-        networks = {"model": sized, "features": features, "perceptual": perceptual}
         return Lift(
-            schedule=schedule, samples=samples, unlabeled=None, masks=source, observer=observer, out=out,
-            keep_models=False, **networks,
-        )  # fmt: skip
+            sized, features, schedule, samples, None, perceptual, source, observer, out, keep_models=False
+        )
 
     runner.run(instance_phases(preset, lift, from_prior=joint is None))
     if joint is None:
@@ -116,13 +112,6 @@ def finetune(
         found = refine_sample(found, sample, own.masks, seed=seed, observer=observer)
     found.save(out / FILE)
     return found
-
-
-def at_size(model: LiftedGAN, size: int) -> LiftedGAN:
-    """The same networks at the working size of a schedule: encoders enlarge what is smaller than theirs."""
-    sized = sharing(model)
-    sized.config = with_size(model.config, size)
-    return sized
 
 
 def instance_phases(preset: Preset, lift: Callable[[Schedule], Lift], *, from_prior: bool) -> list[Phase]:

@@ -5,8 +5,6 @@ fine-tuned, as the supplement of GAN2X says, because that would need an inversio
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lift3d.config.schema import Refinement
 from lift3d.instance import Instances
@@ -76,6 +74,7 @@ def photometric_error(model: LiftedGAN, sample: Samples, photograph: Photograph)
     return (maps.colors[0, 0].cpu() - image)[both].abs().mean().item() if both.any() else 1.0
 
 
+@torch.no_grad()
 def _strange(model: LiftedGAN, sample: Samples, kind: Kind, error: float) -> list[str]:
     """Reasons to doubt that the image is of the model's kind."""
     found = []
@@ -84,8 +83,8 @@ def _strange(model: LiftedGAN, sample: Samples, kind: Kind, error: float) -> lis
             f"the refined render differs from the image by {error:.3f} of [0, 1] on average, more than "
             f"{UNEXPLAINED:g}: the model does not explain it"
         )
-    limit = _tanh(model, sample.image)[:3].abs()
-    for name, value in zip(("pitch", "yaw", "roll"), limit.tolist()):
+    (tanh,) = model.view_encoder.tanh(sample.image.to(model.device)).abs()
+    for name, value in zip(("pitch", "yaw", "roll"), tanh.tolist()):
         if value > AT_LIMIT:
             found.append(f"{name} is at the limit of what E_v can say: the view is hardly right")
     far = ((sample.code[0].to(kind.code) - kind.code) / kind.spread).square().mean().sqrt().item()
@@ -95,8 +94,3 @@ def _strange(model: LiftedGAN, sample: Samples, kind: Kind, error: float) -> lis
             "images: the encoder has not seen such an image"
         )
     return found
-
-
-@torch.no_grad()
-def _tanh(model: LiftedGAN, image: Float[Tensor, "1 3 s s"]) -> Float[Tensor, "6"]:
-    return model.view_encoder.tanh(image.to(model.device))[0]

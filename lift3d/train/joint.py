@@ -111,10 +111,7 @@ def pretrain(
             pictures = open_photographs(Path(photographs), out, preset.size, source, observer, found)
     settings = {"seed": seed, "perceptual": perceptual.name}
     settings |= {} if pictures is None else {"photographs": len(pictures.images)}
-    runner = new_runner(model, out, settings, observer, checkpoint_seconds, ranks)
-    if not resume:
-        (out / MODEL).unlink(missing_ok=True)
-    runner.begin(resume)
+    runner = begun(model, out / MODEL, settings, observer, checkpoint_seconds, resume, ranks)
 
     def drawn(n: int, first_seed: int, masks: MaskSource) -> SampleSet:
         return SampleSet(**ranks.first(lambda: draw_samples(model, n, first_seed, masks).tensors()))
@@ -137,16 +134,23 @@ def pretrain(
     return model
 
 
-def new_runner(
+def begun(
     model: LiftedGAN,
-    out: Path,
+    result: Path,
     settings: dict[str, object],
     observer: Observer,
     checkpoint_seconds: float,
+    resume: bool,
     ranks: Ranks = ALONE,
 ) -> Runner:
-    """A runner of all that trains of a model; ``settings``, beside the preset's, must have a "seed"."""
+    """A runner of all that trains of a model, in the folder of the ``result``, which has begun; ``settings``,
+    beside the preset's, must have a "seed".
+    """
     own = {k: v for k, v in model.state_dict().items() if not k.startswith("generator.")}
     rng = torch.Generator().manual_seed(settings["seed"])
     about = json.loads(model.config.to_json()) | settings
-    return Runner(out, own, about, rng, observer, checkpoint_seconds, ranks)
+    runner = Runner(result.parent, own, about, rng, observer, checkpoint_seconds, ranks)
+    if not resume:
+        result.unlink(missing_ok=True)
+    runner.begin(resume)
+    return runner

@@ -55,7 +55,7 @@ class Phase:
 
     ``begin`` is called once before the first step, also after a resume; it gets the state, may not draw from
     its generator, and returns the loss of a step. ``collect`` returns tensors that are added to the state's
-    and kept on disk. ``report`` draws pictures and returns scalars for the log."""
+    and kept on disk. ``report`` draws pictures and may return scalars for the log."""
 
     title: str  # for people: "stage 1 of 3, explore"
     kind: str  # phases of a kind take about the same time per step
@@ -64,10 +64,10 @@ class Phase:
     groups: Sequence[Group] = ()
     begin: Callable[[State], Step] | None = None
     collect: Callable[[State], dict[str, Tensor]] | None = None
-    report: Callable[[State], dict[str, float]] | None = None
+    report: Callable[[State], dict[str, float] | None] | None = None
     cooldown: float = 0.0  # last fraction of the steps, in which the rates fall linearly to 0
     until: Callable[[int], bool] | None = None  # asked after every step, by its number; True ends the phase
-    guard: Callable[[], None] | None = None  # called now and then, before checkpoints, too; may raise
+    guard: Callable[[str], None] | None = None  # called now and then with the title; may raise
 
     def rate_factor(self, step: int) -> float:
         """By which the learning rates of a step are multiplied."""

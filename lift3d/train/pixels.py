@@ -15,6 +15,7 @@ from lift3d.config.schema import Schedule
 from lift3d.model import LiftedGAN
 from lift3d.render.surface_hits import first_hits
 from lift3d.scene.cameras import Cameras
+from lift3d.scene.images import colors_to_images
 from lift3d.scene.lights import Lights
 from lift3d.scene.shading import Material, Shading, shade, shading
 from lift3d.scene.surface import Surface, sdf_and_gradient, smooth_normal
@@ -30,6 +31,10 @@ class Pixels:
     colors: Float[Tensor, "b r 3"]  # [0, 1]
     mask: Bool[Tensor, "b r"]
     patch: int  # p, or 0
+
+    def patches(self, x: Float[Tensor, "b r c"] | Bool[Tensor, "b r"]) -> Tensor:
+        """Values of the pixels of patches as [b, p, p, ...]."""
+        return x.reshape(-1, self.patch, self.patch, *x.shape[2:])
 
 
 def pick(
@@ -157,11 +162,15 @@ def smoothness(
     """Chromaticity-based smoothness of the albedo and specularity maps of patches, weighted by the schedule;
     ``beta``: how alike two pixels must be.
     """
-
-    def patches(x: Tensor) -> Tensor:
-        return x.view(-1, pixels.patch, pixels.patch, *x.shape[2:])
-
-    colors, inside = patches(pixels.colors), patches(seen)
-    smooth_albedo = losses.smoothness(patches(albedo), colors, inside, beta)
-    smooth_specular = losses.smoothness(patches(specular), colors, inside, beta)
+    colors, inside = pixels.patches(pixels.colors), pixels.patches(seen)
+    smooth_albedo, smooth_specular = (
+        losses.smoothness(pixels.patches(x), colors, inside, beta) for x in (albedo, specular)
+    )
     return schedule.smooth_albedo * smooth_albedo + schedule.smooth_specular * smooth_specular
+
+
+def patch_distance(
+    perceptual: torch.nn.Module, shown: Float[Tensor, "b r 3"], pixels: Pixels
+) -> Float[Tensor, ""]:
+    """Mean perceptual distance of patches from what the pixels show."""
+    return perceptual(*(colors_to_images(pixels.patches(x)) for x in (shown, pixels.colors))).mean()

@@ -30,14 +30,19 @@ class Progress:
         partial.write_text(json.dumps(asdict(self)))
         os.replace(partial, folder / PROGRESS)
 
+    @property
+    def left(self) -> str:
+        """For people: how much is done, and what is left."""
+        left = "" if self.seconds_left is None else f", about {_span(self.seconds_left)} left"
+        return f"{self.share:.0%} of all steps done{left}"
+
     def sentence(self, now: float | None = None) -> str:
         """For people: the phase, how much is done, what is left, how old the news is."""
         if self.finished:
             return "finished"
         step = f", step {self.step:,} of {self.n_steps:,}" if self.n_steps else ""
-        left = "" if self.seconds_left is None else f", about {_span(self.seconds_left)} left"
         age = (time.time() if now is None else now) - self.time
-        return f"{self.title}{step}; {self.share:.0%} of all steps done{left}; as of {_span(age)} ago"
+        return f"{self.title}{step}; {self.left}; as of {_span(age)} ago"
 
 
 @dataclass(frozen=True)

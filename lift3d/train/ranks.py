@@ -91,13 +91,9 @@ class Ranks:
         with self._together() as distributed:
             distributed.broadcast_object_list(about, 0)
             for name, (shape, dtype, device) in about[0].items():
-                mine = (
-                    found[name].contiguous()
-                    if self.is_first
-                    else torch.empty(shape, dtype=dtype, device=device)
-                )
-                distributed.broadcast(_bytes(mine), 0)
-                found[name] = mine
+                made = found[name] if self.is_first else torch.empty(shape, dtype=dtype, device=device)
+                found[name] = made.contiguous()
+                distributed.broadcast(_bytes(found[name]), 0)
         return found
 
     def wait(self) -> None:
@@ -194,46 +190,29 @@ def divided_model(model: LiftedGAN, ranks: Ranks) -> LiftedGAN:
     if ranks.size == 1:
         return model
 
-    def inside(encoder: nn.Module) -> nn.Module:
-        return sharing(encoder, net=_Divided(encoder.net, ranks))
+    def surface(code: Tensor, mirror: Tensor | None = None) -> Surface:
+        return divided_surface(model.surface(ranks.whole(code), mirror), ranks)
 
-    twin = sharing(
+    return sharing(
         model,
-        image_encoder=_Divided(model.image_encoder, ranks),
-        gan_encoder=_Divided(model.gan_encoder, ranks),
-        view_encoder=inside(model.view_encoder),
-        light_encoder=inside(model.light_encoder),
+        image_encoder=ranks.divided(model.image_encoder),
+        gan_encoder=ranks.divided(model.gan_encoder),
+        view_encoder=sharing(model.view_encoder, net=ranks.divided(model.view_encoder.net)),
+        light_encoder=sharing(model.light_encoder, net=ranks.divided(model.light_encoder.net)),
+        synthesize=ranks.divided(model.synthesize),
+        surface=surface,
     )
-    twin.synthesize = ranks.divided(model.synthesize)
-    twin.surface = lambda code, mirror=None: divided_surface(model.surface(ranks.whole(code), mirror), ranks)
-    return twin
 
 
 def divided_surface(surface: Surface, ranks: Ranks) -> Surface:
     """A surface whose points [b, p] are shared out."""
-
-    def material(*at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        found = surface.material(*at)
-        return found.albedo, found.specular, found.shininess
-
-    parts = ranks.divided(material, 1)
+    parts = ranks.divided(lambda *at: tuple(vars(surface.material(*at)).values()), 1)
     return Surface(
         ranks.divided(surface.sdf, 1),
         lambda *at: Material(*parts(*at)),
         ranks.divided(surface.sdf_gradient, 1),
         ranks.divided(surface.distance, 1),
     )
-
-
-class _Divided(nn.Module):
-    """A network whose images are shared out."""
-
-    def __init__(self, network: nn.Module, ranks: Ranks) -> None:
-        super().__init__()
-        self.network, self.evaluate = network, ranks.divided(network)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.evaluate(images)
 
 
 def _bytes(tensor: Tensor) -> Tensor:

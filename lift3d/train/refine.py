@@ -168,10 +168,9 @@ def refine(
     goes back to the best state of them."""
     config = model.config.refine if config is None else config
     with torch.no_grad():
-        code = model.image_encoder(images) if code is None else code
-        view = model.view_encoder(images) if view is None else view
-        light = model.light_encoder(images) if light is None else light
-    instance, rng = Instance(model, code, view, light), torch.Generator().manual_seed(seed)
+        pairs = zip((code, view, light), model.encode(images), strict=True)
+    start = [predicted if given is None else given for given, predicted in pairs]
+    instance, rng = Instance(model, *start), torch.Generator().manual_seed(seed)
     target = new_target(instance, images, masks, rng)
     low, high = config.open_bands
     watch = Watch(instance, target, config.patience)

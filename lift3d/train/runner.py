@@ -23,7 +23,7 @@ from lift3d.errors import ConfigError
 from lift3d.networks.products import fast_products
 from lift3d.observer import Observer
 from lift3d.train.log import Log, Meter
-from lift3d.train.phase import Phase, State
+from lift3d.train.phase import Phase, State, named
 from lift3d.train.progress import LOG, PROGRESS, Progress
 from lift3d.train.ranks import ALONE, Ranks
 
@@ -55,7 +55,9 @@ class Runner:
         self.checkpoint_seconds = checkpoint_seconds
         self.moments: dict[str, Tensor] = {}  # of Adam, after a resume within a phase
         self.deferring, self.received = False, 0  # signals
-        self.log, self.clock = Log(None), _Clock([])
+        self.log = Log(None)
+        self.phases: Sequence[Phase] = ()
+        self.rates: dict[str, float] = {}  # seconds a step of phases of a kind, or a phase without steps
 
     def begin(self, resume: bool) -> None:
         """Continues the run in the directory, or starts a new one there, which can be resumed from now on."""
@@ -72,8 +74,7 @@ class Runner:
         """Runs what is left of the list. Raises ``TrainingDiverged`` (log.py) and, when interrupted,
         ``KeyboardInterrupt`` or, by SIGTERM, ``SystemExit`` with 143.
         """
-        state, clock = self.state, _Clock(phases)
-        self.clock = clock
+        state, self.phases = self.state, phases
         with self._signals(), fast_products():
             while state.phase < len(phases):
                 phase, since = phases[state.phase], time.monotonic()
@@ -89,11 +90,13 @@ class Runner:
                     if values:
                         self.log.write({**phase.where, "step": phase.n_steps}, values)
                         self.observer.message(", ".join(f"{k} {v:.3f}" for k, v in values.items()))
-                clock.add(phase, phase.n_steps - first, time.monotonic() - since)
+                if first < phase.n_steps or not phase.n_steps:
+                    seconds = time.monotonic() - since
+                    self.rates[phase.kind] = seconds / max(1, phase.n_steps - first)
                 state.phase, state.step = state.phase + 1, 0
                 self._save(None)
                 if state.phase < len(phases):
-                    self.observer.message(clock.left(state.phase))
+                    self.observer.message(progress_of(phases, state, self.rates).left)
             self._show_progress()
 
     def _train(self, phase: Phase) -> None:
@@ -108,7 +111,7 @@ class Runner:
         self.observer.start(phase.title, phase.n_steps)
         self.observer.advance(state.step)
         saved = began = time.monotonic()
-        first, clock = state.step, self.clock
+        first = state.step
         for step in range(state.step, phase.n_steps):
             self.deferring = True
             for group, own in zip(optimizer.param_groups, phase.groups, strict=True):
@@ -127,7 +130,7 @@ class Runner:
                 count, means = meter.means()
                 self.log.write({**phase.where, "step": state.step}, means)
                 self.observer.advance(count, **means)
-                clock.rates[phase.kind] = (time.monotonic() - began) / (state.step - first)
+                self.rates[phase.kind] = (time.monotonic() - began) / (state.step - first)
                 self._show_progress()
                 for name in sorted(n for n in positive - warned if means.get(n) == 0.0):
                     warned.add(name)
@@ -136,7 +139,7 @@ class Runner:
             self.received = self.ranks.largest(self.received)
             due = time.monotonic() - saved >= self.checkpoint_seconds
             if phase.guard is not None and (state.step % LOG_EVERY == 0 or ended or due or self.received):
-                phase.guard()
+                phase.guard(phase.title)
             if self.received or (due and not ended):
                 meter.settle()
                 self._save(optimizer)
@@ -154,7 +157,7 @@ class Runner:
 
     def _show_progress(self) -> None:
         if self.out is not None and self.ranks.is_first:
-            self.clock.progress(self.state).write(self.out)
+            progress_of(self.phases, self.state, self.rates).write(self.out)
 
     def _keep_collected(self) -> None:
         """On disk, from where the tensors are then read as they are needed: ranks share that memory."""
@@ -168,11 +171,10 @@ class Runner:
     def _save(self, optimizer: torch.optim.Adam | None) -> None:
         if self.out is None or not self.ranks.is_first:
             return
-        tensors = {f"model.{name}": tensor for name, tensor in self.tensors.items()}
-        tensors["rng"] = self.state.rng.get_state()
+        tensors = named("model", self.tensors) | {"rng": self.state.rng.get_state()}
         if optimizer is not None:
             for i, moments in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer.{i}.{name}": value for name, value in moments.items()}
+                tensors |= named(f"optimizer.{i}", moments)
         position = [self.state.phase, self.state.step]
         write_tensors(
             self.out / STATE, tensors, {"format": FORMAT, "settings": self.settings, "position": position}
@@ -236,46 +238,17 @@ def new_optimizer(phase: Phase, moments: Mapping[str, Tensor]) -> torch.optim.Ad
     return optimizer
 
 
-class _Clock:
-    """What is left of a list, by the time that phases of the same kind took."""
-
-    def __init__(self, phases: Sequence[Phase]) -> None:
-        self.phases = phases
-        self.rates: dict[str, float] = {}  # seconds a step, or a phase without steps
-
-    def add(self, phase: Phase, n_steps: int, seconds: float) -> None:
-        if n_steps or not phase.n_steps:
-            self.rates[phase.kind] = seconds / max(1, n_steps)
-
-    def seconds_left(self, index: int, step: int = 0) -> float | None:
-        """From a step of a phase on; None until every kind that is left was timed."""
-        rest = self.phases[index:]
-        if not all(phase.kind in self.rates for phase in rest):
-            return None
-        counts = [max(1, phase.n_steps) for phase in rest]
-        return sum(self.rates[p.kind] * n for p, n in zip(rest, counts)) - (
-            self.rates[rest[0].kind] * step if rest else 0.0
-        )
-
-    def progress(self, state: State) -> Progress:
-        """Where a run of these phases stands."""
-        phases, (index, step) = self.phases, (state.phase, state.step)
-        finished = index == len(phases)
-        phase = None if finished else phases[index]
-        done = sum(p.n_steps for p in phases[:index]) + step
-        share = done / max(1, sum(p.n_steps for p in phases))
-        title, n_steps = ("", 0) if phase is None else (phase.title, phase.n_steps)
-        return Progress(title, step, n_steps, share, self.seconds_left(index, step), finished, time.time())
-
-    def left(self, index: int) -> str:
-        """Share of the steps that are done before a phase, and time left once every kind was timed."""
-        steps = [phase.n_steps for phase in self.phases]
-        text = f"{sum(steps[:index]) / max(1, sum(steps)):.0%} of all steps done"
-        seconds = self.seconds_left(index)
-        if seconds is not None:
-            minutes = seconds / 60
-            text += f", about {minutes:.0f} min left" if minutes >= 1 else ", less than a minute left"
-        return text
+def progress_of(phases: Sequence[Phase], state: State, rates: Mapping[str, float]) -> Progress:
+    """Where a run of these phases stands; ``rates``: seconds a step, or a phase without steps, of each kind
+    that was timed.
+    """
+    rest, steps, left = phases[state.phase :], [phase.n_steps for phase in phases], None
+    if all(phase.kind in rates for phase in rest):
+        left = sum(rates[p.kind] * max(1, p.n_steps) for p in rest)
+        left -= rates[rest[0].kind] * state.step if rest else 0.0
+    title, n_steps = (rest[0].title, rest[0].n_steps) if rest else ("", 0)
+    share = (sum(steps[: state.phase]) + state.step) / max(1, sum(steps))
+    return Progress(title, state.step, n_steps, share, left, not rest, time.time())
 
 
 def _difference(name: str, then: object, now: object) -> str:

@@ -16,6 +16,7 @@ from lift3d.networks.perceptual import Features
 from lift3d.observer import Observer
 from lift3d.pseudo_labels.labeler import new_labeler
 from lift3d.train import align, calibrate, distill, exploit, explore, figures
+from lift3d.train.consistency import view_light_loss
 from lift3d.train.data import Images, SampleSet, label, project, rerender
 from lift3d.train.outline import N_WATCHED, require_object
 from lift3d.train.phase import Losses, Phase, State, Step, named
@@ -35,8 +36,6 @@ class Stage:
     n_stages: int  # of all of them
     n_explore: int
     n_latent: int
-    n_align: int
-    n_exploit: int
     open_bands: tuple[float, float]  # before its first step of the fields, and by how much each raises it
     from_prior: bool  # the shape is still the prior, and E_I, E_v and E_l know nothing: E_I trains in step 1,
     # and own views and lights are the known ones
@@ -118,8 +117,7 @@ def stages(
         found.append(
             Stage(
                 before + number, before + n_stages + after, n_explore[number],
-                schedule.latent if first else 0, schedule.align,
-                schedule.exploit, (low + rise * done, rise), from_prior=first,
+                schedule.latent if first else 0, (low + rise * done, rise), from_prior=first,
                 symmetric=first and preset.joint is not None,
                 masked=first or preset.background is None,
                 consistency=0.0 if first else preset.weights.consistency,
@@ -172,16 +170,15 @@ def phases(lift: Lift, stage: Stage, after_stage: AfterStage | None = None) -> l
         made = project(model, lift.samples, pseudo, lift.observer, lift.masks, name, lift.ranks)
 
         def read() -> dict[str, torch.Tensor]:
-            found = zip(("projected", "unlabeled"), label(model, made, lift.unlabeled), strict=True)
-            return {k: x for kind, images in found for k, x in named(kind, images.tensors(*LABELS)).items()}
+            read, clean = label(model, made, lift.unlabeled)
+            return named("projected", read.tensors(*LABELS)) | named("unlabeled", clean.tensors(*LABELS))
 
         labels = {} if lift.unlabeled is None else lift.ranks.first(read)
         return named("projected", made.tensors()) | labels
 
-    def show(state: State) -> dict[str, float]:
+    def show(state: State) -> None:
         pseudo, made = Images(**state.of("pseudo")), Images(**state.of("projected"))
         figures.projections(lift.samples, pseudo, made, lift.out / f"{name}-projections.png")
-        return {}
 
     def exploited(state: State) -> Step:
         made, clean = Images(**state.of("projected")), lift.clean(state)
@@ -195,23 +192,23 @@ def phases(lift: Lift, stage: Stage, after_stage: AfterStage | None = None) -> l
 
         return loss
 
-    def finish(state: State) -> dict[str, float]:
+    def finish(state: State) -> dict[str, float] | None:
         """Pictures, curves, measurements and the model of the stage that has just ended."""
         lift.draw_intrinsics(name)
         if lift.keep_models:
             model.save(lift.out / f"model-{name}.safetensors")
-        return {} if after_stage is None else after_stage(model, stage.number)
+        return None if after_stage is None else after_stage(model, stage.number)
 
     first = [phase("label", collect=labeled)] if stage.from_prior and lift.unlabeled is not None else []
     return [
         *first,
         phase("explore", stage.n_explore, explore.explore_groups(model, stage.from_prior), explored),
         phase("rerender", collect=rerendered),
-        phase("align", stage.n_latent + stage.n_align, align.align_groups(model), aligned),
+        phase("align", stage.n_latent + lift.schedule.align, align.align_groups(model), aligned),
         phase("project", collect=projected, report=show),
         phase(
-            "exploit", stage.n_exploit, exploit.exploit_groups(model), exploited, report=finish,
-            guard=lambda: lift.guard(f"{stage.title}, exploit"),
+            "exploit", lift.schedule.exploit, exploit.exploit_groups(model), exploited, report=finish,
+            guard=lift.guard,
         ),
     ]  # fmt: skip
 
@@ -247,7 +244,12 @@ def calibration(lift: Lift, number: int) -> list[Phase]:
     def calibrated(state: State) -> Step:
         images = calibrate.clean_images(lift.unlabeled, lift.photographs)
         pseudo, clean = Images(**state.of("pseudo")), replace(images, **state.of("unlabeled"))
-        return lambda _: calibrate.calibrate_loss(lift.divided, pseudo, clean, state.rng)
+
+        def loss(_: int) -> Losses:
+            found = view_light_loss(lift.divided, pseudo, clean, state.rng)
+            return {"total": found, "view_light": found}
+
+        return loss
 
     return [
         phase("rerender", collect=rerendered),
@@ -276,15 +278,11 @@ def distillation(lift: Lift, number: int) -> list[Phase]:
         galleries = [distill.gallery(images, state.of(name)) for name, images in sources.items()]
         return lambda _: distill.distill_loss(lift.divided, galleries, lift.perceptual, state.rng)
 
-    def show(state: State) -> dict[str, float]:
-        lift.draw_intrinsics("distilled")
-        return {}
-
     return [
         phase("read", collect=read),
         phase(
-            "distill", lift.schedule.distill, distill.distill_groups(model), distilled, report=show,
-            guard=lambda: lift.guard("distillation"),
+            "distill", lift.schedule.distill, distill.distill_groups(model), distilled,
+            report=lambda state: lift.draw_intrinsics("distilled"), guard=lift.guard,
         ),
     ]  # fmt: skip
 

@@ -94,7 +94,7 @@ def test_open_bands_rise_from_sigma_min_to_sigma_max():
     values = [
         stage.open_bands[0] + stage.open_bands[1] * step
         for stage in stages(PRESET, PRESET.joint)
-        for step in range(stage.n_explore + stage.n_exploit)
+        for step in range(stage.n_explore + PRESET.joint.exploit)
     ]
     assert values[0] == pytest.approx(0.3) and values[-1] == pytest.approx(1.0)
     assert len(values) == 15

@@ -293,7 +293,7 @@ def test_progress_says_what_is_left(tmp_path: Path) -> None:
     toy.run()
     assert toy.notes.messages[:2] == [
         "81% of all steps done",
-        "81% of all steps done, less than a minute left",
+        "81% of all steps done, about 0 s left",
     ]
 
 
