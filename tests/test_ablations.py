@@ -70,8 +70,8 @@ def test_settings_of_every_ablation() -> None:
 
 
 def test_no_stage_is_symmetric() -> None:
-    assert [s.symmetric for s in ablations.stages(PRESET, PRESET.joint)] == [True, False]
-    assert not any(s.symmetric for s in ablations.asymmetric(PRESET, PRESET.joint))
+    assert [s.symmetric for s in ablations.stages(PRESET, [PRESET.joint])] == [True, False]
+    assert not any(s.symmetric for s in ablations.asymmetric(PRESET, [PRESET.joint]))
 
 
 def test_nothing_reflects_specularly(lift) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from lift3d import losses
 from lift3d.masks.morphology import around_outline
 from lift3d.model import LiftedGAN
-from lift3d.observer import Observer
+from lift3d.observer import Observer, observed
 from lift3d.scene.batch import Batch
 from lift3d.scene.images import images_to_colors, to_float
 from lift3d.scene.lights import Lights
@@ -77,13 +77,10 @@ def read(
 ) -> dict[str, Tensor]:
     """What ``gallery`` wants to know of images, as the model says before it learns from them."""
     found = []
-    observer.start("reading views and lights", len(images))
-    for part in images.split(CHUNK):
+    for part in observed(observer, "reading views and lights", images.split(CHUNK), len):
         code, view, light = model.encode(to_float(part.to(model.device)))
         anchors = near_surface(model.surface(code), view, N_ANCHORS, rng)
         found.append({"views": view, "lights": light, **vars(anchors)})
-        observer.advance(len(part))
-    observer.finish()
     return {name: torch.cat([part[name] for part in found]).cpu() for name in found[0]}
 
 

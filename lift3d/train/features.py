@@ -5,7 +5,6 @@ else those of a network trained on ImageNet, where one is at hand (networks/perc
 small network that learns here, in minutes, to tell from an image which latent made it.
 """
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -72,17 +71,16 @@ class LatentReader(nn.Module):
         self.head = nn.Linear(WIDTHS[-1] * 16, w_dim)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n _ _ _"]]:
-        return list(self._maps(images))
+        maps, x = [], images
+        for level in self.levels:
+            x = F.leaky_relu(level(x), 0.2)
+            x = x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-6)
+            maps.append(x)
+        return maps
 
     def read(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n w_dim"]:
         """What latents the images were made from, each component in standard deviations from its mean."""
         return self.head(F.adaptive_avg_pool2d(self(images)[-1], 4).flatten(1))
-
-    def _maps(self, x: Tensor) -> Iterator[Tensor]:
-        for level in self.levels:
-            x = F.leaky_relu(level(x), 0.2)
-            x = x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-6)
-            yield x
 
 
 def latent_reader(
@@ -115,14 +113,10 @@ def _train(
             images.append(resize(generator.to_image(part).clamp(-1, 1), size))
     images, target = torch.cat(images), (w - w.mean(0)) / w.std(0).clamp_min(1e-6)
     optimizer = torch.optim.Adam(reader.parameters(), RATE)
-    observer.start("learning features", N_STEPS)
-    for step in range(N_STEPS):
+    for step in observed(observer, "learning features", range(N_STEPS)):
         optimizer.param_groups[0]["lr"] = RATE * (1 - step / N_STEPS)
         chosen = torch.randint(len(w), (BATCH,), generator=rng).to(w.device)
         loss = (reader.read(images[chosen]) - target[chosen]).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if step % 20 == 19:
-            observer.advance(20)
-    observer.finish()

@@ -57,11 +57,10 @@ def implied_albedo(
 
 def shape_loss(implied: Implied) -> Float[Tensor, ""]:
     """Robust differences of the implied albedo (Welsch), 0 where it changes nowhere."""
-    terms = [
+    return sum(
         weight * losses.masked_mean(1 - torch.exp(-implied.change(pairs, edge)), implied.alike(pairs, SAME))
         for weight, pairs, edge in ((NEAR, implied.near, NEAR_EDGE), (FAR, implied.far, FAR_EDGE))
-    ]
-    return terms[0] + terms[1]
+    )
 
 
 def smoothness(

@@ -6,8 +6,8 @@ what that of a joint training does, and at the end ``instance.lift``; trained fr
 the model that the instance belongs to, ``model.safetensors``."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -29,7 +29,6 @@ from lift3d.scene.images import to_bytes
 from lift3d.train.data import samples_of
 from lift3d.train.features import compare
 from lift3d.train.joint import MODEL, begun, check_folder
-from lift3d.train.phase import Phase
 from lift3d.train.refine import refine
 from lift3d.train.runner import CHECKPOINT_SECONDS
 from lift3d.train.stages import Lift, phases, stages
@@ -91,6 +90,7 @@ def finetune(
     runner = begun(model, out / FILE, settings, observer, checkpoint_seconds, resume)
     source = mask_source(preset, masks, out / "to-mask")
 
+    @cache  # several stages share a sample
     def lift(schedule: Schedule) -> Lift:
         sized = sharing(model)  # encoders enlarge what is smaller than theirs
         sized.config = with_size(model.config, schedule.size)
@@ -99,7 +99,8 @@ def finetune(
             sized, features, schedule, samples, None, perceptual, source, observer, out, keep_models=False
         )
 
-    runner.run(instance_phases(preset, lift, from_prior=joint is None))
+    all_stages = stages(preset, preset.instance, from_prior=joint is None)
+    runner.run([phase for stage in all_stages for phase in phases(lift(stage.schedule), stage)])
     if joint is None:
         model.save(out / MODEL)
         foreign = None if isinstance(gan.generator, StyleGenerator) else gan.generator
@@ -111,20 +112,6 @@ def finetune(
         own = samples_of(model, w[None], torch.tensor([seed]), source)
         found = refine_sample(found, sample, own.masks, seed=seed, observer=observer)
     found.save(out / FILE)
-    return found
-
-
-def instance_phases(preset: Preset, lift: Callable[[Schedule], Lift], *, from_prior: bool) -> list[Phase]:
-    """The phases of all schedules per instance, one after the other; ``lift`` gives what the stages of
-    one share.
-    """
-    n_stages = [schedule.n_stages for schedule in preset.instance]
-    found = []
-    for i, schedule in enumerate(preset.instance):
-        shared = lift(schedule)
-        around = {"before": sum(n_stages[:i]), "after": sum(n_stages[i + 1 :])}
-        for stage in stages(preset, schedule, from_prior=from_prior and i == 0, **around):
-            found += phases(shared, stage)
     return found
 
 

@@ -127,7 +127,7 @@ def pretrain(
         model, features, schedule, samples, unlabeled, perceptual, source, observer, out, ranks=ranks,
         photographs=pictures,
     )  # fmt: skip
-    in_stages = [p for stage in stages(preset, schedule) for p in phases(lift, stage, after_stage)]
+    in_stages = [p for stage in stages(preset, [schedule]) for p in phases(lift, stage, after_stage)]
     runner.run([*in_stages, *after_stages(lift)])
     if ranks.is_first:
         model.save(out / MODEL)

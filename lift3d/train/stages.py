@@ -2,7 +2,7 @@
 exploit (method.md, section 3), as lists of phases for the runner; after the last one, the calibration of E_v
 and E_l and the distillation of shading into E_I and the fields, and a last step 2."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -32,6 +32,7 @@ AfterStage = Callable[[LiftedGAN, int], dict[str, float]]  # scalars for the log
 class Stage:
     """What one stage does: its steps and its assumptions."""
 
+    schedule: Schedule  # that it is of
     number: int  # from 0, over all schedules of a run
     n_stages: int  # of all of them
     n_explore: int
@@ -71,14 +72,6 @@ class Lift:
         """The model for steps, which all ranks take together."""
         return divided_model(self.model, self.ranks)
 
-    def clean(self, state: State) -> SampleSet:
-        """What is learned from beside re-renderings: the unlabeled samples with their pseudo-labels, or else
-        the samples.
-        """
-        if self.unlabeled is None:
-            return self.samples
-        return replace(self.unlabeled, **state.of("unlabeled"))
-
     def rerendered(self, state: State, samples: SampleSet, **options: bool) -> dict[str, torch.Tensor]:
         """Pseudo images of samples, as they are collected; ``options`` of ``rerender``."""
         m, rng = self.schedule.n_rerendered, state.rng
@@ -102,28 +95,25 @@ class Lift:
         figures.curves(self.out / LOG, self.out)
 
 
-def stages(
-    preset: Preset, schedule: Schedule, *, from_prior: bool = True, before: int = 0, after: int = 0
-) -> list[Stage]:
-    """The stages of a schedule, with ``before`` and ``after`` stages of other schedules around. Encoding
-    bands open linearly over all steps of the fields (1 and 3). ``from_prior``: nothing is learned yet.
+def stages(preset: Preset, schedules: Sequence[Schedule], *, from_prior: bool = True) -> list[Stage]:
+    """The stages of schedules, one after the other. Encoding bands open linearly over all steps of the fields
+    (1 and 3) of a schedule. ``from_prior``: nothing is learned yet.
     """
-    n_stages, (low, high) = schedule.n_stages, schedule.open_bands
-    n_explore = [schedule.explore_first] + [schedule.explore] * (n_stages - 1)
-    rise = (high - low) / max(1, sum(n_explore) + n_stages * schedule.exploit - 1)
-    found, done = [], 0
-    for number in range(n_stages):
-        first = from_prior and number == 0
-        found.append(
-            Stage(
-                before + number, before + n_stages + after, n_explore[number],
-                schedule.latent if first else 0, (low + rise * done, rise), from_prior=first,
-                symmetric=first and preset.joint is not None,
-                masked=first or preset.background is None,
-                consistency=0.0 if first else preset.weights.consistency,
-            )
-        )  # fmt: skip
-        done += n_explore[number] + schedule.exploit
+    found, n_stages = [], sum(schedule.n_stages for schedule in schedules)
+    for s in schedules:
+        n_explore, (low, high), done = [s.explore_first] + [s.explore] * (s.n_stages - 1), s.open_bands, 0
+        rise = (high - low) / max(1, sum(n_explore) + s.n_stages * s.exploit - 1)
+        for n in n_explore:
+            first = from_prior and not found
+            found.append(
+                Stage(
+                    s, len(found), n_stages, n, s.latent if first else 0, (low + rise * done, rise),
+                    from_prior=first, symmetric=first and preset.joint is not None,
+                    masked=first or preset.background is None,
+                    consistency=0.0 if first else preset.weights.consistency,
+                )
+            )  # fmt: skip
+            done += n + s.exploit
     return found
 
 
@@ -181,7 +171,9 @@ def phases(lift: Lift, stage: Stage, after_stage: AfterStage | None = None) -> l
         figures.projections(lift.samples, pseudo, made, lift.out / f"{name}-projections.png")
 
     def exploited(state: State) -> Step:
-        made, clean = Images(**state.of("projected")), lift.clean(state)
+        made, clean = Images(**state.of("projected")), lift.samples
+        if lift.unlabeled is not None:
+            clean = replace(lift.unlabeled, **state.of("unlabeled"))
 
         def loss(number: int) -> Losses:
             model.open_bands.fill_(low + rise * (stage.n_explore + number))
