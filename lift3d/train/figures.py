@@ -20,13 +20,9 @@ def projections(samples: SampleSet, pseudo: Images, projected: Images, path: Pat
     """The paper's Fig. 4: per object one row of re-rendered images and one of their projections, own image
     first.
     """
-    picture = lambda x: x.permute(1, 2, 0).numpy()  # noqa: E731
-    rows = []
-    for i in range(min(N_OBJECTS, len(samples.w))):
-        count = min(9, pseudo.images.shape[1])
-        for images in (pseudo.images, projected.images):
-            rows.append([picture(samples.images[i]), *(picture(images[i, j]) for j in range(count))])
-    pictures.save_image(path, pictures.grid(rows))
+    objects = zip(samples.images[:N_OBJECTS], pseudo.images, projected.images)
+    rows = [[own, *images[:9]] for own, *both in objects for images in both]
+    pictures.save_image(path, pictures.grid([[x.permute(1, 2, 0).numpy() for x in row] for row in rows]))
 
 
 @torch.no_grad()
@@ -38,17 +34,14 @@ def intrinsics(model: LiftedGAN, samples: SampleSet, path: Path) -> None:
     for i in range(min(N_OBJECTS, len(samples.w))):
         image = to_float(samples.images[i : i + 1].to(model.device))
         (code,), view, light = model.encode(image)
-        left, right = light.clone(), light.clone()
-        left[:, 1:4] = left.new_tensor([0.7, -1.0, 0.3])
-        right[:, 1:4] = right.new_tensor([0.7, 1.0, 0.3])
+        lights = light.repeat(3, 1)
+        lights[1:, 1:4] = light.new_tensor([[0.7, -1.0, 0.3], [0.7, 1.0, 0.3]])
         pivot = model.config.view_prior.pivot
         turned = placed(view, [-p for p in pivot]).repeat(3, 1)
         turned[1, 1], turned[2, 1] = -0.5, 0.5
         turned = placed(turned, pivot)
-        lights = Lights.from_vector(torch.cat((light, left, right)))
-        out = model.render(
-            code, Cameras.from_view(turned), lights, model.config.size, MeshRenderer(resolution=64)
-        ).to("cpu")
+        setting = Cameras.from_view(turned), Lights.from_vector(lights), model.config.size
+        out = model.render(code, *setting, MeshRenderer(resolution=64)).to("cpu")
         colors = to_picture(out.colors)
         mask = out.mask[0].numpy()
         maps = (

@@ -193,8 +193,8 @@ class Watch:
 
     def __init__(self, instance: Instance, target: Target, patience: int) -> None:
         self.instance, self.target, self.patience = instance, target, patience
-        index = torch.arange(target.held_out[0].numel(), device=target.held_out.device)
-        self.pixels = index.expand(len(target.held_out), -1)[:, target.held_out.any(0).flatten()]
+        anywhere = target.held_out.any(0).flatten().nonzero()[:, 0]
+        self.pixels = anywhere.expand(len(target.held_out), -1)
         self.best, self.best_step = self.error(), 0
         self.kept = copy.deepcopy(instance.state_dict()), instance.open_bands
 
