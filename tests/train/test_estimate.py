@@ -46,7 +46,7 @@ def test_an_estimate_counts_what_a_run_does(tmp_path: Path) -> None:
     assert found.seconds == sum(cost.count * cost.each for cost in found.costs)
     collected = read_tensors(tmp_path / COLLECTED)[1]
     images = sum(
-        collected[f"{kind}{masks}"].nbytes for kind in ("pseudo", "projected") for masks in ("", "_masks")
+        collected[f"{kind}.{part}"].nbytes for kind in ("pseudo", "projected") for part in ("images", "masks")
     )
     at_last = SHORT.joint.n_samples * SHORT.joint.n_rerendered * 4 * SHORT.size**2  # took the place of more
     more = SHAPES_PER_SAMPLE * at_last

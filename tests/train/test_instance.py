@@ -92,8 +92,8 @@ def test_the_published_schedules_step_by_step(
         np.testing.assert_allclose(part, np.linspace(low, high, len(part)), atol=1e-6)
     assert sizes == ([16] * at if cars else []) + [preset.size] * 13
     assert not any(r["mirror_shapes"] for r in runs if r["kind"] == "exploit")  # only joint training does
-    predicted = [r["predict"] for r in runs if r["kind"] == "explore"]
-    assert predicted == [not (cars and i < 3) for i in range(len(predicted))]
+    from_prior = [r["from_prior"] for r in runs if r["kind"] == "explore"]
+    assert from_prior == [cars and i < 3 for i in range(len(from_prior))]
     published = PRESETS[name].refine
     assert (published.iterations, published.open_bands) == (1000, (1.0, 1.0))
     assert (published.smooth_albedo, published.smooth_specular) == (0.5, 0.2)
