@@ -256,13 +256,10 @@ def render_detailed(
     """
     if found is None:
         return render_mesh(mesh, cameras, lights, size, background)
-    buffers = gbuffer(mesh, prepare(mesh, cameras.device).fragments(cameras, size), cameras)
-    change = found.albedo(buffers.position.reshape(-1, 3), buffers.normal.reshape(-1, 3))
-    albedo = (buffers.material.albedo + change.view_as(buffers.position)).clamp(0, 1) * buffers.mask[
-        ..., None
-    ]
-    material = replace(buffers.material, albedo=albedo)
-    return shade_maps(replace(buffers, material=material), lights, background)
+    g = gbuffer(mesh, prepare(mesh, cameras.device).fragments(cameras, size), cameras)
+    change = found.albedo(g.position.reshape(-1, 3), g.normal.reshape(-1, 3)).view_as(g.position)
+    albedo = (g.material.albedo + change).clamp(0, 1) * g.mask[..., None]
+    return shade_maps(replace(g, material=replace(g.material, albedo=albedo)), lights, background)
 
 
 @torch.no_grad()
@@ -271,13 +268,13 @@ def project(
     samples: SampleSet,
     pseudo: Images,
     observer: Observer,
-    masks: MaskSource | None = None,
+    masks: MaskSource,
     folder: str = "stage-0",
     ranks: Ranks = ALONE,
 ) -> Images:
     """The projections of all pseudo images [n, m] through the trained E_w, with the views and lights that
-    were requested; ``masks`` as in ``draw_samples``, where the names stand in a ``folder``. ``ranks`` share
-    out the samples; the first one finds the masks.
+    were requested, and ``masks``, in which their names stand in a ``folder``. ``ranks`` share out the
+    samples; the first one finds the masks.
     """
 
     def draw(index: Int64[Tensor, " k"]) -> UInt8[Tensor, "k m 3 s s"]:
@@ -293,8 +290,7 @@ def project(
 
     images = ranks.divided(draw)(torch.arange(len(samples)))
     names = [f"{folder}/{seed}-{j}" for seed in samples.seeds.tolist() for j in range(images.shape[1])]
-    source = masks or mask_source(model.config)
-    found = ranks.first(lambda: {"masks": source(images.flatten(0, 1), names)})["masks"]
+    found = ranks.first(lambda: {"masks": masks(images.flatten(0, 1), names)})["masks"]
     return replace(pseudo, images=images, masks=found.view(pseudo.masks.shape))
 
 
