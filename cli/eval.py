@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lift3d import defaults
 from lift3d.cli import options
 from lift3d.cli.progress import RichObserver
 from lift3d.cli.table import table
@@ -27,10 +28,11 @@ Value = str | int | float | None
     "--fid",
     type=int,
     is_flag=False,
-    flag_value=1_000,
+    flag_value=defaults.FID_IMAGES,
     default=0,
     metavar="[N]",
-    help="Also compare renders and projections of N GAN samples with them: FID, KID, LPIPS.  [alone: 1000]",
+    help="Also compare renders and projections of N GAN samples with them: FID, KID, LPIPS.  "
+    f"[alone: {defaults.FID_IMAGES}]",
 )
 @click.option("--inception", type=options.PATH, help="Weights of FID's Inception-v3.  [default: downloaded]")
 @options.threads

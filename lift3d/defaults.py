@@ -10,6 +10,7 @@ MESH_RESOLUTION = 128  # grid cells a side
 MESH_FACES = 20_000  # of a mesh that a dataset stores
 RENDERERS = ("mesh", "neus")  # the first is the default
 GAN_TRUNCATION = 0.7  # psi of samples of a 2D GAN that no preset speaks for
+FID_IMAGES = 1_000  # samples that renders and projections are compared with
 TEXTURE_SIZE = 1024  # texels a side
 EXPORT_FORMAT = "glb"
 LAYOUTS = ("png", "nerf", "eg3d", "blenderproc", "webdataset", "usd")  # of converted datasets

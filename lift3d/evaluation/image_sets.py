@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lift3d import defaults
 from lift3d.errors import BackendUnavailable, CheckpointError, ConfigError, CorruptFile
 from lift3d.gan.training.feature_distance import random_features
 from lift3d.model import LiftedGAN, Samples
@@ -25,7 +26,6 @@ from lift3d.renderers import MeshRenderer
 from lift3d.scene.images import colors_to_images, resize, to_bytes, to_float
 from lift3d.seeds import STREAMS
 
-N_IMAGES = 1_000
 BATCH = 16
 INCEPTION = "Inception-v3"
 MESH_RESOLUTION = 96
@@ -47,7 +47,10 @@ class SetRow:
 
 @torch.no_grad()
 def compare_image_sets(
-    model: LiftedGAN, n: int = N_IMAGES, weights: Path | None = None, observer: Observer | None = None
+    model: LiftedGAN,
+    n: int = defaults.FID_IMAGES,
+    weights: Path | None = None,
+    observer: Observer | None = None,
 ) -> list[SetRow]:
     """Renders and projections of n samples, at their own views and lights and at those of other samples.
 
