@@ -26,16 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lift3d.errors import ConfigError
+from lift3d.export.hdf5 import sample_file
 from lift3d.export.hdf5.lock import lock, lock_at, require_same
-from lift3d.export.hdf5.sample_file import (
-    Encoded,
-    Form,
-    cannot_write,
-    deflate,
-    new_file,
-    parts_folder,
-    read_encoded,
-)
+from lift3d.export.hdf5.sample_file import Encoded, Form, cannot_write, new_file, parts_folder
 from lift3d.export.hdf5.schema import FORMAT, MESH_ROWS, UNCHECKED, checksum
 from lift3d.whole_file import replacing, sync_folder
 
@@ -170,7 +163,7 @@ class DatasetWriter:
             chunks = array.reshape(-1, int(np.prod(chunk)))
             step = max(1, JOB_BYTES // (chunks.shape[1] * array.itemsize))
             some = (chunks[i : i + step] for i in range(0, len(chunks), step))
-            jobs[name] = [self._pool.submit(deflate, chunk) for chunk in some]
+            jobs[name] = [self._pool.submit(sample_file.deflate, chunk) for chunk in some]
         results = {name: [job.result() for job in some] for name, some in jobs.items()}
         self.seconds["deflate"] += sum(seconds for some in results.values() for _, seconds in some)
         chunks = {name: [blob for blobs, _ in some for blob in blobs] for name, some in results.items()}
@@ -219,7 +212,7 @@ class DatasetWriter:
                 first = int(h5.attrs.get(FIRST_ROW, 0))
                 for i in np.flatnonzero(h5["done"][:] & left[first : first + len(h5["done"])]):
                     left[first + i] = False
-                    yield int(first + i), read_encoded(h5, int(i))
+                    yield int(first + i), sample_file.read_encoded(h5, int(i))
         yield from self._open.items()
 
     def _make_folder(self) -> None:

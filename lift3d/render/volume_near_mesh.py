@@ -15,18 +15,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from lift3d.render import volume
 from lift3d.render.maps import Maps
 from lift3d.render.mesh import Hits
-from lift3d.render.volume import (
-    REACH,
-    SamplingConfig,
-    all_rays,
-    alphas_from_ends,
-    composited,
-    shaded,
-    trace,
-    weights_from_alphas,
-)
+from lift3d.render.volume import REACH, SamplingConfig
 from lift3d.scene.cameras import Cameras
 from lift3d.scene.geometry import dot
 from lift3d.scene.lights import Lights
@@ -55,7 +47,7 @@ def render_maps_near(
     """``volume.render_maps``, its fast twin where hits of the surface's mesh are known. Rays that pass the
     mesh by more than a pixel show the background.
     """
-    origins, directions = all_rays(cameras, size)
+    origins, directions = volume.all_rays(cameras, size)
     maps = torch.zeros(1, hits.mask.numel(), 12, device=origins.device)
     t, widths = hits.t.flatten(), 1 / (sharpness * hits.cosine.flatten())
     near, traced, beside = _near_traced_beside(hits)
@@ -66,8 +58,8 @@ def render_maps_near(
     passing = _lowest(surface, origins[0, beside], directions[0, beside], guess) < PASSING / sharpness
     for rays in torch.cat((traced, beside[passing])).split(chunk):
         o, d = origins[:, rays], directions[:, rays]
-        maps[:, rays] = composited(trace(surface, o, d, sharpness, config), o, d)
-    return shaded(maps, cameras, lights, size, background)
+        maps[:, rays] = volume.composited(volume.trace(surface, o, d, sharpness, config), o, d)
+    return volume.shaded(maps, cameras, lights, size, background)
 
 
 def _near_traced_beside(hits: Hits) -> tuple[Int64[Tensor, " k"], ...]:
@@ -93,7 +85,7 @@ def _around_hits(
     slope = dot(gradient.view(-1, 2, 3), directions[:, None])[..., 0]
     ends = torch.linspace(-REACH, REACH, N_INTERVALS + 1, device=t.device) / (2 * ASIDE) + 0.5
     along = cubic(sdf.view(-1, 2), slope * (at[:, 1:] - at[:, :1]), ends)
-    weights = weights_from_alphas(alphas_from_ends(along, sharpness))
+    weights = volume.weights_from_alphas(volume.alphas_from_ends(along, sharpness))
     mean = weights @ ((ends[1:] + ends[:-1]) / 2) / weights.sum(-1).clamp_min(1e-6)  # 0, 1: the two points
     normal = smooth_normal(gradient)
     material = surface.material(points, normal, feature)
@@ -112,10 +104,7 @@ def cubic(
 
 
 def _lowest(
-    surface: Surface,
-    origins: Float[Tensor, "r 3"],
-    directions: Float[Tensor, "r 3"],
-    t: Float[Tensor, " r"],
+    surface: Surface, origins: Float[Tensor, "r 3"], directions: Float[Tensor, "r 3"], t: Float[Tensor, " r"]
 ) -> Float[Tensor, " r"]:
     """The lowest signed distance within ``BESIDE`` of t: a parabola's through samples around the lowest."""
     at = t[:, None] + torch.linspace(-BESIDE, BESIDE, N_BESIDE, device=t.device)

@@ -8,10 +8,8 @@ not found finite."""
 
 import json
 import signal
-import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 
 from lift3d.checkpoint import copy_tensors, read_tensors, require_format, write_tensors
 from lift3d.errors import ConfigError
+from lift3d.interrupts import handling
 from lift3d.networks.products import fast_products
 from lift3d.observer import Observer
 from lift3d.train.log import Log, Meter
@@ -202,24 +201,15 @@ class Runner:
         if (self.out / COLLECTED).exists():
             self.state.collected = read_tensors(self.out / COLLECTED)[1]
 
-    @contextmanager
     def _signals(self):
         """SIGINT and SIGTERM wait for the current step, where there is one; a second one does not wait."""
-        if threading.current_thread() is not threading.main_thread():
-            yield  # Python delivers signals to the main thread only
-            return
 
         def receive(number: int, frame: FrameType | None) -> None:
             if self.received or not self.deferring:
                 _stop(number)
             self.received = number
 
-        before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        return handling(receive, signal.SIGINT, signal.SIGTERM)
 
 
 def new_optimizer(phase: Phase, moments: Mapping[str, Tensor]) -> torch.optim.Adam:
