@@ -33,10 +33,7 @@ class Sample:
     def of(sample: DatasetSample, mesh: Callable[[], Mesh]) -> "Sample":
         """What ``open_dataset`` gave."""
         maps = {name: getattr(sample, name) for name in IMAGES}
-        lights = {
-            name: getattr(sample, name).numpy()
-            for name in ("light_dir", "light_ambient", "light_diffuse", "light_negative")
-        }
+        lights = ("light_dir", "light_ambient", "light_diffuse", "light_negative")
         return Sample(
             number=int(sample.index),
             seed=int(sample.seed),
@@ -44,7 +41,7 @@ class Sample:
             cam2world=sample.cam2world.numpy(),
             k=sample.intrinsics.numpy(),
             mesh=mesh,
-            **lights,
+            **{name: getattr(sample, name).numpy() for name in lights},
         )
 
     @property

@@ -53,6 +53,11 @@ def interpolated(
     return v0 + (v1 - v0) * (at - t0) / (t1 - t0).clamp_min(1e-9)
 
 
+def taken(values: Float[Tensor, "b r c"], index: Int64[Tensor, "b p"]) -> Float[Tensor, "b p c"]:
+    """Rows of values, by their indices."""
+    return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
+
+
 def listed(chosen: Bool[Tensor, "b k"]) -> Int64[Tensor, "b p"]:
     """Indices of what is chosen in each row, in order; p is the largest count of a row, or 1 if that is 0.
 

@@ -1,10 +1,10 @@
 """Where rays first hit a surface."""
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lift3d.render.ray_sampling import listed, stratified
+from lift3d.render.ray_sampling import listed, stratified, taken
 from lift3d.scene.geometry import ray_sphere
 from lift3d.scene.surface import Surface, signed_distance
 
@@ -32,15 +32,11 @@ def first_hits(
     for start in range(0, n_coarse, PART):
         rays = listed(~_crossings(f).any(-1))
         part = t[..., start : start + PART]
-        rows = rays[..., None].expand(-1, -1, part.shape[-1])
-        found = _sdf(surface, _of(rays, origins), _of(rays, directions), part.gather(1, rows))
-        f[..., start : start + PART].scatter_(1, rows, found)
+        found = _sdf(surface, *(taken(x, rays) for x in (origins, directions, part)))
+        f[..., start : start + PART].scatter_(1, rays[..., None].expand_as(found), found)
     hit = _crossings(f).any(-1)
     rays = listed(hit)
-    rows = rays[..., None].expand(-1, -1, n_coarse)
-    refined, found = _refined(
-        surface, _of(rays, origins), _of(rays, directions), t.gather(1, rows), f.gather(1, rows), n_refine
-    )
+    refined, found = _refined(surface, *(taken(x, rays) for x in (origins, directions, t, f)), n_refine)
     return t[..., -1].scatter(1, rays, torch.where(found, refined, t[..., -1].gather(1, rays))), hit
 
 
@@ -95,8 +91,3 @@ def _sdf(
     """Signed distances along rays."""
     points = origins[..., None, :] + t[..., None] * directions[..., None, :]
     return signed_distance(surface, points.flatten(1, 2)).view_as(t)
-
-
-def _of(rays: Int64[Tensor, "b q"], vectors: Float[Tensor, "b r 3"]) -> Float[Tensor, "b q 3"]:
-    """The vectors of some rays."""
-    return vectors.gather(1, rays[..., None].expand(-1, -1, 3))

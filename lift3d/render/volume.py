@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from lift3d.render.maps import GBuffer, Maps, shade_maps
-from lift3d.render.ray_sampling import from_weights, interpolated, listed, stratified
+from lift3d.render.ray_sampling import from_weights, interpolated, listed, stratified, taken
 from lift3d.scene.cameras import Cameras, pixel_grid
 from lift3d.scene.geometry import ray_sphere
 from lift3d.scene.lights import Lights
@@ -75,7 +75,8 @@ class RaySamples:
     def composite(self, values: Float[Tensor, "b p c"]) -> Float[Tensor, "b r c"]:
         """Weighted sum along the rays."""
         total = values.new_zeros(len(values), self.n_rays, values.shape[-1])
-        return total.scatter_add(1, _rows(self.ray, values), self.weights[..., None] * values)
+        rows = self.ray[..., None].expand_as(values)
+        return total.scatter_add(1, rows, self.weights[..., None] * values)
 
 
 def alphas(
@@ -178,15 +179,13 @@ def _evaluated(
     b, r, n = t.shape
     index, n_used, share = _with_witnesses(chosen.flatten(1), generator if create_graph else None)
     ray, t = index // n, t.flatten(1).gather(1, index)
-    points = origins.gather(1, _rows(ray, origins)) + t[..., None] * directions.gather(
-        1, _rows(ray, directions)
-    )
+    points = taken(origins, ray) + t[..., None] * taken(directions, ray)
     sdf, feature, gradient = sdf_and_gradient(surface, points, create_graph)
 
     used = slice(n_used)
     index, ray, t, points = index[:, used], ray[:, used], t[:, used], points[:, used]
     normal = smooth_normal(gradient[:, used])
-    slope = (gradient[:, used] * directions.gather(1, _rows(ray, directions))).sum(-1)
+    slope = (gradient[:, used] * taken(directions, ray)).sum(-1)
     alpha = alphas(sdf[:, used, 0], -torch.relu(-slope), delta.flatten(1).gather(1, index), sharpness)
     alpha = alpha.new_zeros(b, r * n).scatter(1, index, alpha)
     weights = weights_from_alphas(alpha.view(b, r, n)).flatten(1).gather(1, index)
@@ -214,18 +213,13 @@ def _with_witnesses(
     return torch.cat((index, witnesses), 1), n_used, share
 
 
-def _rows(index: Int64[Tensor, "b p"], like: Float[Tensor, "b _ c"]) -> Int64[Tensor, "b p c"]:
-    """Indices of rows of ``like``, for ``gather`` and ``scatter``."""
-    return index[..., None].expand(-1, -1, like.shape[-1])
-
-
 def render_rays(
     samples: RaySamples, directions: Float[Tensor, "b r 3"], lights: Lights, background: float | Tensor
 ) -> Float[Tensor, "b r 3"]:
     """Colors of rays under one light per object [b]: each sample is shaded, then composited over the
     background (a constant, or colors [b, r, 3]).
     """
-    to_camera = -directions.gather(1, _rows(samples.ray, directions))
+    to_camera = -taken(directions, samples.ray)
     colors = shade(samples.normal, to_camera, samples.material, lights.per_point(1))
     return samples.composite(colors) + (1.0 - samples.opacity[..., None]) * background
 
@@ -256,8 +250,7 @@ def composited(
     s: RaySamples, origins: Float[Tensor, "1 r 3"], directions: Float[Tensor, "1 r 3"]
 ) -> Float[Tensor, "1 r 12"]:
     """Mean position, normal, albedo, specular intensity and exponent of rays, and their opacity."""
-    rows = _rows(s.ray, origins)
-    position = origins.gather(1, rows) + s.t[..., None] * directions.gather(1, rows)
+    position = taken(origins, s.ray) + s.t[..., None] * taken(directions, s.ray)
     material = s.material
     values = (position, s.normal, material.albedo, material.specular, material.shininess)
     opacity = s.opacity[..., None]

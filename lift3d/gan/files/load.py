@@ -128,20 +128,14 @@ def describe(path: str | Path) -> GanDescription:
     """What ``load`` would load; wrong shapes and numbers of weights are found by ``load`` alone."""
     with _naming(path):
         contents = _read(path, average=True)
-    g = contents.generator
+    generator, (family, architecture) = contents.generator, _family(contents.generator)
+    settings = ("resolution", "channels", "z_dim", "w_dim", "c_dim", "n_mapping_layers")
     return GanDescription(
-        contents.kind,
-        g.resolution,
-        g.channels,
-        *_family(g),
-        g.z_dim,
-        g.w_dim,
-        g.c_dim,
-        g.n_mapping_layers,
-        contents.discriminator is not None,
-        contents.license,
-        contents.source,
-        contents.notes,
+        **{name: getattr(contents, name) for name in ("kind", "license", "source", "notes")},
+        **{name: getattr(generator, name) for name in settings},
+        family=family,
+        architecture=architecture,
+        discriminator=contents.discriminator is not None,
     )
 
 
