@@ -145,7 +145,8 @@ def load_state(
     path: str | Path, config: GanTrainConfig | None = None, device: torch.device | str = "cpu"
 ) -> GanTrainState:
     """The state in a file; ``config`` may change the settings, not the networks (None: as stored)."""
-    about, tensors = _read(path)
+    about, tensors = read_tensors(path)
+    require_format(about, FORMAT, path, "start anew with --overwrite")
     try:
         return _state(about, tensors, config, device, path)
     except ConfigError as error:
@@ -197,12 +198,6 @@ def _counter(about: dict, name: str) -> int | float:
     if type(value) is not _COUNTERS[name] or not abs(value) <= limit:
         raise TypeError(f"{name!r}: {shown(value)}")
     return value
-
-
-def _read(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
-    about, tensors = read_tensors(path)
-    require_format(about, FORMAT, path, "start anew with --overwrite")
-    return about, tensors
 
 
 @torch.no_grad()
