@@ -39,11 +39,35 @@ class ResBlock(nn.Module):
 
 
 class WholeConv2d(nn.Conv2d):
-    """A convolution whose kernel covers the whole image: one matrix product, several times as fast."""
+    """A convolution whose kernel covers the whole image; its gradients are matrix products."""
 
     def forward(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o 1 1"]:
-        rows, weight = (t.permute(0, 2, 3, 1).flatten(1) for t in (x, self.weight))  # views: channels last
-        return nn.functional.linear(rows, weight, self.bias)[..., None, None]
+        return _WholeConv2d.apply(x, self.weight, self.bias)
+
+
+class _WholeConv2d(torch.autograd.Function):
+    """Backwards several times as fast as a convolution. Forwards it is one: what it gives of an image does
+    not depend, not even by rounding, on the other images, as a matrix product would.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        ctx.save_for_backward(x, weight)
+        return nn.functional.conv2d(x, weight, bias)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+        rows = gradient.flatten(1)
+
+        def flat(t: Tensor) -> Tensor:  # a view: channels last
+            return t.permute(0, 2, 3, 1).flatten(1)
+
+        def whole(t: Tensor) -> Tensor:
+            return t.unflatten(1, (*x.shape[2:], -1)).permute(0, 3, 1, 2)
+
+        return whole(rows @ flat(weight)), whole(rows.T @ flat(x)), rows.sum(0)
 
 
 class Encoder(nn.Sequential):
