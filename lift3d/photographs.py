@@ -245,14 +245,13 @@ def _found_mask(
     if masks == "auto":
         from lift3d.masks.grabcut import get_segmenter
 
+        inside = cropped(np.full(colors.shape[:2], 255, np.uint8), frame, SEGMENTED, outside=0)
         found = get_segmenter(config.radii, config.bars)(large, [""])[0]
+        found &= torch.from_numpy(inside > 127)
     elif config.background is not None:
         found = background_masks(large, config.background)[0]
     else:
         found = torch.ones(SEGMENTED, SEGMENTED, dtype=torch.bool)
-    if masks == "auto":
-        inside = cropped(np.full(colors.shape[:2], 255, np.uint8), frame, SEGMENTED, outside=0)
-        found &= torch.from_numpy(inside > 127)
     return cropped(found.numpy().astype(np.uint8) * 255, (0, 0, SEGMENTED), config.size), note
 
 

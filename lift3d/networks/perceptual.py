@@ -8,7 +8,6 @@ mean square over channels, fine to coarse.
 
 import sys
 import warnings
-from collections.abc import Callable
 from contextlib import redirect_stdout
 
 import torch
@@ -16,9 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lift3d.errors import BackendUnavailable, ConfigError
+from lift3d.losses import Features
 from lift3d.observer import Observer, SilentObserver
-
-Features = Callable[[Tensor], list[Tensor]]  # images [n, 3, h, w] in [-1, 1] -> feature maps [n, c, h', w']
 
 
 def get_perceptual(discriminator: Features, observer: Observer, backbone: str = "vgg") -> nn.Module:

@@ -57,15 +57,14 @@ def intrinsics(model: LiftedGAN, samples: SampleSet, path: Path) -> None:
 def curves(log: Path, folder: Path) -> None:
     """One picture per phase, ``curves-<phase>.png``: logged means over all stages' steps, logarithmic."""
     phases: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    offset: dict[str, float] = {}
-    last: dict[str, tuple[int, float]] = {}
+    last: dict[str, tuple[int, float, float]] = {}  # stage, steps before it, steps
     for line in log.read_text().splitlines():
         entry = json.loads(line)
         phase, stage, step = entry.pop("phase"), entry.pop("stage"), entry.pop("step")
-        if phase in last and last[phase][0] != stage:
-            offset[phase] = last[phase][1]
-        x = offset.get(phase, 0.0) + step
-        last[phase] = (stage, x)
+        then, before, x = last.get(phase, (stage, 0.0, 0.0))
+        before = before if stage == then else x
+        x = before + step
+        last[phase] = stage, before, x
         for name, value in entry.items():
             if name != "gradient" and value > 0:
                 phases.setdefault(phase, {}).setdefault(name, []).append((x, value))
