@@ -87,7 +87,7 @@ DEMO = Preset(
     Schedule(64, 400, 8, 3, 1_000, 300, 1_200, 1_800, (0.3, 0.94), 1.0, 0.1,
         latent=1_500, calibrate=4_000, distill=17_000, realign=1_600,
     ),
-    (Schedule(64, 1, 100, 1, 100, 100, 100, 600, (0.94, 0.94), 1.0, 0.1),),
+    (Schedule(64, 1, 100, 1, 100, 100, 100, 600, (0.94, 0.94), 1.0, 0.1, shape=3.0),),
     Refinement(150, (0.94, 0.94), smooth_albedo=1.0, beta=5e-4, fields=1e-3, material=1e-3),
     shape=FieldConfig(128, 4, 4, beta=5.0), material=FieldConfig(128, 3, 6), encoder_width=0.25,
     background=1.0, transfer_residual=True, n_unlabeled=4096, masks="background",

@@ -91,6 +91,9 @@ class Schedule:
         0, 0, 10**9, "iterations after that, of E_I and the fields on the shading of unlabeled samples"
     )
     realign: int = setting(0, 0, 10**9, "iterations of step 2 at the end, on renders of the final fields")
+    shape: float = setting(
+        0.0, 0, 1e9, "robust loss of the albedo that the samples' own images imply, for F_s in step 3"
+    )
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from lift3d.train.data import samples_of
 from lift3d.train.instance import finetune, refine_sample
 from lift3d.train.runner import Runner
 
-SCHEDULE = Schedule(16, 1, 3, 2, 3, 2, 2, 3, (0.8, 1.0), 0.2, 0.1)
+SCHEDULE = Schedule(16, 1, 3, 2, 3, 2, 2, 3, (0.8, 1.0), 0.2, 0.1, shape=1.0)
 TOY = replace(
     PRESET, instance=(SCHEDULE,), refine=Refinement(iterations=20, n_pixels=16, material=2e-2, light=3e-2)
 )
@@ -149,6 +149,7 @@ def test_the_joint_model_stays_and_its_copy_learns(
     for name in ("stage-0-projections.png", "stage-1-intrinsics.png", "curves-exploit.png", "log.jsonl"):
         assert (out / name).stat().st_size > 0
     assert not list(out.glob("model*"))
+    assert '"shape": ' in (out / "log.jsonl").read_text()  # of the step on own images
 
 
 def test_fine_tuning_ends_with_the_refinement_of_its_image(
