@@ -13,6 +13,7 @@ from lift3d.render.volume import SamplingConfig
 SMALL = {  # replaces sizes of networks and batches
     "shape": FieldConfig(8, 2, 4), "material": FieldConfig(8, 2, 6), "n_code": 16, "encoder_width": 1 / 64,
     "sampling": SamplingConfig(4, 2, True), "batch": BatchConfig(2, 64, 8, 128, 2, 2),
+    "n_unlabeled": 4,
 }  # fmt: skip
 
 

@@ -114,11 +114,12 @@ TINY = replace(
 
 
 def _helped(preset: Preset) -> Preset:
-    """A published preset with what helped on heads whose truth is known, but for registration, which wants
-    masks of thousands of samples (docs/method.md).
+    """A published preset with what helped on heads whose truth is known and on real faces (docs/method.md):
+    where many objects are lifted together, registration of unlabeled samples finds their views.
     """
     return replace(
         preset,
+        n_unlabeled=0 if preset.joint is None else 1024,
         transfer_residual=True,
         weights=replace(preset.weights, beta=5e-4, consistency=0.15),
         rates=replace(preset.rates, cooldown=0.4),

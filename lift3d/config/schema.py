@@ -281,7 +281,7 @@ def _contradictions(preset: Preset) -> Iterator[str]:
     if preset.masks == "background" and preset.background is None:
         yield "masks is 'background', which needs background, a gray from 0 to 1"
     if preset.n_unlabeled and preset.masks == "none" and preset.background is None:
-        yield f"n_unlabeled is {preset.n_unlabeled}, which needs masks: set masks to 'auto'"
+        yield f"n_unlabeled is {preset.n_unlabeled}, which needs masks: set masks to 'auto', or it to 0"
     named = [("joint", preset.joint), *((f"instance[{i}]", s) for i, s in enumerate(preset.instance))]
     for name, schedule in named:
         if schedule is not None:

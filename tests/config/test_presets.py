@@ -151,13 +151,13 @@ def test_joint_pre_training_is_460_thousand_iterations() -> None:
 def test_what_is_added_to_the_tables(name: str) -> None:
     """The profile "paper" is the tables; the defaults differ in these settings and in no other."""
     ours, paper = PRESETS[name], get_preset(name, "paper")
-    assert (ours.n_unlabeled, ours.transfer_residual) == (0, True)
+    assert (ours.n_unlabeled, ours.transfer_residual) == (1024 if ours.joint else 0, True)
     assert (ours.weights.beta, ours.weights.consistency, ours.rates.cooldown) == (5e-4, 0.15, 0.4)
     assert (ours.batch.n_surface_pixels, ours.batch.jitter) == (2048, 0.0)
     weights = replace(ours.weights, beta=3e-5, consistency=0.0)
     batch = replace(ours.batch, n_surface_pixels=0)
     assert paper == replace(
-        ours, transfer_residual=False, weights=weights, batch=batch,
+        ours, n_unlabeled=0, transfer_residual=False, weights=weights, batch=batch,
         rates=replace(ours.rates, cooldown=0.0),
     )  # fmt: skip
     with pytest.raises(ConfigError, match="demo is not of the paper, so it has no profile 'paper'; leave"):

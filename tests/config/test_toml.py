@@ -99,7 +99,7 @@ def test_names_and_files_open_alike(write) -> None:
         ('masks = "some"', "masks is 'some', expected none, background, files or auto"),
         (
             'base = "celeba"\nname = "own"\nn_unlabeled = 9\nmasks = "none"',
-            "n_unlabeled is 9, which needs masks: set masks to 'auto'",
+            "n_unlabeled is 9, which needs masks: set masks to 'auto', or it to 0",
         ),
         ("n_unlabeled = 0", "joint.latent is 1500, but n_unlabeled is 0: set joint.latent to 0"),
         (
