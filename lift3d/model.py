@@ -186,9 +186,10 @@ class LiftedGAN(nn.Module):
         iterations: int | None = None,
         seed: int = 0,
     ) -> "LiftedGAN":
-        """The object of one image in [-1, 1] of working size as ``Instances`` with fields of its own, fitted
-        to the image by its shading (GAN2X); starts from ``invert``. ``mask``: where the object is; by default
-        where the preset's source of masks finds it. ``iterations`` default to the preset's.
+        """The object of one image in [-1, 1], of working size or larger, as ``Instances`` with fields of its
+        own, fitted to all of its pixels by their shading (GAN2X); starts from ``invert``. ``mask``: where the
+        object is; by default where the preset's source of masks finds it. ``iterations`` default to the
+        preset's.
         """
         above = import_module("lift3d.train.instance")  # training stands above the model
         return above.refine_image(self, image, mask, iterations, seed)

@@ -27,6 +27,7 @@ from lift3d.scene.images import resize
 from lift3d.scene.isosurface import cell_size, extract_mesh
 from lift3d.scene.lights import Lights
 from lift3d.scene.surface_mesh import project_to_surface
+from lift3d.train import refine
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +93,27 @@ def test_refining_one_image(model):
     image = model.sample([5]).image[0]
     found = model.refine(image, torch.ones(16, 16, dtype=torch.bool), iterations=2)
     assert type(found).__name__ == "Instances" and found.sample(0).code.shape == (1, 512)
-    with pytest.raises(ConfigError, match=r"image has the shape \(3, 8, 8\), expected \(3, 16, 16\)"):
+    with pytest.raises(ConfigError, match=r"image has the shape \(3, 8, 8\), expected \(3, 16, 16\) or more"):
         model.refine(image[:, ::2, ::2])
+    with pytest.raises(
+        ConfigError, match=r"image has the shape \(3, 32, 16\), expected \(3, 16, 16\) or more"
+    ):
+        model.refine(image.repeat(1, 2, 1))
     with pytest.raises(ConfigError, match="refine.iterations is 0"):
         model.refine(image, iterations=0)
+
+
+def test_refining_an_image_of_more_pixels_sees_them_all(model, monkeypatch):
+    large, targets, plain = torch.rand(3, 32, 32) * 2 - 1, [], refine.new_target
+
+    def new_target(*arguments):
+        targets.append(plain(*arguments))
+        return targets[-1]
+
+    monkeypatch.setattr(refine, "new_target", new_target)
+    found = model.refine(large, torch.ones(32, 32, dtype=torch.bool), iterations=2)
+    torch.testing.assert_close(targets[0].colors[0], (large.movedim(0, -1) + 1) / 2)
+    assert torch.equal(found.sample(0).image, resize(large[None], 16))  # what E_I, E_v and E_l see
 
 
 def test_a_surface_reads_nothing_back_from_the_device(model):

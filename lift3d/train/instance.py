@@ -25,7 +25,7 @@ from lift3d.masks.sources import mask_source, with_masks
 from lift3d.model import LiftedGAN, Samples
 from lift3d.networks.sharing import sharing
 from lift3d.observer import Observer, SilentObserver
-from lift3d.scene.images import to_bytes
+from lift3d.scene.images import resize, to_bytes
 from lift3d.train.data import samples_of
 from lift3d.train.features import compare
 from lift3d.train.joint import MODEL, begun, check_folder
@@ -122,16 +122,18 @@ def refine_sample(
     config: Refinement | None = None,
     seed: int = 0,
     observer: Observer | None = None,
+    image: Float[Tensor, "1 3 s s"] | None = None,
 ) -> Instances:
-    """Shading-based refinement of one sample, [1], of a model or of instances, on its own image: code, view
-    and light start from the sample's. ``config`` defaults to the preset's.
+    """Shading-based refinement of one sample, [1], of a model or of instances, on its own image or the same
+    ``image`` of another size, that of the masks: code, view and light start from the sample's. ``config``
+    defaults to the preset's.
     """
     member, base = model, model
     if isinstance(model, Instances):
         member, base = model.member(sample.code[0]), model.base(sample.code[0])
     config = member.config.refine if config is None else config
     start = {name: getattr(sample, name).to(member.device) for name in ("view", "light", "code")}
-    image, masks = sample.image.to(member.device), masks.to(member.device)
+    image, masks = (x.to(member.device) for x in (sample.image if image is None else image, masks))
     found = refine(member, image, masks, config, **start, seed=seed, observer=observer)
     now = {name: getattr(found, name).detach() for name in start}
     return Instances([found.into(member)], [base], replace(sample, **now).to("cpu"))
@@ -139,20 +141,19 @@ def refine_sample(
 
 def refine_image(
     model: LiftedGAN,
-    image: Float[Tensor, "3 s s"],
-    mask: Bool[Tensor, "s s"] | None,
+    image: Float[Tensor, "3 h w"],
+    mask: Bool[Tensor, "h w"] | None,
     iterations: int | None,
     seed: int,
 ) -> Instances:
     """``LiftedGAN.refine``."""
-    size = (3, model.config.size, model.config.size)
-    if tuple(image.shape) != size:
-        raise ConfigError(f"image has the shape {tuple(image.shape)}, expected {size}")
+    size, shape = model.config.size, tuple(image.shape)
+    if shape[1] < size or shape != (3, shape[1], shape[1]):
+        raise ConfigError(f"image has the shape {shape}, expected {(3, size, size)} or more pixels a side")
     if mask is None:
         mask = mask_source(model.config)(to_bytes(image[None]).cpu(), ["image"])[0]
-    return refine_sample(
-        model, model.invert(image[None]), mask[None], with_iterations(model, iterations), seed
-    )
+    sample, config = model.invert(resize(image[None], size)), with_iterations(model, iterations)
+    return refine_sample(model, sample, mask[None], config, seed, image=image[None])
 
 
 def with_iterations(model: LiftedGAN, iterations: int | None) -> Refinement:

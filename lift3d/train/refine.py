@@ -22,7 +22,7 @@ from lift3d.model import LiftedGAN
 from lift3d.networks.fields import condition
 from lift3d.networks.sharing import sharing
 from lift3d.observer import Observer, SilentObserver
-from lift3d.scene.images import images_to_colors
+from lift3d.scene.images import images_to_colors, resize
 from lift3d.scene.surface import Surface
 from lift3d.train.anchors import Anchors, change, near_surface
 from lift3d.train.implied import implied_albedo, shape_loss, smoothness
@@ -168,7 +168,7 @@ def refine(
     goes back to the best state of them."""
     config = model.config.refine if config is None else config
     with torch.no_grad():
-        pairs = zip((code, view, light), model.encode(images), strict=True)
+        pairs = zip((code, view, light), model.encode(resize(images, model.config.size)), strict=True)
     start = [predicted if given is None else given for given, predicted in pairs]
     instance, rng = Instance(model, *start), torch.Generator().manual_seed(seed)
     target = new_target(instance, images, masks, rng)
