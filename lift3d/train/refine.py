@@ -218,6 +218,7 @@ class Watch:
         return step - self.best_step >= self.patience
 
     def restore(self) -> None:
-        """Back to the best state."""
-        state, self.instance.open_bands = self.kept
-        self.instance.load_state_dict(state)
+        """Back to the best state, if the last steps, since it was looked at, have not made a better one."""
+        if self.error() >= (1 - GAIN) * self.best:
+            state, self.instance.open_bands = self.kept
+            self.instance.load_state_dict(state)

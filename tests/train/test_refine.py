@@ -75,6 +75,12 @@ def test_the_joint_model_is_left_as_it_was(model, image, mask):
     assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
 
 
+def test_a_few_steps_are_kept_if_they_help(model, image, mask):
+    found, start = refine(model, image, mask, replace(CONFIG, iterations=7)), joint(model, image)
+    target = new_target(start, image, mask, torch.Generator().manual_seed(1))
+    assert Watch(found, target, 1).best < Watch(start, target, 1).best
+
+
 def test_refinement_repeats(model, image, mask, refined):
     again = refine(model, image, mask, CONFIG)
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), refined.parameters(), strict=True))
