@@ -58,7 +58,7 @@ from lift3d.scene.lights import Lights
 from lift3d.scene.shading import shade
 from lift3d.scene.surface import sdf_and_gradient, smooth_normal
 from lift3d.train.align import align_loss
-from lift3d.train.data import Rerendered, SampleSet
+from lift3d.train.data import Images, SampleSet
 
 STEPS = ["explore", "align", "exploit"]
 ROUNDS = 4  # of the reference's placement; the sharpness doubles from 64 on
@@ -180,8 +180,9 @@ def align(model: LiftedGAN, features: Callable, published: bool) -> Callable[[],
     rng = torch.Generator().manual_seed(0)
     images = torch.randint(256, (2, n, 3, size, size), generator=rng, dtype=torch.uint8)
     masks = torch.rand(2, n, size, size, generator=rng) > 0.5
-    samples = SampleSet(torch.randn(n, model.generator.w_dim, generator=rng), images[0], masks[0])
-    pseudo = Rerendered(torch.zeros(n, 1, 6), torch.zeros(n, 1, 5), images[1][:, None], masks[1][:, None])
+    latents = torch.randn(n, model.generator.w_dim, generator=rng)
+    samples = SampleSet(images[0], masks[0], w=latents, seeds=torch.arange(n))
+    pseudo = Images(images[1][:, None], masks[1][:, None])
     parameters = list(model.gan_encoder.parameters())
     optimizer = torch.optim.Adam(parameters, 0.0)
 
