@@ -4,7 +4,6 @@ import json
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,9 +11,6 @@ from lift3d import defaults
 from lift3d.cli import options
 from lift3d.cli.progress import RichObserver
 from lift3d.cli.table import table
-
-if TYPE_CHECKING:
-    from lift3d.evaluation.image_sets import SetRow
 
 Value = str | int | float | None
 
@@ -58,12 +54,12 @@ def eval_command(
         lifted = load(*models)
         rows = [asdict(row) for row in evaluate(lifted, N_HEADS if heads is None else heads, observer)]
         light = {"relighting": asdict(relighting(lifted, relight, observer=observer))} if relight else {}
-        sets = compare_image_sets(lifted, fid, inception, observer) if fid else []
+        compared = compare_image_sets(lifted, fid, inception, observer) if fid else []
     highlights = [found for row in rows for found in row["highlights"]]
     rows = [{k: v if k == "highlights" else _known(v) for k, v in row.items()} for row in rows]
+    sets = {"image_sets": [_named(asdict(row)) for row in compared]} if fid else {}
     if as_json:
-        compared = {"image_sets": [_described(row) for row in sets]} if fid else {}
-        click.echo(json.dumps({"rows": rows, **light, **compared}))
+        click.echo(json.dumps({"rows": rows, **light, **sets}))
     else:
         click.echo(_table([{k: v for k, v in row.items() if k != "highlights"} for row in rows]))
         if highlights:
@@ -73,15 +69,15 @@ def eval_command(
             click.echo(f"correlation of requested and read {name} over {relight} projections: {value:.3f}")
         if sets:
             click.echo(f"\nimages of {fid} samples against the samples:")
-            click.echo(_table([_described(row) for row in sets]))
+            click.echo(_table(sets["image_sets"]))
 
 
-def _described(row: "SetRow") -> dict[str, Value]:
+def _named(row: dict[str, Value]) -> dict[str, Value]:
     """A comparison of images, its distances called FID and KID where they are."""
     from lift3d.evaluation.image_sets import INCEPTION
 
-    known = {"frechet": "fid", "kernel_x1000": "kid_x1000"} if row.features == INCEPTION else {}
-    return {known.get(key, key): value for key, value in asdict(row).items()}
+    known = {"frechet": "fid", "kernel_x1000": "kid_x1000"} if row["features"] == INCEPTION else {}
+    return {known.get(key, key): value for key, value in row.items()}
 
 
 def _table(rows: list[dict[str, Value]]) -> str:

@@ -112,7 +112,7 @@ def export(
     n_faces = decimate if decimate is not None else BUDGET if textured else None
     instances = _instances(textured, **source)
     if suffix == ".html":
-        return _share(instances, out, decimate, **source)
+        return _share(instances, out, decimate, source)
     paths = _paths(out, folder, suffix, instances.numbers)
     for path in paths.values():
         if not resume:
@@ -134,24 +134,17 @@ def export(
             click.echo(f"{path}: {_described(finished)}, in {time.perf_counter() - start:.1f} s")
 
 
-def _share(
-    instances: "Instances",
-    out: Path,
-    decimate: int | None,
-    dataset: Path | None,
-    models: tuple[str, ...],
-    truncation: float | None,
-    **_: object,
-) -> None:
+def _share(instances: "Instances", out: Path, decimate: int | None, source: dict[str, object]) -> None:
     """One page with all instances in it."""
     from lift3d import load, open_dataset
     from lift3d.export.viewer import share
 
     faces, numbers = share.FACES if decimate is None else decimate, instances.numbers
-    if dataset is None:
-        page = share.from_model(load(*models), numbers, truncation, faces=faces, name=", ".join(models))
+    if source["dataset"] is None:
+        model, name = load(*source["models"]), ", ".join(source["models"])
+        page = share.from_model(model, numbers, source["truncation"], faces=faces, name=name)
     else:
-        chosen = open_dataset(dataset)
+        chosen = open_dataset(source["dataset"])
         places = chosen.places(numbers)
         meshes = lambda place: instances.instance(int(chosen.indices[place])).mesh  # noqa: E731
         page = share.from_dataset(chosen, places, faces, meshes)

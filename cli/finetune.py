@@ -26,10 +26,7 @@ if TYPE_CHECKING:
 @options.masks
 @options.tensorboard
 @options.dry_run
-@options.seed
-@options.overwrite
-@options.resume
-@options.compute
+@options.training
 def finetune(
     model: str | None,
     dataset: str | None,

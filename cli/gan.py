@@ -70,10 +70,7 @@ def gan() -> None:
 )
 @click.option("--grow-from", type=options.PATH, help="Run or GAN file to start from.")
 @click.option("--checkpoint-kimg", default=20.0, help="Thousand images between checkpoints.")
-@options.seed
-@options.overwrite
-@options.resume
-@options.compute
+@options.training
 def train(
     images: Path,
     out: Path,

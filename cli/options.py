@@ -125,6 +125,7 @@ def together(*options: Decorator) -> Decorator:
 
 
 compute = together(device, threads)  # the command hands both to ``use_device``
+training = together(seed, overwrite, resume, compute)
 gan = together(
     click.option(
         "--gan",

@@ -40,10 +40,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Time a few iterations of every phase here, print time, memory and disk, and stop.",
 )
-@options.seed
-@options.overwrite
-@options.resume
-@options.compute
+@options.training
 def pretrain(
     dataset: str,
     out: Path,

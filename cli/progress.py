@@ -41,15 +41,9 @@ class RichObserver:
         self.first: tuple[float, int] | None = None  # time and units of the first advance
         self.values: dict[str, float] = {}
         if task and self.console.is_terminal:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-            )
-            self.bar = Progress(
-                *columns, TextColumn("{task.fields[state]}"), console=self.console, transient=True
-            )
+            columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+            state = TextColumn("{task.fields[state]}")
+            self.bar = Progress(*columns, state, console=self.console, transient=True)
             self.bar.add_task(task, total=total, state="")
             self.bar.start()
 
@@ -74,13 +68,10 @@ class RichObserver:
         """See ``Observer``."""
         self.console.print(text, markup=False)
 
-    def _rate(self, now: float) -> float:
-        since, before = self.first if self.first and self.done > self.first[1] else (self.started, 0)
-        return (self.done - before) / max(now - since, 1e-9)
-
     def _state(self, now: float) -> str:
         """Rate, time left and the latest values."""
-        rate = self._rate(now)
+        since, before = self.first if self.first and self.done > self.first[1] else (self.started, 0)
+        rate = (self.done - before) / max(now - since, 1e-9)
         shown = f"{rate:.3g}/s" if self.images is None else f"{rate * self.images:.3g} images/s"
         left = [] if self.total is None or not rate else [f"{(self.total - self.done) / rate:.0f} s left"]
         return ", ".join([shown, *left, *(f"{name} {value:.4g}" for name, value in self.values.items())])

@@ -187,14 +187,12 @@ def _described(plan: "DatasetPlan", out: Path, need: "Estimate") -> str:
     minutes, seconds = divmod(round(need.seconds), 60)
     hours, minutes = divmod(minutes, 60)
     size = f"{need.nbytes / 1e9:.2f} GB" if need.nbytes >= 1e8 else f"{need.nbytes / 1e6:.1f} MB"
-    return "\n".join(
-        (
-            f"plan: {json.dumps(plan.to_json())}",
-            f"{out}: {need.samples} samples, {need.images} images",
-            f"{size} of {need.free / 1e9:.1f} GB free, {need.peak / 1e9:.2f} GB while it is written",
-            f"{need.memory / 1e9:.2f} GB of memory at most",
-            f"{hours} h {minutes} min {seconds} s, at {need.sample_seconds:.2f} s a sample as measured here",
-        )
+    return (
+        f"plan: {json.dumps(plan.to_json())}\n"
+        f"{out}: {need.samples} samples, {need.images} images\n"
+        f"{size} of {need.free / 1e9:.1f} GB free, {need.peak / 1e9:.2f} GB while it is written\n"
+        f"{need.memory / 1e9:.2f} GB of memory at most\n"
+        f"{hours} h {minutes} min {seconds} s, at {need.sample_seconds:.2f} s a sample as measured here"
     )
 
 

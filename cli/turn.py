@@ -32,14 +32,12 @@ def turn(
     seeds: list[int],
     truncation: float | None,
     out: Path,
-    path: str,
-    size: int,
     fps: float,
     seconds: float,
-    with_gan: bool,
     overwrite: bool,
     device: str,
     threads: int | None,
+    **look: object,
 ) -> None:
     """Film a head that turns while its light moves; --path light relights it."""
     from lift3d import load
@@ -50,6 +48,6 @@ def turn(
     lifted = load(*models).to(options.use_device(device, threads))
     with RichObserver() as observer:
         samples = lifted.sample(seeds, truncation)
-        frames = list(film(lifted, samples, path, round(fps * seconds), size, with_gan, observer))
+        frames = list(film(lifted, samples, n_frames=round(fps * seconds), observer=observer, **look))
     write_film(out, frames, fps)
     click.echo(f"{out}: {len(frames)} frames, {out.stat().st_size / 1e6:.1f} MB")

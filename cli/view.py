@@ -39,10 +39,8 @@ def view(
     from lift3d.export.viewer import scene
     from lift3d.export.viewer.server import Server
 
-    for name, value, (low, high) in (
-        ("--size", size, scene.SIZES),
-        ("--resolution", resolution, scene.RESOLUTIONS),
-    ):
+    ranges = ("--size", size, scene.SIZES), ("--resolution", resolution, scene.RESOLUTIONS)
+    for name, value, (low, high) in ranges:
         if not low <= value <= high:
             raise ConfigError(f"{name} is {value}, expected {low} to {high}")
     if dataset is not None:
@@ -60,9 +58,8 @@ def view(
         remote = "SSH_CONNECTION" in os.environ
         if remote:
             number, host = server.server_address[1], os.environ["SSH_CONNECTION"].split()[2]
-            click.echo(
-                f"from your own computer: ssh -L {number}:127.0.0.1:{number} {host}, then open it there"
-            )
+            tunnel = f"ssh -L {number}:127.0.0.1:{number} {host}"
+            click.echo(f"from your own computer: {tunnel}, then open it there")
         if not (no_browser or remote):
             webbrowser.open(server.url)
         try:

@@ -58,9 +58,8 @@ class Card:
 def write_card(path: Path | str) -> Card:
     """Write or replace the card of a dataset. ``ConfigError`` where it has no finished sample."""
     about, card = describe(Path(path)), Card.of(path)
-    measured = measure(
-        open_dataset(path, maps=[name for name in ("albedo", "specular", "mask") if _has(about, name)])
-    )
+    maps = [name for name in ("albedo", "specular", "mask") if _has(about, name)]
+    measured = measure(open_dataset(path, maps=maps))
     save_image(card.sheet, contact_sheet(path, ROWS))
     save_image(card.histograms, histograms(_panels(measured)))
     write_whole(card.text, text(about, measured, card).encode())

@@ -302,10 +302,8 @@ def _encode(
 
     found = {name: seen(name) for name in MAPS if name != "mask"}
     arrays = {name: image(found[name], name.endswith("_shading")) for name in found if name in maps}
-    diffuse, specular = (
-        torch.from_numpy(found[name]).float().numpy()[..., None]
-        for name in ("diffuse_shading", "specular_shading")
-    )
+    shading = (found["diffuse_shading"], found["specular_shading"])
+    diffuse, specular = (torch.from_numpy(array).float().numpy()[..., None] for array in shading)
     albedo = found["albedo"][:, None].astype(np.float32) / 255
     arrays["colors"] = image(to_uint8(albedo * diffuse + specular), True, to_uint8(np.array(background)))
     if "mask" in maps:

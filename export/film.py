@@ -13,9 +13,8 @@ from types import ModuleType
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
-from torch import Tensor
 
 from lift3d.errors import ConfigError, optional
 from lift3d.model import LiftedGAN, Samples
@@ -93,7 +92,8 @@ def film(
             colors = model.render(code, cameras, lights, size, renderer).colors[0]
             shown = [to_picture(colors[0])]
             if with_gan:
-                shown.append(to_picture(_projected(model, w, colors, size)))
+                projected = resize(model.project(w, colors_to_images(colors)), size)
+                shown.append(to_picture(images_to_colors(projected)[0].clamp(0, 1)))
             yield np.concatenate(shown, 1)
 
     return frames()
@@ -107,13 +107,6 @@ def scene_at(model: LiftedGAN, samples: Samples, path: Path3D, t: float) -> tupl
     if path.light is not None:
         light[:, 2:4] = light.new_tensor(path.light(t))
     return Cameras.from_view(view), Lights.from_vector(light)
-
-
-def _projected(
-    model: LiftedGAN, w: Float[Tensor, " d"], colors: Float[Tensor, "1 h w 3"], size: int
-) -> Float[Tensor, "y x 3"]:
-    images = resize(model.project(w, colors_to_images(colors)), size)
-    return images_to_colors(images)[0].clamp(0, 1)
 
 
 def check_film(path: Path | str, fps: float | int) -> None:

@@ -71,11 +71,7 @@ def _row(model: LiftedGAN, sample: Samples, renderer: MeshRenderer) -> dict[str,
     colors, own = to_picture(maps.colors), _maps(maps)
     row = {"render": colors[0, 0], "normals": own["normals"], "albedo": own["albedo"]}
     degrees = round(math.degrees(TURN))
-    return row | {
-        "relit": colors[0, 1],
-        f"yaw -{degrees}°": colors[1, 0],
-        f"yaw {degrees}°": colors[2, 0],
-    }
+    return row | {"relit": colors[0, 1], f"yaw -{degrees}°": colors[1, 0], f"yaw {degrees}°": colors[2, 0]}
 
 
 def _render(

@@ -94,19 +94,13 @@ def from_dataset(
         raise ConfigError(
             f"{path} has no meshes, and its model is not here to make them: give it by --model FILE"
         )
-    resolution = about.config["plan"]["mesh_resolution"]
+    resolution, how = about.config["plan"]["mesh_resolution"], about.config["plan"]["renderer"]
 
     def instance(number: int) -> Instance:
         one = faces[places[number]]
         mesh = _mesh(faces, places[number]) if stored else maker.mesh(one.code, resolution)
         scene = one.cameras, one.lights, round(2 * float(one.intrinsics[0, 0, 2]))
-        if maker is None:
-            is_maker = False
-        elif stored:
-            is_maker = agrees(maker, one.code, mesh)
-        else:
-            is_maker = draws(maker, one, mesh, about.config["plan"]["renderer"])
-        if is_maker:
+        if maker is not None and (agrees(maker, one.code, mesh) if stored else draws(maker, one, mesh, how)):
             return Instance(mesh, from_fields(maker, one.code, resolution), *scene)
         if not stored or (model is not None and fields):
             named = model or about.config["plan"]["model"]

@@ -192,11 +192,6 @@ def mismatch(file: BinaryIO, size: int | None, sha256: str | None) -> str | None
     return None
 
 
-def part_name(url: str) -> str:
-    """A name that no other URL has."""
-    return url.split("/", 3)[-1].replace("/", "-")
-
-
 class Joined:
     """Files, read as one."""
 

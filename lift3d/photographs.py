@@ -178,11 +178,7 @@ def find_face(picture: UInt8[np.ndarray, "h w 3"]) -> Frame | None:
         picture = np.asarray(Image.fromarray(picture).resize(shape, Image.Resampling.BILINEAR))
     side = min(picture.shape[:2])
     found = Cascade(lbp_frontal_face_cascade_filename()).detect_multi_scale(
-        img=picture,
-        scale_factor=1.1,
-        step_ratio=1,
-        min_size=(max(24, side // 8),) * 2,
-        max_size=(side, side),
+        img=picture, scale_factor=1.1, step_ratio=1, min_size=(max(24, side // 8),) * 2, max_size=(side, side)
     )
     if not found:
         return None

@@ -128,11 +128,8 @@ def _matrix(where: str, value: object, axes: object) -> torch.Tensor:
             "file with matrices"
         )
     matrix = _numbers(f"{where}: cam2world", value, (4, 4))
-    turn = matrix[:3, :3]
-    u, scale, v = np.linalg.svd(turn)
+    u, scale, v = np.linalg.svd(matrix[:3, :3])
     if np.abs(scale - 1).max() < 1e-3:
-        matrix = matrix.copy()
         matrix[:3, :3] = u @ v
-    signs = np.array([*scene.AXES[axes]]) * np.array([*scene.AXES["opencv"]])
-    matrix[:3, :3] *= signs
+    matrix[:3, :3] *= np.array([*scene.AXES[axes]]) * np.array([*scene.AXES["opencv"]])
     return torch.from_numpy(matrix)

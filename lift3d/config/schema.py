@@ -291,20 +291,15 @@ def _contradictions(preset: Preset) -> Iterator[str]:
 
 
 def _schedule_contradictions(name: str, schedule: Schedule, preset: Preset) -> Iterator[str]:
-    patch = preset.batch.patch
-    if not patch <= schedule.size <= preset.size:
-        yield (
-            f"{name}.size is {schedule.size}, expected a number from batch.patch ({patch}) to size "
-            f"({preset.size})"
-        )
-    if name == "joint" and schedule.size != preset.size:
-        yield f"joint.size is {schedule.size}, expected size, {preset.size}"
+    size, patch, is_joint = schedule.size, preset.batch.patch, name == "joint"
+    if not patch <= size <= preset.size:
+        yield f"{name}.size is {size}, expected a number from batch.patch ({patch}) to size ({preset.size})"
+    if is_joint and size != preset.size:
+        yield f"joint.size is {size}, expected size, {preset.size}"
+    why = "n_unlabeled is 0" if is_joint else "one object has no unlabeled samples"
     for kind in ("latent", "calibrate", "distill", "realign"):
-        steps = getattr(schedule, kind)
-        if steps and name != "joint":
-            yield f"{name}.{kind} is {steps}, but one object has no unlabeled samples: set {name}.{kind} to 0"
-        elif steps and not preset.n_unlabeled:
-            yield f"{name}.{kind} is {steps}, but n_unlabeled is 0: set {name}.{kind} to 0"
+        if (steps := getattr(schedule, kind)) and not (is_joint and preset.n_unlabeled):
+            yield f"{name}.{kind} is {steps}, but {why}: set {name}.{kind} to 0"
 
 
 def _unreachable_views(preset: Preset) -> Iterator[str]:

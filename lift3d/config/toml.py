@@ -38,7 +38,9 @@ def read_category(path: str | Path, profile: str = "full") -> Preset:
         raise ConfigError(f"{path}: name is {shown(name)}, expected one of your own, other than a preset's")
     try:
         if base is not None:
-            start = _resized(get_preset(base, profile), given.get("size"))
+            start, size = get_preset(base, profile), given.get("size")
+            if type(size) is int:  # schedules need not repeat it
+                start = with_size(start, size)
             return from_plain(Preset, _merged(json.loads(start.to_json()), given), str(path))
         preset = from_plain(Preset, {"joint": None} | given, str(path))
     except ConfigError as error:
@@ -70,11 +72,6 @@ def _read(path: str | Path) -> dict[str, object]:
         raise ConfigError(f"{path} is nested too deeply, expected tables of settings") from error
     except ValueError as error:  # also of text that is not UTF-8
         raise ConfigError(f"{path} is not TOML: {error}") from error
-
-
-def _resized(base: Preset, size: object) -> Preset:
-    """The base at the size that a category asks for: its schedules need not repeat it."""
-    return with_size(base, size) if type(size) is int else base
 
 
 def _merged(base: object, given: object) -> object:

@@ -89,10 +89,8 @@ def measure(name: str, predictor: Predictor, renders: Renders, observer: Observe
     }
     if found.light is not None:
         material = metrics.material_errors(found.maps, renders.maps)
-        row |= {
-            name: metrics.mean(getattr(material, name)).value
-            for name in ("albedo", "albedo_scaled", "specular")
-        }
+        for key in ("albedo", "albedo_scaled", "specular"):
+            row[key] = metrics.mean(getattr(material, key)).value
         row["view_deg"] = metrics.view_error(found.view, renders.view).mean().item()
         row["light_deg"] = metrics.light_error(found.light, renders.light).mean().item()
         row["highlights"] = tuple(specular_rows(found, renders))

@@ -36,16 +36,13 @@ def relighting(
     if n < 2:
         raise ConfigError(f"number of relit samples is {n}, expected at least 2 for a correlation")
     lights = model.config.light_prior.sample(n, torch.Generator().manual_seed(seed))
-    read = []
+    read, size = [], model.config.size
     for i in observed(observer, "relighting", range(n)):
-        lifted_one = model.sample([seed + i])
-        mesh = model.mesh(lifted_one.code[0], 64)
-        lamp = Lights.from_vector(lights[i : i + 1])
-        render = model.render(
-            lifted_one.code[0], lifted_one.cameras, lamp, model.config.size, MeshRenderer(mesh)
-        )
-        projection = model.project(lifted_one.w[0], colors_to_images(render.colors[0]))
-        read.append(model.light_encoder(resize(projection, model.config.size))[0])
+        one, lamp = model.sample([seed + i]), Lights.from_vector(lights[i : i + 1])
+        renderer = MeshRenderer(model.mesh(one.code[0], 64))
+        render = model.render(one.code[0], one.cameras, lamp, size, renderer)
+        projection = model.project(one.w[0], colors_to_images(render.colors[0]))
+        read.append(model.light_encoder(resize(projection, size))[0])
     pairs = torch.stack((lights, torch.stack(read)))[..., 2:4]
     directions = F.normalize(F.pad(pairs, (0, 1), value=1.0), dim=-1)
     directions = (directions - directions.mean(1, keepdim=True)).flatten(1)

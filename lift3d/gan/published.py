@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lift3d.config.schema import Preset
-from lift3d.downloads import MEGABYTE, Interrupted, Joined, cache_folder, fetch, mismatch, part_name
+from lift3d.downloads import MEGABYTE, Interrupted, Joined, cache_folder, fetch, mismatch
 from lift3d.errors import CheckpointError, CorruptFile
 from lift3d.gan.files.load import LoadedGan, load
 from lift3d.gan.generator import StyleGenerator
 from lift3d.gan.own import import_generator, is_name
 from lift3d.observer import Observer, SilentObserver
 from lift3d.whole_file import replacing
-
-_DAMAGED = (tarfile.TarError, zlib.error, EOFError)
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,8 @@ def download(gan: PublishedGan, observer: Observer | None = None) -> Path:
         if gan.member is None:
             (url,) = gan.urls
             return fetch(url, gan.path, observer, gan.size, gan.sha256)
-        parts = [fetch(url, gan.path.parent / part_name(url), observer) for url in gan.urls]
+        names = [url.split("/", 3)[-1].replace("/", "-") for url in gan.urls]  # those of two URLs differ
+        parts = [fetch(url, cache_folder() / name, observer) for url, name in zip(gan.urls, names)]
     except Interrupted as error:
         raise CheckpointError(f"{gan.file} could not be downloaded ({error}); {_by_hand(gan)}") from error
     _unpack(parts, gan)
@@ -111,7 +110,7 @@ def _unpack(parts: Sequence[Path], gan: PublishedGan) -> None:
                     shutil.copyfileobj(archive.extractfile(entry), out, MEGABYTE)
                     if wrong := mismatch(out, found.size, found.sha256):
                         raise tarfile.TarError(f"{entry.name} {wrong}")
-    except _DAMAGED as error:
+    except (tarfile.TarError, zlib.error, EOFError) as error:
         problem = f"is damaged ({error})"
     else:
         problem = None if gan.path.exists() else f"has no file {gan.member}"
