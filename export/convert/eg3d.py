@@ -24,9 +24,8 @@ def write(folder: Path, samples: Iterable[Sample]) -> None:
     labels, distances = [], []
     for sample in samples:
         poses = sample.cam2world.astype(np.float64)
-        numbers = np.concatenate(
-            (poses.reshape(-1, 16), unit_intrinsics(sample.k, sample.size).reshape(-1, 9)), 1
-        )
+        lenses = unit_intrinsics(sample.k, sample.size)
+        numbers = np.concatenate((poses.reshape(-1, 16), lenses.reshape(-1, 9)), 1)
         distances += np.linalg.norm(poses[:, :3, 3], axis=-1).tolist()
         for view, light, image in sample.images("colors", sample.maps["colors"]):
             file = f"{sample.name}/view{view:03d}-light{light:03d}.png"

@@ -29,10 +29,8 @@ EIGHT_BITS = ("colors", "colors_gan", "albedo", "mask")
 def write(folder: Path, samples: Iterable[Sample]) -> None:
     """All maps of all samples."""
     for sample in samples:
-        views = [
-            {"K": k.tolist(), "cam2world": pose.tolist(), "files": {}}
-            for k, pose in zip(sample.k, sample.cam2world)
-        ]
+        cameras = zip(sample.k.tolist(), sample.cam2world.tolist())
+        views = [{"K": k, "cam2world": pose, "files": {}} for k, pose in cameras]
         scales = {}
         for name, array in sample.maps.items():
             pixels, scale = stored(name, array)

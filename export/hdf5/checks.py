@@ -152,9 +152,8 @@ def _to_camera(arrays: Arrays) -> NDArray:
 
 def _cosine(arrays: Arrays) -> NDArray:
     """n.l, [v, l, h, w]."""
-    return np.einsum(
-        "vhwc,lc->vlhw", arrays["normals"].astype(np.float64), arrays["light_dir"].astype(np.float64)
-    )
+    normals, lights = (arrays[name].astype(np.float64) for name in ("normals", "light_dir"))
+    return np.einsum("vhwc,lc->vlhw", normals, lights)
 
 
 def _coefficients(arrays: Arrays) -> list[NDArray]:

@@ -51,11 +51,8 @@ class Form:
         for spec in specs:
             named = zip(spec.shape, h5[spec.name].shape, strict=True)
             lengths |= {n: length for n, length in named if isinstance(n, str)}
-        attributes = {
-            name: h5.attrs[name]
-            for name in schema.ROOT_ATTRIBUTES
-            if name not in ("format", "format_version")
-        }
+        own = [name for name in schema.ROOT_ATTRIBUTES if name not in ("format", "format_version")]
+        attributes = {name: h5.attrs[name] for name in own}
         background = tuple(h5["colors"].attrs["background"].tolist())
         return Form(specs, Dimensions(**lengths), attributes, background)
 
@@ -111,26 +108,22 @@ def unfinished_parts(path: Path) -> int:
 def read_encoded(h5: h5py.File, row: int) -> Encoded:
     """A sample of a file, as it is stored. Raises ``CorruptFile`` where it is not whole."""
     with reading(f"{h5.filename}: sample {row}"):
-        return _read_encoded(h5, row)
-
-
-def _read_encoded(h5: h5py.File, row: int) -> Encoded:
-    rows, chunks, counts = {}, {}, {}
-    for name, axis in ((span, axis) for axis, span in SPANS.items() if span in h5):
-        counts[axis] = int(h5[name][row][1])
-    for spec in (spec for spec in SCHEMA if spec.name in h5):
-        dataset = h5[spec.name]
-        if spec.ragged:
-            start, count = (int(n) for n in h5[SPANS[spec.shape[0]]][row])
-            places = _mesh_chunks(dataset, start, count)
-        elif spec.image:
-            places = _image_chunks(dataset, row)
-        else:
-            if spec.name not in SPANS.values():
-                rows[spec.name] = np.asarray(dataset[row])
-            continue
-        chunks[spec.name] = [dataset.id.read_direct_chunk(place)[1] for place in places]
-    return Encoded(rows, chunks, counts)
+        rows, chunks, counts = {}, {}, {}
+        for name, axis in ((span, axis) for axis, span in SPANS.items() if span in h5):
+            counts[axis] = int(h5[name][row][1])
+        for spec in (spec for spec in SCHEMA if spec.name in h5):
+            dataset = h5[spec.name]
+            if spec.ragged:
+                start, count = (int(n) for n in h5[SPANS[spec.shape[0]]][row])
+                places = _mesh_chunks(dataset, start, count)
+            elif spec.image:
+                places = _image_chunks(dataset, row)
+            else:
+                if spec.name not in SPANS.values():
+                    rows[spec.name] = np.asarray(dataset[row])
+                continue
+            chunks[spec.name] = [dataset.id.read_direct_chunk(place)[1] for place in places]
+        return Encoded(rows, chunks, counts)
 
 
 class SampleFile:

@@ -103,10 +103,8 @@ def _turned(arrays: Arrays, surface: Surface | None) -> Problems:
                 yield "normals", f"of view {view} are turned by {angle:.1f} degrees against depth and camera"
     if len(arrays.get("meshes/faces", ())):
         mesh = Mesh(arrays["meshes/vertices"], arrays["meshes/faces"])
-        angle = rotation_between(
-            vertex_normals(mesh).astype(np.float64), arrays["meshes/normals"].astype(np.float64)
-        )
-        if angle > TURN:
+        found, wanted = (x.astype(np.float64) for x in (vertex_normals(mesh), arrays["meshes/normals"]))
+        if (angle := rotation_between(found, wanted)) > TURN:
             yield "meshes/normals", f"are turned by {angle:.1f} degrees against the faces"
 
 

@@ -81,11 +81,8 @@ def _attributes(h5: h5py.File) -> Problems:
             if not isinstance(found := attributes.get(attribute), str) or found != wanted:
                 yield name, f"attribute {attribute} is {found!r}, the format says {wanted!r}"
     background = np.asarray(h5["colors"].attrs.get("background"))
-    if (
-        background.shape != (3,)
-        or background.dtype.kind != "f"
-        or not ((0 <= background) & (background <= 1)).all()
-    ):
+    is_color = background.shape == (3,) and background.dtype.kind == "f"
+    if not is_color or not ((0 <= background) & (background <= 1)).all():
         yield "colors", f"attribute background is {background!r}, expected three numbers of 0..1"
 
 

@@ -31,9 +31,8 @@ def write_obj(mesh: Mesh, path: Path | str, textures: Textures | None = None) ->
     if mesh.normals is not None:
         lines += _lines("vn", mesh.normals)
     corner = "{0}/{1}/{2}" if mesh.normals is not None else "{0}/{1}" if textures is not None else "{0}"
-    corners = [
-        corner.format(i, i if textures is not None else "", i) for i in range(1, len(mesh.vertices) + 1)
-    ]
+    numbers = range(1, len(mesh.vertices) + 1)
+    corners = [corner.format(i, i if textures is not None else "", i) for i in numbers]
     faces = [f"f {corners[a]} {corners[b]} {corners[c]}" for a, b, c in mesh.faces.tolist()]
     if textures is not None:
         write_whole(picture, png(textures.albedo))
@@ -47,9 +46,8 @@ def _material(mesh: Mesh) -> bytes:
     exponent = 0.0 if mesh.shininess is None else float(mesh.shininess.mean())
     level = np.full(3, min(f0 / 0.08, 1.0))
     numbers = {"Kd": albedo, "Ks": level, "Ns": [exponent], "Pr": [roughness], "Pm": [0.0]}
-    return "\n".join(
-        ["newmtl lift3d", *(_line(name, row) for name, row in numbers.items()), "illum 2", ""]
-    ).encode()
+    lines = [_line(name, row) for name, row in numbers.items()]
+    return "\n".join(["newmtl lift3d", *lines, "illum 2", ""]).encode()
 
 
 def _lines(name: str, rows: NDArray) -> list[str]:

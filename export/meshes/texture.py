@@ -102,9 +102,8 @@ def bake(mesh: Mesh, size: int, materials: Materials, normals: bool = False) -> 
     empty[texels.row, texels.column] = False
     rows, columns = distance_transform_edt(empty, return_distances=False, return_indices=True)
     image = image[rows, columns]
-    return cut, Textures(
-        uv, image[..., :3], image[..., 3], image[..., 4], image[..., 5:] if normals else None
-    )
+    normal = image[..., 5:] if normals else None
+    return cut, Textures(uv, image[..., :3], image[..., 3], image[..., 4], normal)
 
 
 def from_fields(model: LiftedGAN, code: Float[Tensor, " c"], resolution: int) -> Materials:

@@ -85,9 +85,8 @@ def map_arrays(maps: Maps | DatasetSample, view: int) -> dict[str, object]:
     names = ("mask", "albedo", "normals", "specular", "shininess", "depth")
     if missing := [name for name in names if getattr(maps, name) is None]:
         raise ConfigError(f"the page shades maps: {', '.join(missing)} are not in the file; sample with all")
-    mask, albedo, normals, specular, shininess, depth = (
-        getattr(maps, name)[view].cpu().numpy() for name in names
-    )
+    found = (getattr(maps, name)[view].cpu().numpy() for name in names)
+    mask, albedo, normals, specular, shininess, depth = found
     inside = depth[mask]
     near, far = (float(inside.min()), float(inside.max())) if inside.size else (0.0, 1.0)
     peak = max(float(specular.max()), 1e-6)
@@ -122,9 +121,8 @@ def shaded(
     size = maps.mask.shape[-1]
     _, rays = cameras[0].rays(pixel_grid(size, maps.mask.device), size)
     to_camera = -rays.view(size, size, 3)
-    material = Material(
-        maps.albedo[0], maps.specular[0, ..., None] * gains[0], maps.shininess[0, ..., None] * gains[1]
-    )
+    lobe = maps.specular[0, ..., None] * gains[0], maps.shininess[0, ..., None] * gains[1]
+    material = Material(maps.albedo[0], *lobe)
     lamp = torch.tensor(light, device=maps.mask.device, dtype=torch.float32)
     lights = Lights(torch.nn.functional.normalize(lamp[3:], dim=0), lamp[0], lamp[1], lamp[2])
     colors = shade(maps.normals[0], to_camera, material, lights.per_point(2)).clamp(0.0, 1.0)
@@ -195,15 +193,12 @@ class ModelScene:
 
     def _lift(self, choice: Choice) -> Samples:
         if self._last is None or self._last[0] != choice:
-            self._last = choice, self._lifted(choice)
+            one = self.model.sample([choice.seed], choice.truncation)
+            if choice.mix:
+                other = self.model.sample([choice.other], choice.truncation)
+                one = self.model.lift(one.w.lerp(other.w, choice.mix))
+            self._last = choice, one
         return self._last[1]
-
-    def _lifted(self, choice: Choice) -> Samples:
-        model, one = self.model, self.model.sample([choice.seed], choice.truncation)
-        if not choice.mix:
-            return one
-        w = one.w.lerp(model.sample([choice.other], choice.truncation).w, choice.mix)
-        return model.lift(w)
 
     def _drawn(self, question: dict) -> MeshRenderer:
         """The mesh of an instance, ready to be rendered."""

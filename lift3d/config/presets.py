@@ -166,11 +166,10 @@ def with_profile(preset: Preset, profile: str) -> Preset:
     if profile != "quick":
         raise ConfigError(f"unknown profile {profile!r}, known are {', '.join(PROFILES)}")
     small = with_few_steps(with_size(preset, min(preset.size, QUICK_SIZE)))
-    shape, material = preset.shape, preset.material
     return replace(
         small,
-        shape=_at_most(shape, n_hidden=64, n_layers=4, beta=5.0),
-        material=_at_most(material, n_hidden=64, n_layers=3),
+        shape=_at_most(small.shape, n_hidden=64, n_layers=4, beta=5.0),
+        material=_at_most(small.material, n_hidden=64, n_layers=3),
         n_code=min(small.n_code, 128),
         encoder_width=min(small.encoder_width, 0.125),
         n_unlabeled=min(small.n_unlabeled, 256),

@@ -73,7 +73,8 @@ def compare_image_sets(
         others = model.sample([seed + n for seed in seeds]).image
         drawn = drawn_sets(model, samples)
         for key, images in {"samples": samples.image, "other samples": others, **drawn}.items():
-            found.setdefault(key, []).append(features(_stored(images)))
+            stored = to_float(to_bytes(images.cpu()))  # rounded, as when they are compared from files
+            found.setdefault(key, []).append(features(stored))
         for key in ("renders", "projections") if lpips else ():
             distances = [distance(drawn[key], samples.image) for distance in lpips]
             pairs.setdefault(key, []).append(torch.stack(distances, 1))
@@ -193,8 +194,3 @@ def _lpips(observer: Observer) -> list[Distance]:
     except BackendUnavailable as error:
         observer.message(str(error))
         return []
-
-
-def _stored(images: Float[Tensor, "n 3 h h"]) -> Float[Tensor, "n 3 h h"]:
-    """Rounded to bytes, as images are when they are compared from files."""
-    return to_float(to_bytes(images.cpu()))

@@ -54,9 +54,8 @@ def geometry_errors(found: Renders, true: Renders) -> GeometryErrors:
     a, b = found.maps, true.maps
     angle = angle_deg(a.normals_in_camera(found.cameras), b.normals_in_camera(true.cameras))
     common = common_pixels(a.mask, b.mask)
-    return GeometryErrors(
-        side(a.depth, b.depth, common), mean_inside(angle, common), mask_iou(a.mask, b.mask)
-    )
+    mad, iou = mean_inside(angle, common), mask_iou(a.mask, b.mask)
+    return GeometryErrors(side(a.depth, b.depth, common), mad, iou)
 
 
 def material_errors(found: Maps, true: Maps) -> MaterialErrors:
