@@ -94,16 +94,20 @@ def from_dataset(
         raise ConfigError(
             f"{path} has no meshes, and its model is not here to make them: give it by --model FILE"
         )
-    resolution, how = about.config["plan"]["mesh_resolution"], about.config["plan"]["renderer"]
+    plan, resolution = about.config["plan"], about.config["plan"]["mesh_resolution"]
 
     def instance(number: int) -> Instance:
         one = faces[places[number]]
         mesh = _mesh(faces, places[number]) if stored else maker.mesh(one.code, resolution)
         scene = one.cameras, one.lights, round(2 * float(one.intrinsics[0, 0, 2]))
-        if maker is not None and (agrees(maker, one.code, mesh) if stored else draws(maker, one, mesh, how)):
+        if stored:
+            is_maker = maker is not None and agrees(maker, one.code, mesh)
+        else:
+            is_maker = draws(maker, one, mesh, plan["renderer"])
+        if is_maker:
             return Instance(mesh, from_fields(maker, one.code, resolution), *scene)
         if not stored or (model is not None and fields):
-            named = model or about.config["plan"]["model"]
+            named = model or plan["model"]
             what, rest = ("material", ", or leave --model out") if stored else ("image", "")
             raise ConfigError(
                 f"{named} did not make sample {number} of {path}: its {what} differs; give the model that "

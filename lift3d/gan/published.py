@@ -77,7 +77,7 @@ def download(gan: PublishedGan, observer: Observer | None = None) -> Path:
             (url,) = gan.urls
             return fetch(url, gan.path, observer, gan.size, gan.sha256)
         names = [url.split("/", 3)[-1].replace("/", "-") for url in gan.urls]  # those of two URLs differ
-        parts = [fetch(url, cache_folder() / name, observer) for url, name in zip(gan.urls, names)]
+        parts = [fetch(url, gan.path.parent / name, observer) for url, name in zip(gan.urls, names)]
     except Interrupted as error:
         raise CheckpointError(f"{gan.file} could not be downloaded ({error}); {_by_hand(gan)}") from error
     _unpack(parts, gan)
