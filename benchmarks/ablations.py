@@ -14,8 +14,9 @@ normals by the models of seed 0.
 import argparse
 import json
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -31,9 +32,12 @@ from lift3d.evaluation.benchmark import benchmark_renders, lifted, measure
 from lift3d.gan.files.load import LoadedGan
 from lift3d.gan.published import find_gan
 from lift3d.model import LiftedGAN, load
+from lift3d.networks.fields import condition_reference
 from lift3d.pictures import contact_sheet, normals_to_rgb, save_image
 from lift3d.pseudo_labels.labeler import Labeler, new_labeler
 from lift3d.render.maps import Renders
+from lift3d.render.surface_hits import first_hits_reference
+from lift3d.render.volume import trace
 from lift3d.scene.images import to_float, to_picture
 from lift3d.train.data import Images, SampleSet, label
 from lift3d.train.joint import pretrain
@@ -175,6 +179,13 @@ def without_labels(*kinds: str) -> Ablation:
     )
 
 
+TWINS = {  # of all fast steps: these must change nothing
+    "lift3d.model.condition": condition_reference,
+    "lift3d.train.exploit.trace": partial(trace, sparse=False),
+    "lift3d.train.pixels.first_hits": first_hits_reference,
+    "lift3d.train.anchors.first_hits": first_hits_reference,
+    "lift3d.train.runner.fast_products": nullcontext,
+}
 ABLATIONS = {
     "base": Ablation(),
     "no symmetry": Ablation(instead={"lift3d.train.joint.stages": asymmetric}),
@@ -192,6 +203,7 @@ ABLATIONS = {
     "one stage": Ablation(one_stage),
     "no calibration": joint(calibrate=0),
     "no distillation": Ablation(without_distillation),
+    "readable twins": Ablation(instead=TWINS),
 }  # fmt: skip
 
 

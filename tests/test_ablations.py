@@ -134,3 +134,10 @@ def test_finished_runs_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (
         f"| {row['mad_deg'] + 0.5:.1f} ± 0.5 |" in lines[2] and f"| {row['albedo']:.3f} ± 0.000 |" in lines[2]
     )
+
+
+def test_readable_twins_take_the_same_steps(lift) -> None:
+    """Every fast step is replaced, or the patches would name what is not there; none ruins the run."""
+    model, collected = lift("readable twins")
+    assert all(x.isfinite().all() for x in model.state_dict().values() if x.is_floating_point())
+    assert collected["projected.images"].dtype == torch.uint8

@@ -112,7 +112,7 @@ def test_a_dry_run_writes_nothing_and_force_starts(
     assert lines[0].startswith('plan: {"n": 2, ')
     assert lines[1] == "a.h5: 2 samples, 8 images"
     assert " MB of " in lines[2] and lines[2].endswith(" GB while it is written")
-    assert re.fullmatch(r"0.\d\d GB of memory at most", lines[3])
+    assert re.fullmatch(r"\d\.\d\d GB of memory at most", lines[3])
     assert lines[4].startswith("0 h 0 min ") and " s a sample as measured here" in lines[4]
     assert not list(tmp_path.iterdir())
     on_a_disk_of(1000, monkeypatch)
