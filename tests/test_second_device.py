@@ -107,7 +107,7 @@ def test_training_and_its_resumption(
 ) -> None:
     """Every phase, pictures and curves, and Adam's moments after a resume."""
     monkeypatch.setattr(runner, "LOG_EVERY", 1)
-    preset = replace(PRESET, joint=replace(PRESET.joint, n_stages=1))
+    preset = replace(PRESET, joint=replace(PRESET.joint, n_stages=1, shape=1.0))
     with pytest.raises(Stop):
         pretrain(preset, tiny_gan(), tmp_path, StopInExploit(), device=device, checkpoint_seconds=0.0)
     model = pretrain(preset, tiny_gan(), tmp_path, device=device, resume=True, checkpoint_seconds=0.0)
