@@ -56,7 +56,7 @@ BUDGET = replace(
     joint=replace(
         DEMO.joint, n_samples=48, n_rerendered=4,
         explore_first=150, explore=40, latent=150, align=80, exploit=150, calibrate=200, distill=300,
-        realign=0,
+        lean=0, realign=0,
     ),
     batch=replace(DEMO.batch, n_images=8, n_rays=256, n_surface_pixels=1024, n_align=8, n_latent=16),
 )  # fmt: skip

@@ -10,19 +10,21 @@ from pathlib import Path
 import torch
 from tiny_gan import PRESET, tiny_gan
 
+from lift3d.masks.morphology import around_outline
 from lift3d.masks.sources import mask_source
 from lift3d.model import LiftedGAN
 from lift3d.observer import SilentObserver
-from lift3d.train import align, calibrate, distill, exploit, explore
+from lift3d.train import align, calibrate, distill, exploit, explore, lean
 from lift3d.train.consistency import view_light_loss
 from lift3d.train.data import draw_samples, label, project, rerender
 from lift3d.train.features import compare as compare_images
 from lift3d.train.joint import pretrain
 from lift3d.train.ranks import ALONE, Ranks, divided_model, joined_ranks
 
-# without distillation, which starts where signed distances equal the anchors': rounding decides their signs
+# without phases that start where the fields equal what they shall say: rounding decides signs of differences
 SHORT = replace(
-    PRESET, joint=replace(PRESET.joint, n_stages=1, latent=2, align=2, calibrate=2, distill=0, realign=2)
+    PRESET,
+    joint=replace(PRESET.joint, n_stages=1, latent=2, align=2, calibrate=2, distill=0, lean=0, realign=2),
 )
 
 
@@ -39,6 +41,10 @@ def losses(model: LiftedGAN, ranks: Ranks) -> dict[str, tuple]:
     known = distill.read(model, unlabeled.images, rng, observer)
     known["sdf"] += 0.01  # else rounding decides the signs of differences
     galleries = [distill.gallery(unlabeled, known)]
+    lesson = lean.prepare(model, unlabeled, around_outline(unlabeled.masks), rng, observer)
+    lesson = replace(
+        lesson, sdf=lesson.sdf + 0.01, albedo=lesson.albedo + 0.1, specular=lesson.specular + 0.1
+    )
     schedule = PRESET.joint
     steps = divided_model(model, ranks)
     groups = exploit.exploit_groups(model)
@@ -68,6 +74,7 @@ def losses(model: LiftedGAN, ranks: Ranks) -> dict[str, tuple]:
             lambda g: distill.distill_loss(steps, galleries, perceptual, g),
             distill.distill_groups(model),
         ),
+        "lean": (lambda g: lean.lean_loss(steps, lesson, g), lean.lean_groups(model)),
     }
 
 

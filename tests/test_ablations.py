@@ -27,7 +27,7 @@ spec.loader.exec_module(ablations)
 ONE_STAGE = replace(
     PRESET,
     view_prior=ViewPrior(std=(0.06, 0.06, 0.02, 0.0, 0.0, 0.0), limit=(0.1, 0.1, 0.05, 0.0, 0.0, 0.0)),
-    joint=replace(PRESET.joint, n_stages=1, calibrate=0, distill=0, realign=0),
+    joint=replace(PRESET.joint, n_stages=1, calibrate=0, distill=0, lean=0, realign=0),
 )
 
 

@@ -175,7 +175,7 @@ def test_a_face_lands_where_the_gans_own_are(model: LiftedGAN, kind: Kind, tmp_p
 
 def test_without_masks_all_of_the_frame_counts(model: LiftedGAN, kind: Kind, tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(tmp_path / "a.png")
-    joint = replace(PRESETS["tiny"].joint, latent=0, calibrate=0, distill=0, realign=0)
+    joint = replace(PRESETS["tiny"].joint, latent=0, calibrate=0, distill=0, lean=0, realign=0)
     plain = replace(PRESETS["tiny"], background=None, masks="none", n_unlabeled=0, joint=joint)
     other = load(model.source)
     other.config = plain

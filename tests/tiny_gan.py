@@ -16,7 +16,7 @@ PRESET: Preset = replace(
     size=16,
     instance=(),
     joint=Schedule(
-        16, 4, 2, 2, 4, 3, 3, 4, (0.3, 1.0), 0.2, 0.1, latent=3, calibrate=4, distill=4, realign=4
+        16, 4, 2, 2, 4, 3, 3, 4, (0.3, 1.0), 0.2, 0.1, latent=3, calibrate=4, distill=4, lean=4, realign=4
     ),
     batch=BatchConfig(2, 32, 4, 64, 2),
 )

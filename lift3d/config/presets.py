@@ -85,7 +85,7 @@ DEMO = Preset(
     ViewPrior(std=(0.13, 0.35, 0.04, 0.0, 0.0, 0.0), limit=(0.4, 0.9, 0.1, 0.0, 0.0, 0.0)),
     LightPrior(l_y=(-0.3, 0.9)),
     Schedule(64, 400, 8, 3, 1_000, 300, 1_200, 1_800, (0.3, 0.94), 1.0, 0.1,
-        latent=1_500, calibrate=4_000, distill=17_000, realign=1_600,
+        latent=1_500, calibrate=4_000, distill=17_000, lean=800, realign=1_600,
     ),
     (Schedule(64, 1, 100, 1, 100, 100, 100, 600, (0.94, 0.94), 1.0, 0.1, shape=3.0),),
     Refinement(150, (0.94, 0.94), smooth_albedo=1.0, beta=5e-4, fields=1e-3, material=1e-3),
@@ -103,7 +103,7 @@ TINY = replace(
     name="tiny",
     n_unlabeled=64,
     joint=Schedule(
-        64, 8, 3, 2, 6, 4, 4, 6, (0.3, 1.0), 0.2, 0.1, latent=3, calibrate=4, distill=4, realign=4
+        64, 8, 3, 2, 6, 4, 4, 6, (0.3, 1.0), 0.2, 0.1, latent=3, calibrate=4, distill=4, lean=4, realign=4
     ),
     shape=FieldConfig(16, 2, 4),
     material=FieldConfig(16, 2, 6),
@@ -138,7 +138,7 @@ QUICK_RATE = 5e-5  # of the fields: so few steps would take a surface away befor
 QUICK_STEPS = {
     "n_samples": 16, "n_rerendered": 4, "n_stages": 2,
     "explore_first": 40, "explore": 20, "align": 20, "exploit": 24, "latent": 20, "calibrate": 20,
-    "distill": 20, "realign": 20,
+    "distill": 20, "lean": 20, "realign": 20,
 }  # fmt: skip
 QUICK_BATCH = {
     "n_images": 8, "n_rays": 256, "patch": 16, "n_surface": 2048, "n_align": 4, "n_latent": 8,

@@ -90,6 +90,7 @@ class Schedule:
     distill: int = setting(
         0, 0, 10**9, "iterations after that, of E_I and the fields on the shading of unlabeled samples"
     )
+    lean: int = setting(0, 0, 10**9, "iterations after that, of the fields on how far each shape leans")
     realign: int = setting(0, 0, 10**9, "iterations of step 2 at the end, on renders of the final fields")
     shape: float = setting(
         0.0, 0, 1e9, "robust loss of the albedo that the samples' own images imply, for F_s in step 3"
@@ -297,7 +298,7 @@ def _schedule_contradictions(name: str, schedule: Schedule, preset: Preset) -> I
     if is_joint and size != preset.size:
         yield f"joint.size is {size}, expected size, {preset.size}"
     why = "n_unlabeled is 0" if is_joint else "one object has no unlabeled samples"
-    for kind in ("latent", "calibrate", "distill", "realign"):
+    for kind in ("latent", "calibrate", "distill", "lean", "realign"):
         if (steps := getattr(schedule, kind)) and not (is_joint and preset.n_unlabeled):
             yield f"{name}.{kind} is {steps}, but {why}: set {name}.{kind} to 0"
 

@@ -76,9 +76,8 @@ def estimate(
     masks = masks if str(masks) in ("none", "auto") else None
     chosen = with_masks(preset, masks)
     schedule, m = chosen.joint, min(chosen.joint.n_rerendered, SYNTHESIS_BATCH)
-    few = {
-        name: min(STEPS, getattr(schedule, name)) for name in ("latent", "calibrate", "distill", "realign")
-    }
+    others = ("latent", "calibrate", "distill", "lean", "realign")
+    few = {name: min(STEPS, getattr(schedule, name)) for name in others}
     short = replace(
         schedule, n_samples=N_SAMPLES, n_rerendered=m, n_stages=2,
         explore_first=STEPS, explore=STEPS, align=STEPS, exploit=STEPS, **few,
@@ -137,6 +136,7 @@ def _costs(schedule: Schedule, watch: "_Watch", m: int) -> list[Cost]:
         "exploit": s.n_stages * s.exploit,
         "calibrate": n_calibrations * s.calibrate,
         "distill": s.distill,
+        "lean": s.lean,
         "realign": s.realign,
     }
     # half of the iterations of the trial's first step 2 are "latent" ones, if there are any

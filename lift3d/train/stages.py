@@ -1,6 +1,6 @@
 """What joint pre-training and fine-tuning consist of: stages of explore -> rerender -> align -> project ->
 exploit (method.md, section 3), as lists of phases for the runner; after the last one, the calibration of E_v
-and E_l and the distillation of shading into E_I and the fields, and a last step 2."""
+and E_l and the distillation of shading into E_I and the fields, the lean of shapes, and a last step 2."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 
 from lift3d.config.schema import Preset, Schedule
+from lift3d.masks.morphology import around_outline
 from lift3d.masks.sources import MaskSource
 from lift3d.model import LiftedGAN
 from lift3d.networks.perceptual import Features
 from lift3d.observer import Observer
 from lift3d.pseudo_labels.labeler import new_labeler
-from lift3d.train import align, calibrate, distill, exploit, explore, figures
+from lift3d.train import align, calibrate, distill, exploit, explore, figures, lean
 from lift3d.train.consistency import view_light_loss
 from lift3d.train.data import Images, SampleSet, label, project, rerender
 from lift3d.train.outline import N_WATCHED, require_object
@@ -207,13 +208,15 @@ def phases(lift: Lift, stage: Stage, after_stage: AfterStage | None = None) -> l
 
 def after_stages(lift: Lift) -> list[Phase]:
     """What follows the last stage, where the schedule says so: E_v and E_l are calibrated, shading is learned
-    at the views they tell, they are calibrated on the better shape again; at last E_w learns to project
-    renders of the final fields.
+    at the views they tell, they are calibrated on the better shape again; shapes lean as outlines tell; at
+    last E_w learns to project renders of the final fields.
     """
     schedule = lift.schedule
     kinds = [calibration] if schedule.calibrate else []
     if schedule.distill:
         kinds += [distillation, *kinds]
+    if schedule.lean:
+        kinds.append(leaning)
     if schedule.realign:
         kinds.append(realignment)
     numbered = enumerate(kinds, schedule.n_stages)  # goes on counting after the stages
@@ -275,6 +278,32 @@ def distillation(lift: Lift, number: int) -> list[Phase]:
         phase(
             "distill", lift.schedule.distill, distill.distill_groups(model), distilled,
             report=lambda state: lift.draw_intrinsics("distilled"), guard=lift.guard,
+        ),
+    ]  # fmt: skip
+
+
+def leaning(lift: Lift, number: int) -> list[Phase]:
+    """The fields learn how far each shape leans, as the outlines of all unlabeled samples tell."""
+    phase = partial(_phase, lift.model, "lean", number)
+
+    def prepared(state: State) -> dict[str, torch.Tensor]:
+        seed = int(torch.randint(2**31, (), generator=state.rng))
+
+        def told() -> dict[str, torch.Tensor]:
+            rng, outline = torch.Generator().manual_seed(seed), around_outline(lift.unlabeled.masks)
+            return vars(lean.prepare(lift.model, lift.unlabeled, outline, rng, lift.observer))
+
+        return named("lesson", lift.ranks.first(told))
+
+    def learned(state: State) -> Step:
+        lesson = lean.Lesson(**state.of("lesson"))
+        return lambda _: lean.lean_loss(lift.divided, lesson, state.rng)
+
+    return [
+        phase("prepare", collect=prepared),
+        phase(
+            "lean", lift.schedule.lean, lean.lean_groups(lift.model), learned,
+            report=lambda state: lift.draw_intrinsics("leaning"), guard=lift.guard,
         ),
     ]  # fmt: skip
 

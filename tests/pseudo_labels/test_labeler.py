@@ -118,7 +118,7 @@ def test_the_first_stage_starts_from_what_the_reader_says(tmp_path, monkeypatch)
 
     monkeypatch.setattr(explore, "explore_loss", explore_loss)
     for n_unlabeled in (0, 64):
-        joint = replace(PRESET.joint, latent=0, calibrate=0, distill=0, realign=0)
+        joint = replace(PRESET.joint, latent=0, calibrate=0, distill=0, lean=0, realign=0)
         preset = replace(PRESET, n_unlabeled=n_unlabeled, joint=joint)
         with pytest.raises(Stop):
             pretrain(preset, tiny_gan(), tmp_path / str(n_unlabeled))

@@ -35,7 +35,8 @@ def test_every_phase_is_logged_and_drawn(finished):
         (2, "calibrate"),
         (3, "distill"),
         (4, "calibrate"),
-        (5, "realign"),
+        (5, "lean"),
+        (6, "realign"),
     ]
     assert {"l1", "eikonal", "mask"} <= entries[2].keys()
     assert "consistency" not in entries[1] and "consistency" in entries[4]  # E_v knows nothing before
@@ -109,7 +110,7 @@ def test_stages_for_people_who_count_from_one(finished):
     assert [s.from_prior for s in found] == [True, False] and [s.n_latent for s in found] == [3, 0]
     weight, no_latent = (
         PRESET.weights.consistency,
-        replace(PRESET.joint, latent=0, calibrate=0, distill=0, realign=0),
+        replace(PRESET.joint, latent=0, calibrate=0, distill=0, lean=0, realign=0),
     )
     assert [s.consistency for s in found] == [0.0, weight] and [s.masked for s in found] == [True, False]
     unknown = replace(PRESET, background=None, masks="none", n_unlabeled=0, joint=no_latent)

@@ -77,7 +77,7 @@ def test_gradients_are_those_of_one_process(tmp_path: Path) -> None:
     assert [process.returncode for process in processes] == [0, 0, 0], said
     for rank in range(3):
         differences = json.loads((tmp_path / f"gradients-{rank}.json").read_text())
-        assert len(differences) == 6 * 4
+        assert len(differences) == 7 * 4
         assert max(differences.values()) < 3e-5, differences
 
 
