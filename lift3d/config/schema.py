@@ -108,6 +108,7 @@ class Refinement:
         (1.0, 1.0), 0, 1, "fraction of open encoding bands, at the start and the end"
     )
     shape: float = setting(3.0, 0, 1e9, "robust loss of the albedo that the image implies, for F_s")
+    highlights: float = setting(3.0, 0, 1e9, "specular radiance against what colors show of it")
     smooth_albedo: float = setting(0.5, 0, 1e9, "smoothness of the albedo between neighbors, lambda_reg1")
     smooth_specular: float = setting(0.2, 0, 1e9, "smoothness of the specular intensity, lambda_reg2")
     smooth_far: float = setting(0.5, 0, 1e9, "smoothness of the albedo between any two pixels")

@@ -16,7 +16,7 @@ from lift3d.scene.images import images_to_colors
 from lift3d.train.instance import refine_sample
 
 FASTER = 4.0  # is the learning rate of F_m for photographs: their textures are new to it
-SHAPE = 1 / 3  # of the robust loss is left for them: what is textured and shaded by many lights bends shapes
+SHAPE = 1 / 3  # of what F_s learns from colors is left for them: textures and many lights bend shapes
 RESOLUTION = 64  # grid cells a side of the meshes that errors are measured on
 UNEXPLAINED = 0.07  # mean absolute error of colors, of [0, 1], from which an image is not of the model's kind
 AT_LIMIT = 0.95  # tanh of a rotation that E_v cannot exceed much
@@ -59,7 +59,8 @@ def invert_photograph(
 
 def for_photographs(config: Refinement) -> Refinement:
     """A refinement whose F_m learns quickly, and whose F_s believes shading less."""
-    return replace(config, shape=SHAPE * config.shape, material=FASTER * config.material)
+    less = {"shape": SHAPE * config.shape, "highlights": SHAPE * config.highlights}
+    return replace(config, material=FASTER * config.material, **less)
 
 
 @torch.no_grad()

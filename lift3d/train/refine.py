@@ -3,9 +3,9 @@ code, view and light, and all of them are then fitted to that image alone.
 
 b images of s x s pixels, r pixels of each. A pixel is shaded where its ray first hits the surface, one point
 a pixel, so that normals and material see many pixels in every step. As in distillation, shape learns from the
-albedo that the image implies (implied.py), and F_m from colors on a surface that is fixed. Shading alone says
-nothing of the outline and of sides that are not seen: the mask and the joint model do. Colors are in [0, 1],
-channels last.
+albedo that the image implies (implied.py), and F_m from colors on a surface that is fixed; highlights are
+where colors show them (highlights.py). Shading alone says nothing of the outline and of sides that are not
+seen: the mask and the joint model do. Colors are in [0, 1], channels last.
 """
 
 import copy
@@ -23,8 +23,11 @@ from lift3d.networks.fields import condition
 from lift3d.networks.sharing import sharing
 from lift3d.observer import Observer, SilentObserver
 from lift3d.scene.images import images_to_colors, resize
+from lift3d.scene.lights import Lights
+from lift3d.scene.shading import shading
 from lift3d.scene.surface import Surface
 from lift3d.train.anchors import Anchors, change, near_surface
+from lift3d.train.highlights import highlight_loss
 from lift3d.train.implied import implied_albedo, shape_loss, smoothness
 from lift3d.train.outline import outline_loss
 from lift3d.train.phase import Group, Losses, Phase
@@ -124,6 +127,9 @@ def refine_loss(instance: Instance, target: Target, config: Refinement, rng: tor
     counts, material = at(target.inside, pixels) & seen.hit, seen.fixed.material
     implied = implied_albedo(observed, seen.shading(instance.light), counts, rng)
 
+    lamps = Lights.from_vector(instance.light).per_point(1)
+    mirrored = shading(seen.normal, seen.to_camera, material, lamps).specular
+
     def smooth(values: Float[Tensor, "b p c"], pairs: Int64[Tensor, "2 q"]) -> Float[Tensor, ""]:
         return smoothness(implied, values, pairs, config.beta)
 
@@ -136,6 +142,7 @@ def refine_loss(instance: Instance, target: Target, config: Refinement, rng: tor
     terms = {
         "shape": config.shape * shape_loss(implied),
         "l1": losses.l1(seen.fixed.colors(instance.light), observed, counts[..., None]),
+        "highlights": config.highlights * highlight_loss(mirrored, observed, material.albedo, counts),
         "near": SMOOTH * config.smooth_albedo * smooth(material.albedo, implied.near),
         "far": SMOOTH * config.smooth_far * smooth(material.albedo, implied.far),
         "specular": config.smooth_specular

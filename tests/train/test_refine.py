@@ -125,14 +125,15 @@ def test_everything_trains_and_nothing_else(model, image, mask):
 def test_shape_learns_from_what_is_implied_and_material_from_colors(model, image, mask):
     start = joint(model, image)
     target = new_target(start, image, mask, torch.Generator().manual_seed(1))
-    for term in ("shape", "eikonal", "l1", "near", "far", "specular"):
+    expected = {"shape": [True, False], "eikonal": [True, False], "highlights": [True, True]}
+    for term in ("shape", "eikonal", "highlights", "l1", "near", "far", "specular"):
         start.zero_grad()
         refine_loss(start, target, CONFIG, torch.Generator().manual_seed(2))[term].backward()
         trained = [
             any(p.grad is not None and p.grad.abs().sum() > 0 for p in field.parameters())
             for field in (start.shape, start.material)
         ]
-        assert trained == ([True, False] if term in ("shape", "eikonal") else [False, True]), term
+        assert trained == expected.get(term, [False, True]), term
 
 
 def test_refined_fields_in_a_model(model, image, refined):
