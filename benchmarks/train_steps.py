@@ -330,6 +330,7 @@ def main() -> None:
     model = model.to(options.device)
     rate, reached = share_of_limit(model, options.repeats)
     print(f"matrix products {rate:.0f} GFLOP/s; F_s with gradient, both ways: {100 * reached:.0f} % of that")
+    found = {}
     for name in options.steps:
         if name == "align":
             n_align = options.images or config.batch.n_align
@@ -337,12 +338,19 @@ def main() -> None:
         else:
             steps = [step(model, render, explore=name == "explore") for render in (ours, reference)]
         l1 = [iterate() for iterate in steps]
-        seconds = best(steps, options.repeats)
+        seconds = found[name] = best(steps, options.repeats)
         print(
             f"{name}: ours {seconds[0]:.3f} s (loss {l1[0]:.4f}), "
             f"reference {seconds[1]:.3f} s (loss {l1[1]:.4f}), ratio {seconds[1] / seconds[0]:.2f}",
             flush=True,
         )
+    if config.joint is not None:
+        s = config.joint
+        n_explore = s.explore_first + (s.n_stages - 1) * s.explore
+        counts = {"explore": n_explore, "align": s.n_stages * s.align, "exploit": s.n_stages * s.exploit}
+        hours = [sum(counts[name] * found[name][i] for name in found) / 3600 for i in range(2)]
+        more = hours[1] - hours[0]
+        print(f"in all stages: ours {hours[0]:.2f} h, reference {hours[1]:.2f} h, {more:.2f} h more")
 
 
 if __name__ == "__main__":
