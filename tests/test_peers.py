@@ -70,9 +70,14 @@ def test_gradients_lead_to_all_coordinates() -> None:
 def test_the_frame_is_ours() -> None:
     """Its corner pixel looks where ours does."""
     theirs = math.tan(math.radians(peer.CONFIG["fov"] / 2))
-    ours = math.tan(math.radians(peer.FOV_DEG / 2)) * (2 * 63.5 / 64 - 1)
+    ours = math.tan(math.radians(peer.FOV_DEG / 2)) * 36 / 64 * (2 * 63.5 / 64 - 1)
     assert theirs == pytest.approx(ours)
-    assert (
-        peer.CONFIG["min_depth"] < 1 - 0.9 / peer.DISTANCE
-        and peer.CONFIG["max_depth"] > 1 + 0.9 / peer.DISTANCE
-    )
+    assert peer.CONFIG["min_depth"] < 1 - 0.62 / peer.DISTANCE  # the nose of the ellipsoid of heads
+
+
+def test_the_middle_is_put_back_where_it_was() -> None:
+    ramp = torch.linspace(0, 1, 64).expand(1, 2, 64, 64)
+    back = peer.framed(peer.middle(ramp))
+    inner = (..., slice(15, 49), slice(15, 49))
+    torch.testing.assert_close(back[inner], ramp[inner], atol=5e-3, rtol=0)  # half a pixel is 0.008
+    assert back[..., :14, :].abs().max() == back[..., 50:].abs().max() == 0

@@ -7,13 +7,16 @@ demo GAN was trained on, measured on the benchmark.
 
 Its model and losses run as they are, with the settings of its faces. What is not theirs: the depth buffer,
 which stands in for ``neural_renderer`` (CUDA) and keeps its conventions; EfficientNet-Lite0 in the place of
-VGG-16 behind the perceptual loss; our field of view, so that depths can be compared; batches of
-8 instead of 64 images. State is kept in ``--out``, where an interrupted run goes on; ``curve.jsonl`` has a
-line per measurement.
+VGG-16 behind the perceptual loss; our field of view, so that depths can be compared, and a range of depths
+that is to its width as theirs is; batches of 8 instead of 64 images. Of every image it gets the middle,
+enlarged: its faces fill the image, and on whole heads before a plain background depth ends as a plateau and
+views as zero (docs/experiments.md). State is kept in ``--out``, where an interrupted run goes on;
+``curve.jsonl`` has a line per measurement.
 
 The protocol is that of ``lift3d eval``: log z-depth up to a constant, normals in camera space, over pixels
-inside the true mask and the reconstruction's, eroded by one. Depth and normals are those that unsup3d itself
-measures: of the depth map at the predicted view. It has no mask of the object, so there is no IoU.
+inside the true mask and the reconstruction's, eroded by one, here of the middle. Depth and normals are those
+that unsup3d itself measures: of the depth map at the predicted view. It has no mask of the object, so there
+is no IoU.
 """
 
 import argparse
@@ -23,6 +26,7 @@ import math
 import sys
 import time
 import warnings
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -34,19 +38,31 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lift3d.evaluation.benchmark import CANONICAL, benchmark_renders, measure
+from lift3d.evaluation.benchmark import (
+    CANONICAL,
+    Predictor,
+    baselines,
+    benchmark_renders,
+    lifted,
+    measure,
+)
+from lift3d.model import load
 from lift3d.networks.perceptual import EfficientNetTrunk
 from lift3d.render.maps import Maps, Renders
 from lift3d.scene.cameras import DISTANCE, FOV_DEG
+from lift3d.scene.geometry import normalize
 
 SIZE = 64
+CROP = 36  # pixels a side of the middle, of ``SIZE``
+WIDTH = math.tan(math.radians(FOV_DEG / 2)) * CROP / SIZE  # half of the middle's, at distance 1
+REACH = 0.1 * WIDTH / math.tan(math.radians(5))  # of depths around 1; theirs is 0.1, at a field of 10 degrees
 FAR = 100.0  # depth of the background, as neural_renderer has it
 SUPERSAMPLE = 2  # rays a side of a pixel, whose depths neural_renderer averages
 STATE, CURVE = "state.pt", "curve.jsonl"
 CONFIG = {  # experiments/train_celeba.yml
     "image_size": SIZE,
-    "min_depth": 0.9,
-    "max_depth": 1.1,
+    "min_depth": 1 - REACH,
+    "max_depth": 1 + REACH,
     "xyz_rotation_range": 60,
     "xy_translation_range": 0.1,
     "z_translation_range": 0,
@@ -55,7 +71,7 @@ CONFIG = {  # experiments/train_celeba.yml
     "lr": 1e-4,
     "rot_center_depth": 1.0,
     # The corners of its frame are the centers of corner pixels; ours lie half a pixel further out.
-    "fov": 2 * math.degrees(math.atan(math.tan(math.radians(FOV_DEG / 2)) * (SIZE - 1) / SIZE)),
+    "fov": 2 * math.degrees(math.atan(WIDTH * (SIZE - 1) / SIZE)),
 }
 
 
@@ -169,16 +185,30 @@ def forward(model: "Unsup3D", images: Float[Tensor, "n 3 s s"]) -> Tensor:  # no
         return model.forward(images.contiguous(memory_format=torch.channels_last))["loss"]
 
 
+def middle(images: Float[Tensor, "n c s s"]) -> Float[Tensor, "n c s s"]:
+    """What unsup3d gets of images."""
+    edge = (SIZE - CROP) // 2
+    inner = images[..., edge : edge + CROP, edge : edge + CROP]
+    return F.interpolate(inner, size=(SIZE, SIZE), mode="bilinear", antialias=True)
+
+
+def framed(maps: Float[Tensor, "n c s s"]) -> Float[Tensor, "n c s s"]:
+    """Maps of the middle in whole images, 0 around it."""
+    edge = (SIZE - CROP) // 2
+    return F.pad(F.interpolate(maps, size=(CROP, CROP), mode="area"), (edge,) * 4)
+
+
 @torch.no_grad()
 def evaluate(model: "Unsup3D", renders: Renders) -> dict[str, float]:  # noqa: F821
     """SIDE and MAD over renders."""
     depths, normals, masks = [], [], []
     for part in renders.image.movedim(-1, 1).split(32):
-        forward(model, part)
+        forward(model, middle(part))
         n, limit = len(part), (3 * model.max_depth - model.min_depth) / 2
-        depths.append(model.recon_depth[:n] * DISTANCE)
-        normals.append(model.recon_normal[:n] * torch.tensor((-1.0, 1.0, 1.0)))
-        masks.append(model.recon_depth[:n] < limit)
+        depths.append(framed(model.recon_depth[:n, None])[:, 0] * DISTANCE)
+        normal = framed(model.recon_normal[:n].movedim(-1, 1)).movedim(1, -1)
+        normals.append(normalize(normal) * torch.tensor((-1.0, 1.0, 1.0)))
+        masks.append(framed((model.recon_depth[:n, None] < limit).float())[:, 0] > 0.999)
     found = [torch.cat(maps) for maps in (depths, normals, masks)]
 
     def predict(i: int, render: Renders) -> Renders:
@@ -194,6 +224,22 @@ def evaluate(model: "Unsup3D", renders: Renders) -> dict[str, float]:  # noqa: F
     return {"side_x100": row.side_x100, "mad_deg": row.mad_deg, "n_empty": row.n_empty}
 
 
+def compare(renders: Renders) -> None:
+    """Prints what the bundled model and the benchmark's baselines reach on the same middle."""
+    inside = framed(torch.ones(1, 1, SIZE, SIZE))[0, 0] > 0
+
+    def cut(predictor: Predictor) -> Predictor:
+        def predict(i: int, render: Renders) -> Renders:
+            found = predictor(i, render)
+            return replace(found, maps=replace(found.maps, mask=found.maps.mask & inside))
+
+        return predict
+
+    for name, predictor in ({"lifted": lifted(load("demo"))} | baselines()).items():
+        row = measure(name, cut(predictor), renders)
+        print(f"{name}: SIDE {row.side_x100:.3f}, MAD {row.mad_deg:.2f}")
+
+
 def save(model: "Unsup3D", path: Path, step: int, seconds: float) -> None:  # noqa: F821
     """Everything that a resumed run needs, at once or not at all."""
     state = {"step": step, "seconds": seconds, **model.get_model_state(), **model.get_optimizer_state()}
@@ -204,14 +250,17 @@ def save(model: "Unsup3D", path: Path, step: int, seconds: float) -> None:  # no
 def main() -> None:
     """Command line of the module docstring."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--code", type=Path, required=True)
-    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--code", type=Path, default=Path("runs/unsup3d-code"))
+    parser.add_argument("--images", type=Path, default=Path("runs/heads64.npy"))
     parser.add_argument("--out", type=Path, default=Path("runs/unsup3d"))
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--every", type=int, default=500, help="steps between measurements")
+    parser.add_argument("--compare", action="store_true", help="the bundled model and baselines, instead")
     args = parser.parse_args()
     torch.set_flush_denormal(True)
+    if args.compare:
+        return compare(benchmark_renders())
     torch.manual_seed(0)
     warnings.filterwarnings("ignore", "torch.meshgrid")
     args.out.mkdir(parents=True, exist_ok=True)
@@ -230,7 +279,7 @@ def main() -> None:
         start = time.process_time()
         chosen = np.random.default_rng([0, step]).integers(len(images), size=args.batch)
         batch = torch.from_numpy(images[np.sort(chosen)]).movedim(-1, 1) / 255
-        loss = forward(model, batch)
+        loss = forward(model, middle(batch))
         model.backward()
         step, seconds = step + 1, seconds + time.process_time() - start
         if step % 100 == 0:
