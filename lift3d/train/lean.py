@@ -19,14 +19,12 @@ from torch import Tensor
 
 from lift3d.model import LiftedGAN
 from lift3d.observer import Observer, observed
-from lift3d.render.ray_sampling import stratified
 from lift3d.scene.batch import Batch
-from lift3d.scene.geometry import ray_sphere
 from lift3d.scene.images import to_float
-from lift3d.scene.surface import Surface, sdf_and_gradient, signed_distance, smooth_normal
+from lift3d.scene.surface import Surface, sdf_and_gradient, smooth_normal
 from lift3d.train.anchors import near_surface
 from lift3d.train.data import Images
-from lift3d.train.outline import SHARPNESS
+from lift3d.train.outline import SHARPNESS, distances_along
 from lift3d.train.phase import Group, Losses
 from lift3d.train.pixels import at, pick, rays
 
@@ -83,11 +81,7 @@ def look(
     """Evidence of some images with masks; ``outline`` is where pixels are taken from."""
     pixels = pick(outline, N_OUTLINE, rng)
     origins, directions = rays(view, pixels, mask.shape[-1])
-    first, last, _ = ray_sphere(origins, directions)
-    t = stratified(first, last, N_ALONG, None)
-    points = origins[..., None, :] + t[..., None] * directions[..., None, :]
-    along = signed_distance(surface, points.flatten(1, 2)).view_as(t)
-    points = origins + lowest(t, along) * directions
+    points = origins + lowest(*distances_along(surface, origins, directions, N_ALONG)) * directions
     sdf, _, gradient = sdf_and_gradient(surface, points, create_graph=False)
     one = torch.ones(len(view), device=view.device)
     return Evidence(sdf[..., 0], -gradient[..., 2] * forwards(points, one)[0][..., 0], at(mask, pixels))

@@ -72,10 +72,17 @@ def outline_loss(
     """
     pixels = pick(where, n, rng)
     origins, directions = rays(view, pixels, mask.shape[-1])
-    first, last, _ = ray_sphere(origins.detach(), directions.detach())
-    t = stratified(first, last, N_ALONG, None)
-    with torch.no_grad():
-        points = origins[..., None, :] + t[..., None] * directions[..., None, :]
-        closest = signed_distance(surface, points.flatten(1, 2)).view_as(t).argmin(-1, keepdim=True)
-    sdf = surface.sdf(origins + t.gather(-1, closest) * directions)[0][..., 0]
+    t, along = distances_along(surface, origins, directions, N_ALONG)
+    sdf = surface.sdf(origins + t.gather(-1, along.argmin(-1, keepdim=True)) * directions)[0][..., 0]
     return F.binary_cross_entropy_with_logits(-SHARPNESS * sdf, at(mask, pixels).to(sdf))
+
+
+@torch.no_grad()
+def distances_along(
+    surface: Surface, origins: Float[Tensor, "b n 3"], directions: Float[Tensor, "b n 3"], k: int
+) -> tuple[Float[Tensor, "b n k"], Float[Tensor, "b n k"]]:
+    """k even distances t along rays through the unit sphere, and the signed distances there."""
+    first, last, _ = ray_sphere(origins, directions)
+    t = stratified(first, last, k, None)
+    points = origins[..., None, :] + t[..., None] * directions[..., None, :]
+    return t, signed_distance(surface, points.flatten(1, 2)).view_as(t)
