@@ -10,8 +10,10 @@ which stands in for ``neural_renderer`` (CUDA) and keeps its conventions; Effici
 VGG-16 behind the perceptual loss; our field of view, so that depths can be compared, and a range of depths
 that is to its width as theirs is; batches of 8 instead of 64 images. Of every image it gets the middle,
 enlarged: its faces fill the image, and on whole heads before a plain background depth ends as a plateau and
-views as zero (docs/experiments.md). State is kept in ``--out``, where an interrupted run goes on;
-``curve.jsonl`` has a line per measurement.
+views as zero. Depth starts as the ellipsoid that ours starts from, as GAN2Shape (Pan et al., ICLR 2021)
+starts the same network, and waits until albedo, views and lights have learned a little: before a plain
+background the network otherwise darkens the object by ripples (docs/experiments.md). State is kept in
+``--out``, where an interrupted run goes on; ``curve.jsonl`` has a line per measurement.
 
 The protocol is that of ``lift3d eval``: log z-depth up to a constant, normals in camera space, over pixels
 inside the true mask and the reconstruction's, eroded by one, here of the middle. Depth and normals are those
@@ -38,6 +40,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lift3d.config.presets import DEMO
 from lift3d.evaluation.benchmark import (
     CANONICAL,
     Predictor,
@@ -58,6 +61,8 @@ WIDTH = math.tan(math.radians(FOV_DEG / 2)) * CROP / SIZE  # half of the middle'
 REACH = 0.1 * WIDTH / math.tan(math.radians(5))  # of depths around 1; theirs is 0.1, at a field of 10 degrees
 FAR = 100.0  # depth of the background, as neural_renderer has it
 SUPERSAMPLE = 2  # rays a side of a pixel, whose depths neural_renderer averages
+N_START = 120  # steps that teach the depth network its first shape
+WAIT = 500  # steps without depth's optimizer
 STATE, CURVE = "state.pt", "curve.jsonl"
 CONFIG = {  # experiments/train_celeba.yml
     "image_size": SIZE,
@@ -198,6 +203,37 @@ def framed(maps: Float[Tensor, "n c s s"]) -> Float[Tensor, "n c s s"]:
     return F.pad(F.interpolate(maps, size=(CROP, CROP), mode="area"), (edge,) * 4)
 
 
+def ellipsoid() -> Float[Tensor, "s s"]:
+    """Depth of the middle of the ellipsoid that our heads start from, -1 to 1 over the range of depths."""
+    side = ((torch.arange(SIZE) + 0.5) / SIZE * 2 - 1) * WIDTH
+    y, x = torch.meshgrid(side, side, indexing="ij")
+    radii = torch.tensor(DEMO.radii) / DISTANCE
+    ray = torch.stack((x, y, torch.ones_like(x)), -1) / radii  # meets the unit sphere about ``center``
+    center = 1.0 / radii[2]
+    along, square = ray[..., 2] * center, ray.square().sum(-1)
+    root = along.square() - square * (center.square() - 1.0)
+    depth = torch.where(root > 0, (along - root.clamp_min(0.0).sqrt()) / square, 1.0)
+    return (depth - 1.0) / REACH
+
+
+def start(model: "Unsup3D", images: np.ndarray, batch: int) -> None:  # noqa: F821
+    """Teaches the depth network the ellipsoid, whatever the image; its tanh flattens it a little."""
+    wanted = ellipsoid()
+    optimizer = torch.optim.Adam(model.netD.parameters(), CONFIG["lr"])
+    for step in range(N_START):
+        depth = model.netD(middle(drawn(images, batch, [1, step])) * 2 - 1)[:, 0]
+        off = depth - depth.mean((1, 2), keepdim=True) - (wanted - wanted.mean())
+        optimizer.zero_grad()
+        off.square().mean().backward()
+        optimizer.step()
+
+
+def drawn(images: np.ndarray, n: int, seed: list[int]) -> Float[Tensor, "n 3 s s"]:
+    """Some of the images."""
+    chosen = np.random.default_rng(seed).integers(len(images), size=n)
+    return torch.from_numpy(images[np.sort(chosen)]).movedim(-1, 1) / 255
+
+
 @torch.no_grad()
 def evaluate(model: "Unsup3D", renders: Renders) -> dict[str, float]:  # noqa: F821
     """SIDE and MAD over renders."""
@@ -275,14 +311,17 @@ def main() -> None:
         step, seconds = state.pop("step"), state.pop("seconds")
         model.load_model_state(state)
         model.load_optimizer_state(state)
+    else:
+        start(model, images, args.batch)
+    all_optimizers = model.optimizer_names
     while step < args.steps:
-        start = time.process_time()
-        chosen = np.random.default_rng([0, step]).integers(len(images), size=args.batch)
-        batch = torch.from_numpy(images[np.sort(chosen)]).movedim(-1, 1) / 255
-        loss = forward(model, middle(batch))
+        begun = time.process_time()
+        model.optimizer_names = [n for n in all_optimizers if step >= WAIT or n != "optimizerD"]
+        loss = forward(model, middle(drawn(images, args.batch, [0, step])))
         model.backward()
-        step, seconds = step + 1, seconds + time.process_time() - start
+        step, seconds = step + 1, seconds + time.process_time() - begun
         if step % 100 == 0:
+            model.optimizer_names = all_optimizers
             save(model, args.out / STATE, step, seconds)
         if step % args.every == 0 or step in (100, 250):
             row = {"step": step, "images": step * args.batch, "cpu_s": round(seconds), "loss": loss.item()}

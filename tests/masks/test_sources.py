@@ -138,6 +138,14 @@ def test_grabcut_finds_heads_on_white_and_before_colors() -> None:
         assert torch.equal(source(images, [""] * 6), masks)
 
 
+def test_grabcut_knows_that_the_middle_is_object() -> None:
+    y, x = torch.meshgrid(*(torch.linspace(-1, 1, 64),) * 2, indexing="ij")
+    head, muzzle = x.square() + y.square() < 0.5, (x.abs() < 0.2) & (y > 0)
+    image = torch.where(head & ~muzzle, 60, 230).to(torch.uint8).expand(1, 3, -1, -1)
+    mask = get_segmenter((0.7, 0.7, 0.7))(image, ("1",))
+    assert mask[0][head].float().mean() > 0.94 and mask[0][~head].float().mean() < 0.03
+
+
 def test_grabcut_side_by_side_is_grabcut_one_by_one() -> None:
     rng = torch.Generator().manual_seed(0)
     images = torch.randint(256, (6, 3, 32, 32), generator=rng, dtype=torch.uint8)
