@@ -15,6 +15,7 @@ import trimesh
 from PIL import Image
 
 import lift3d
+from lift3d.config.toml import read_category
 from lift3d.gan.own import as_gan
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -45,6 +46,11 @@ def run(name: str, folder: Path, *arguments: str) -> str:
 def read(path: Path) -> np.ndarray:
     with Image.open(path) as picture:
         return np.asarray(picture).astype(float)
+
+
+def test_categories_are_read() -> None:
+    found = {path.stem: read_category(path).name for path in EXAMPLES.glob("*.toml")}
+    assert found == {"faces": "faces", "cats": "cats"}
 
 
 def test_every_example_is_short_and_tested() -> None:

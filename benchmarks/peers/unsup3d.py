@@ -62,7 +62,6 @@ REACH = 0.1 * WIDTH / math.tan(math.radians(5))  # of depths around 1; theirs is
 FAR = 100.0  # depth of the background, as neural_renderer has it
 SUPERSAMPLE = 2  # rays a side of a pixel, whose depths neural_renderer averages
 N_START = 120  # steps that teach the depth network its first shape
-WAIT = 500  # steps without depth's optimizer
 STATE, CURVE = "state.pt", "curve.jsonl"
 CONFIG = {  # experiments/train_celeba.yml
     "image_size": SIZE,
@@ -291,6 +290,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/unsup3d"))
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--wait", type=int, default=2_000, help="steps with the depth that it starts from")
     parser.add_argument("--every", type=int, default=500, help="steps between measurements")
     parser.add_argument("--compare", action="store_true", help="the bundled model and baselines, instead")
     args = parser.parse_args()
@@ -316,7 +316,9 @@ def main() -> None:
     all_optimizers = model.optimizer_names
     while step < args.steps:
         begun = time.process_time()
-        model.optimizer_names = [n for n in all_optimizers if step >= WAIT or n != "optimizerD"]
+        learns = step >= args.wait
+        model.netD.requires_grad_(learns)
+        model.optimizer_names = [n for n in all_optimizers if learns or n != "optimizerD"]
         loss = forward(model, middle(drawn(images, args.batch, [0, step])))
         model.backward()
         step, seconds = step + 1, seconds + time.process_time() - begun
