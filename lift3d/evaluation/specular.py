@@ -51,7 +51,7 @@ def specular_rows(predicted: Renders, true: Renders) -> list[SpecularRow]:
         ratio = found_intensity[lit].mean() / intensity[lit].mean()
         return SpecularRow(name, (a - b).abs().mean().item(), float(correlation), ratio.item())
 
-    lobes = [_constant_lobe(predicted, exponent) for exponent in EXPONENTS]
+    lobes = [constant_lobe(predicted, exponent) for exponent in EXPONENTS]
     constants = [
         row("best constant", s * lobe, torch.full_like(lobe, s)) for lobe in lobes for s in INTENSITIES
     ]
@@ -63,7 +63,7 @@ def specular_rows(predicted: Renders, true: Renders) -> list[SpecularRow]:
     ]
 
 
-def _constant_lobe(renders: Renders, exponent: float) -> Float[Tensor, "n h w"]:
+def constant_lobe(renders: Renders, exponent: float) -> Float[Tensor, "n h w"]:
     """Radiance of intensity 1 and one exponent on the normals of renders; 0 where there is no normal."""
     normals = renders.maps.normals
     size = normals.shape[-2]
