@@ -81,3 +81,11 @@ def test_the_middle_is_put_back_where_it_was() -> None:
     inner = (..., slice(15, 49), slice(15, 49))
     torch.testing.assert_close(back[inner], ramp[inner], atol=5e-3, rtol=0)  # half a pixel is 0.008
     assert back[..., :14, :].abs().max() == back[..., 50:].abs().max() == 0
+
+
+def test_depth_starts_as_the_ellipsoid_of_our_heads() -> None:
+    depth = peer.ellipsoid()
+    middle = depth[peer.SIZE // 2, peer.SIZE // 2].item()
+    assert middle == pytest.approx(-peer.DEMO.radii[2] / peer.DISTANCE / peer.REACH, rel=0.01)
+    assert torch.allclose(depth, depth.flip(1), atol=1e-5)
+    assert depth.min() > -1 and depth[0, 0] == 0 and depth[peer.SIZE // 2, 0] > middle + 0.5

@@ -290,7 +290,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/unsup3d"))
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--wait", type=int, default=2_000, help="steps with the depth that it starts from")
+    parser.add_argument("--wait", type=int, default=2_500, help="steps with the depth that it starts from")
     parser.add_argument("--every", type=int, default=500, help="steps between measurements")
     parser.add_argument("--compare", action="store_true", help="the bundled model and baselines, instead")
     args = parser.parse_args()
