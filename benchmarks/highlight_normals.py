@@ -5,40 +5,27 @@
 Correlation with the true specular radiance, in pixels that the true highlights light (``lift3d eval``), of
 lobes of one intensity and one exponent under the lights that a lifted model predicts from single images: on
 its own normals, on normals between them and the true ones, and on true normals blurred over pixels of 64².
+Beside them what does without normals: the true mean of every image, and the true map of intensities.
 """
 
 import sys
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from lift3d.evaluation.benchmark import benchmark_renders, lifted
 from lift3d.evaluation.metrics import angle_deg, common_pixels
-from lift3d.evaluation.specular import LIT, constant_lobe
+from lift3d.evaluation.specular import EXPONENTS, LIT, constant_lobe
 from lift3d.instance import load
 from lift3d.render.maps import Renders
 from lift3d.scene.batch import stack
 from lift3d.scene.geometry import normalize
 
-EXPONENTS = (4.0, 8.0, 12.0, 20.0, 30.0)
 SHARES = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)  # of the true normals
 BLURS = (1, 2, 3)  # standard deviations, pixels
-
-
-def blurred(
-    normals: Float[Tensor, "n h w 3"], inside: Bool[Tensor, "n h w"], std: int
-) -> Float[Tensor, "n h w 3"]:
-    """Gaussian means over what is inside."""
-    at = torch.arange(-3.0 * std, 3.0 * std + 1.0)
-    weights = torch.exp(-0.5 * (at / std) ** 2)
-    x = (normals * inside[..., None]).movedim(-1, 1)
-    for axis in (2, 3):
-        kernel = weights.view(-1, 1) if axis == 2 else weights.view(1, -1)
-        x = F.conv2d(x, kernel.expand(3, 1, -1, -1), padding="same", groups=3)
-    return normalize(x.movedim(1, -1))
 
 
 def main(name: str) -> None:
@@ -51,18 +38,25 @@ def main(name: str) -> None:
     common = common_pixels(found.maps.mask, true.maps.mask)
     lit = common & (radiance > LIT)
 
+    def correlation(guess: Float[Tensor, "n h w"]) -> float:
+        return torch.corrcoef(torch.stack((guess[lit], radiance[lit])))[0, 1].item()
+
     def line(kind: str, normals: Float[Tensor, "n h w 3"]) -> None:
         renders = replace(found, maps=replace(found.maps, normals=normals))
-        lobes = [constant_lobe(renders, exponent) for exponent in EXPONENTS]
-        r = max(torch.corrcoef(torch.stack((lobe[lit], radiance[lit])))[0, 1].item() for lobe in lobes)
+        r = max(correlation(constant_lobe(renders, exponent)) for exponent in EXPONENTS)
         off = angle_deg(normals, exact)
         angles = f"{off[common].mean():5.1f} degrees, {off[lit].mean():5.1f} where lit"
         print(f"{kind:30} {angles}; correlation {r:.2f}")
 
     for share in SHARES:
         line(f"{share:.0%} of the way to the truth", normalize(found.maps.normals.lerp(exact, share)))
+    inside = (exact * common[..., None]).numpy()
     for std in BLURS:
-        line(f"true, blurred by {std} pixels", blurred(exact, common, std))
+        blurred = torch.from_numpy(gaussian_filter(inside, (0, std, std, 0)))
+        line(f"true, blurred by {std} pixels", normalize(blurred))
+    mean = (radiance * lit).sum((1, 2)) / lit.sum((1, 2)).clamp_min(1)
+    print(f"true mean of every image: correlation {correlation(mean[:, None, None].expand_as(radiance)):.2f}")
+    print(f"true intensities: correlation {correlation(true.maps.specular):.2f}")
 
 
 if __name__ == "__main__":
